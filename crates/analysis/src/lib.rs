@@ -1,0 +1,1 @@
+//! Reads traces: decode, merge, report

@@ -1,0 +1,1 @@
+//! The gracepoint command line

@@ -1,0 +1,106 @@
+//! Every message survives a round trip; what a newer peer adds is skipped; rubbish is refused.
+
+use super::*;
+use crate::schema::{Type, loss_event};
+
+fn every_message() -> Vec<Message> {
+    let field = |name: &str, ty| Field { name: name.into(), ty, docs: "d".into() };
+    let schema = Schema {
+        name: "kv:get".into(),
+        docs: "A key was looked up.".into(),
+        fields: vec![field("key", Type::Str), field("n", Type::Option(Box::new(Type::Uint(4))))],
+    };
+    let at = Triple { ticks: 1, mono_ns: 2, real_ns: u64::MAX };
+    let clock = Clock { source: Source::Tsc, freq_hz: 7, boot_id: [9; 16], triples: vec![at, at] };
+    let program = Program {
+        name: "kv".into(),
+        pid: 12,
+        exe: "/bin/kv".into(),
+        since_ns: 5,
+        patching: "patch".into(),
+        launched_by: "x".into(),
+        events_on: 1,
+        events: 2,
+    };
+    let listed =
+        Listed { schema: schema.clone(), sites: 3, spans: 1, on: 2, location: "a.rs:4".into() };
+    let declared = Declared { id: 16, role: Role::Begin, schema };
+    vec![
+        Message::Hello(Hello::current(None)),
+        Message::Hello(Hello::current(Some(program))),
+        Message::List,
+        Message::Events(vec![listed.clone(), listed]),
+        Message::Create(Create {
+            globs: vec!["kv:*".into(), String::new()],
+            buffer_bytes: 1 << 24,
+            mode: Mode::Discard,
+        }),
+        Message::Created(Created { session: 3, events: vec![declared, loss_event()], clock }),
+        Message::Start(3),
+        Message::Started(at),
+        Message::Stop(3),
+        Message::Stopped(Stopped { settled: false, holdouts: vec!["thread 1".into()], at }),
+        Message::Release(3, vec![(1, 2), (u32::MAX, u64::MAX)]),
+        Message::Flush(3),
+        Message::Flushed(4),
+        Message::Proceed,
+        Message::Done,
+        Message::Failure(Failure { code: "busy".into(), text: "sorry".into() }),
+        Message::Unknown(999),
+    ]
+}
+
+#[test]
+fn messages_round_trip() {
+    for message in every_message() {
+        let frame = message.to_frame();
+        let (payload, taken) = next_frame(&frame, MAX_REPLY).unwrap().expect("whole frame");
+        assert_eq!(taken, frame.len());
+        assert_eq!(Message::parse(payload).as_ref(), Ok(&message));
+    }
+}
+
+#[test]
+fn a_newer_peers_additions_are_skipped() {
+    for message in every_message() {
+        let mut frame = message.to_frame();
+        // A field with a tag that nobody has assigned, at the end of the body.
+        frame.extend_from_slice(&[0x34, 0x12, 3, 0, 0, 0, b'n', b'e', b'w']);
+        let len = u32::try_from(frame.len() - 4).unwrap();
+        frame[..4].copy_from_slice(&len.to_le_bytes());
+        assert_eq!(Message::parse(&frame[4..]).as_ref(), Ok(&message));
+    }
+}
+
+#[test]
+fn cut_messages_are_errors_or_shorter_messages_but_never_panics() {
+    for message in every_message() {
+        let frame = message.to_frame();
+        for end in 4..frame.len() {
+            let _ = Message::parse(&frame[4..end]);
+        }
+        for at in 4..frame.len() {
+            let mut broken = frame.clone();
+            broken[at] ^= 0xff;
+            let _ = Message::parse(&broken[4..]);
+        }
+    }
+}
+
+#[test]
+fn frames_are_bounded() {
+    assert_eq!(next_frame(&[], 100), Ok(None));
+    assert_eq!(next_frame(&[5, 0, 0, 0, 1, 0], 100), Ok(None));
+    assert!(next_frame(&[0xff, 0xff, 0, 0], 100).is_err());
+    assert!(next_frame(&[3, 0, 0, 0], 100).is_err());
+}
+
+#[test]
+fn neighbours_speak_to_each_other() {
+    let version = |major| Hello { major, ..Hello::default() };
+    let current = Hello::current(None);
+    for (major, want) in [(0, true), (1, true), (2, true), (3, false)] {
+        assert_eq!(current.speaks_to(&version(major)), want);
+        assert_eq!(version(major).speaks_to(&current), want);
+    }
+}

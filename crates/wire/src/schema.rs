@@ -1,0 +1,334 @@
+//! Event descriptions. A type has one canonical spelling, which goes over the socket, into the
+//! trace's description file and into the schema hash; whoever compares spellings compares types.
+
+use crate::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest text or byte field in a record, in bytes, unless the program asks for another bound.
+pub const DEFAULT_TEXT_LIMIT: usize = 1024;
+/// Ids below this belong to Gracepoint's own events (`gp:*`).
+pub const FIRST_USER_ID: u32 = 16;
+/// Id of `gp:loss`.
+pub const LOSS_ID: u32 = 0;
+/// Name of the event that says how many events of one kind were lost since the last such record.
+pub const LOSS_NAME: &str = "gp:loss";
+/// Deepest nesting a parsed type may have.
+const MAX_DEPTH: u32 = 8;
+
+/// How a field is written in a record. Everything is byte-aligned.
+///
+/// | type | canonical spelling | bytes |
+/// |---|---|---|
+/// | integers | `u8` … `u64`, `i8` … `i64` | as many |
+/// | wide integers | `u128`, `i128` | 16: low word, high word |
+/// | floats | `f32`, `f64` | 4, 8 |
+/// | `bool` | `bool` | 1: 0 or 1 |
+/// | `char` | `char` | UTF-8 and a NUL; U+0000 is empty |
+/// | text | `str` | the bytes and a NUL; a NUL inside is `C0 80` |
+/// | duration | `ns` | 8: nanoseconds, saturating |
+/// | sequence of numbers | `[u16]` | u32 length of the original, u16 number kept, the elements |
+/// | array of numbers | `[u16;3]` | the elements |
+/// | optional | `?u16` | u8: 0, or 1 and the value |
+/// | enumeration | `enum1{A=0,B=1}` | 1, 2, 4 or 8: the value |
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Type {
+    /// Unsigned integer of 1, 2, 4, 8 or 16 bytes.
+    Uint(u8),
+    /// Signed integer of 1, 2, 4, 8 or 16 bytes.
+    Int(u8),
+    /// IEEE 754 float of 4 or 8 bytes.
+    Float(u8),
+    /// One byte, 0 or 1.
+    Bool,
+    /// One Unicode scalar value as NUL-terminated UTF-8.
+    Char,
+    /// NUL-terminated text; need not be valid UTF-8.
+    Str,
+    /// A length of time in nanoseconds.
+    Duration,
+    /// A sequence of numbers, cut at the program's text limit.
+    Seq(Box<Type>),
+    /// A fixed number of numbers.
+    Array(Box<Type>, u32),
+    /// Nothing or a value.
+    Option(Box<Type>),
+    /// A fieldless enum: size of the value in bytes, and its names.
+    Enum(u8, Vec<(String, u64)>),
+}
+
+impl Type {
+    /// Bytes of an element of a sequence or array; `None` where the type is not a number.
+    pub fn number_size(&self) -> Option<usize> {
+        match *self {
+            Type::Uint(n) | Type::Int(n) | Type::Float(n) => Some(usize::from(n)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Uint(n) => write!(f, "u{}", u32::from(*n) * 8),
+            Type::Int(n) => write!(f, "i{}", u32::from(*n) * 8),
+            Type::Float(n) => write!(f, "f{}", u32::from(*n) * 8),
+            Type::Bool => f.write_str("bool"),
+            Type::Char => f.write_str("char"),
+            Type::Str => f.write_str("str"),
+            Type::Duration => f.write_str("ns"),
+            Type::Seq(of) => write!(f, "[{of}]"),
+            Type::Array(of, n) => write!(f, "[{of};{n}]"),
+            Type::Option(of) => write!(f, "?{of}"),
+            Type::Enum(size, names) => {
+                write!(f, "enum{size}{{")?;
+                for (i, (name, value)) in names.iter().enumerate() {
+                    write!(f, "{}{name}={value}", if i == 0 { "" } else { "," })?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+impl FromStr for Type {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Type> {
+        parse_type(text, 0)
+    }
+}
+
+fn parse_type(text: &str, depth: u32) -> Result<Type> {
+    let bad = || {
+        Error::new(format!(
+            "field type {text:?} is not known; the trace may be newer than this tool"
+        ))
+    };
+    if depth > MAX_DEPTH {
+        return Err(bad());
+    }
+    if let Some(of) = text.strip_prefix('?') {
+        return Ok(Type::Option(Box::new(parse_type(of, depth + 1)?)));
+    }
+    if let Some(inner) = text.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').ok_or_else(bad)?;
+        let (of, count) = match inner.rsplit_once(';') {
+            Some((of, n)) => (of, Some(n.parse::<u32>().map_err(|_| bad())?)),
+            None => (inner, None),
+        };
+        let of = parse_type(of, depth + 1)?;
+        of.number_size().ok_or_else(bad)?;
+        return Ok(match count {
+            Some(n) => Type::Array(Box::new(of), n),
+            None => Type::Seq(Box::new(of)),
+        });
+    }
+    if let Some(rest) = text.strip_prefix("enum") {
+        return parse_enum(rest).ok_or_else(bad);
+    }
+    Ok(match text {
+        "u8" => Type::Uint(1),
+        "u16" => Type::Uint(2),
+        "u32" => Type::Uint(4),
+        "u64" => Type::Uint(8),
+        "u128" => Type::Uint(16),
+        "i8" => Type::Int(1),
+        "i16" => Type::Int(2),
+        "i32" => Type::Int(4),
+        "i64" => Type::Int(8),
+        "i128" => Type::Int(16),
+        "f32" => Type::Float(4),
+        "f64" => Type::Float(8),
+        "bool" => Type::Bool,
+        "char" => Type::Char,
+        "str" => Type::Str,
+        "ns" => Type::Duration,
+        _ => return Err(bad()),
+    })
+}
+
+/// `1{A=0,B=1}`
+fn parse_enum(rest: &str) -> Option<Type> {
+    let (size, names) = rest.strip_suffix('}')?.split_once('{')?;
+    let size: u8 = size.parse().ok().filter(|s| matches!(s, 1 | 2 | 4 | 8))?;
+    let mut list = Vec::new();
+    for pair in names.split(',').filter(|p| !p.is_empty()) {
+        let (name, value) = pair.rsplit_once('=')?;
+        list.push((name.to_owned(), value.parse().ok()?));
+    }
+    Some(Type::Enum(size, list))
+}
+
+/// One field of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// The field's name in the Rust struct.
+    pub name: String,
+    /// How it is written.
+    pub ty: Type,
+    /// Its doc comment.
+    pub docs: String,
+}
+
+/// An event as the program declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// `provider:event`.
+    pub name: String,
+    /// The struct's doc comment.
+    pub docs: String,
+    /// The fields in the order in which they are written.
+    pub fields: Vec<Field>,
+}
+
+impl Schema {
+    /// Identity of an event is its name and this hash: FNV-1a (64 bits) over
+    /// `name(field:type,…)`. Documentation is not part of it.
+    pub fn hash(&self) -> u64 {
+        let mut text = format!("{}(", self.name);
+        for (i, field) in self.fields.iter().enumerate() {
+            if i > 0 {
+                text.push(',');
+            }
+            text += &format!("{}:{}", field.name, field.ty);
+        }
+        text.push(')');
+        fnv1a(text.as_bytes())
+    }
+}
+
+/// FNV-1a, 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// What a numeric id of a session stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Role {
+    /// A point in time.
+    Event = 0,
+    /// A span begins: `span` (u64), `parent` (u64, 0 for none), then the event's own fields.
+    Begin = 1,
+    /// A span ends: `span` (u64).
+    End = 2,
+}
+
+impl Role {
+    /// The role with this number.
+    pub fn from_u8(n: u8) -> Option<Role> {
+        [Role::Event, Role::Begin, Role::End].into_iter().find(|r| *r as u8 == n)
+    }
+
+    /// What the trace calls an event of this role: `db:query`, `db:query:begin`, `db:query:end`.
+    pub fn full_name(self, name: &str) -> String {
+        match self {
+            Role::Event => name.to_owned(),
+            Role::Begin => format!("{name}:begin"),
+            Role::End => format!("{name}:end"),
+        }
+    }
+}
+
+/// An event with its id in one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// The number in the event header.
+    pub id: u32,
+    /// What kind of record it is.
+    pub role: Role,
+    /// The event as declared in the program.
+    pub schema: Schema,
+}
+
+impl Declared {
+    /// The name in the trace; see [`Role::full_name`].
+    pub fn full_name(&self) -> String {
+        self.role.full_name(&self.schema.name)
+    }
+
+    /// The fields as they are written, those that the role adds included.
+    pub fn full_fields(&self) -> Vec<Field> {
+        let own = |name: &str, docs: &str| Field {
+            name: name.into(),
+            ty: Type::Uint(8),
+            docs: docs.into(),
+        };
+        let span =
+            || own("span", "id of the span: slot in the high 16 bits, sequence number below");
+        match self.role {
+            Role::Event => self.schema.fields.clone(),
+            Role::Begin => {
+                let parent =
+                    own("parent", "id of the span that was open in this thread, 0 for none");
+                [vec![span(), parent], self.schema.fields.clone()].concat()
+            }
+            Role::End => vec![span()],
+        }
+    }
+}
+
+/// `gp:loss`, which every session declares.
+pub fn loss_event() -> Declared {
+    let field = |name: &str, ty, docs: &str| Field { name: name.into(), ty, docs: docs.into() };
+    Declared {
+        id: LOSS_ID,
+        role: Role::Event,
+        schema: Schema {
+            name: LOSS_NAME.into(),
+            docs: "Events of one kind that found no free page since the last such record.".into(),
+            fields: vec![
+                field("id", Type::Uint(4), "id of the lost events in this trace"),
+                field("count", Type::Uint(8), "how many were lost"),
+            ],
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spelling_round_trips() {
+        for text in [
+            "u8",
+            "i128",
+            "f32",
+            "bool",
+            "char",
+            "str",
+            "ns",
+            "[u8]",
+            "[f64;3]",
+            "?str",
+            "?[u8]",
+            "enum1{A=0,B=1}",
+            "?enum8{Big=18446744073709551615}",
+            "enum1{}",
+        ] {
+            assert_eq!(text.parse::<Type>().unwrap().to_string(), text);
+        }
+        for text in ["", "u7", "[str]", "[u8", "enum3{A=0}", "enum1{A}", "[u8;x]"] {
+            assert!(text.parse::<Type>().is_err(), "{text}");
+        }
+        assert!("?".repeat(10_000).parse::<Type>().is_err());
+    }
+
+    #[test]
+    fn hash_is_frozen() {
+        // ABI 1: identity of an event across processes and versions.
+        let f = |name: &str, ty| Field { name: name.into(), ty, docs: "ignored".into() };
+        let schema = Schema {
+            name: "kv:get".into(),
+            docs: String::new(),
+            fields: vec![f("key", Type::Str), f("hit", Type::Bool)],
+        };
+        assert_eq!(schema.hash(), fnv1a(b"kv:get(key:str,hit:bool)"));
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}

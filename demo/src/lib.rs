@@ -1,0 +1,1 @@
+//! A key-value server with tracepoints, traced from another terminal by itself

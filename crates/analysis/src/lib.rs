@@ -1,1 +1,54 @@
-//! Reads traces: decode, merge, report
+//! Reads traces: decodes packets, merges streams by time, reports, counts, draws histograms.
+//!
+//! A trace is a directory: `metadata` (CTF 1.8's description language), any number of
+//! `stream_<slot>` files, and the hidden sidecar `.gracepoint.json`. All of it was written by, or
+//! on behalf of, a program that is not trusted: whatever the bytes are, nothing here panics or asks
+//! for memory out of proportion, and a trace that is cut or damaged is read up to the damage, with
+//! the rest reported as [`Damage`].
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`sidecar`] | reads and writes `.gracepoint.json` |
+//! | [`metadata`] | reads the `metadata` file, back into the declarations that it was made from |
+//! | [`trace`] | opens a directory: what is in it, what its clock means |
+//! | [`read`] | events in order of time, one at a time |
+//! | [`value`] | what a field holds |
+//! | [`report`] | events as lines of text or JSON |
+//! | [`info`] | what a trace contains, counted without decoding values |
+//! | [`spans`] | begin and end paired |
+//! | [`hist`] | histogram of a field, or of the length of a span |
+//!
+//! ```no_run
+//! use gracepoint_analysis::Trace;
+//!
+//! # fn main() -> gracepoint_analysis::Result<()> {
+//! let trace = Trace::open("kv.trace")?;
+//! let mut reader = trace.reader();
+//! while let Some(event) = reader.next_event() {
+//!     let first = event.value(0);
+//!     eprintln!("{} {} {:?}", event.ns, event.name(), first);
+//! }
+//! for damage in reader.damage() {
+//!     eprintln!("{damage}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod damage;
+pub mod error;
+pub mod hist;
+pub mod info;
+pub mod metadata;
+pub mod read;
+pub mod report;
+pub mod sidecar;
+pub mod spans;
+pub mod trace;
+pub mod value;
+
+pub use damage::Damage;
+pub use error::{Error, Result};
+pub use trace::{EventType, Trace};
+pub use value::Value;

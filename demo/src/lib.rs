@@ -1,1 +1,0 @@
-//! A key-value server with tracepoints, traced from another terminal by itself

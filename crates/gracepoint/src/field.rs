@@ -1,0 +1,238 @@
+//! How a Rust value becomes bytes of a record.
+//!
+//! The encoding is the table at [`gracepoint_wire::schema::Type`]; this module is its writer. Each
+//! type says it in two steps, because space is reserved in between: [`Field::size`], then
+//! [`Field::write`]. Everything rests on one invariant, **AGREE**: for an unchanged value and the
+//! same limit, `write` writes exactly `size` bytes. Two rules keep it:
+//!
+//! - only types whose value cannot change behind a shared reference implement [`Field`] (no
+//!   atomics, no cells), and pointers do only where `Deref` is the standard library's own (`&T`,
+//!   `Box`, `Rc`, `Arc`, and `Cow` of the standard library's types, since `Cow` of another type
+//!   runs that type's `Borrow`);
+//! - for each shape (number, text, sequence) one function decides what is kept, and both steps
+//!   call it.
+//!
+//! `Display` and `Debug` keep no such promise, so their output goes into a [`Text`] first.
+//!
+//! | file | what it encodes |
+//! |---|---|
+//! | `field/number.rs` | integers, floats, `bool`, `Duration` |
+//! | `field/text.rs` | strings, paths, `char`: bytes and a NUL |
+//! | `field/sequence.rs` | slices, vectors and arrays of numbers |
+//! | `field/rendered.rs` | [`Text`]: bounded output of `Display` and `Debug` |
+
+mod number;
+mod rendered;
+mod sequence;
+mod text;
+
+pub use number::Number;
+pub use rendered::Text;
+
+use gracepoint_wire::schema::Type;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// How a field is written, known at compile time. [`gracepoint_wire::schema::Type`] has the table
+/// of encodings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TypeDesc {
+    /// Unsigned integer of 1, 2, 4, 8 or 16 bytes.
+    Uint(u8),
+    /// Signed integer of 1, 2, 4, 8 or 16 bytes.
+    Int(u8),
+    /// IEEE 754 float of 4 or 8 bytes.
+    Float(u8),
+    /// One byte, 0 or 1.
+    Bool,
+    /// One Unicode scalar value as NUL-terminated UTF-8.
+    Char,
+    /// NUL-terminated text.
+    Str,
+    /// Nanoseconds.
+    Duration,
+    /// A sequence of numbers.
+    Seq(&'static TypeDesc),
+    /// A fixed number of numbers.
+    Array(&'static TypeDesc, u32),
+    /// Nothing or a value.
+    Option(&'static TypeDesc),
+    /// A fieldless enum: bytes of the value, and its names.
+    Enum(u8, &'static [(&'static str, u64)]),
+}
+
+impl TypeDesc {
+    /// The same type as tools know it.
+    ///
+    /// ```
+    /// use gracepoint::field::{Field, TypeDesc};
+    /// assert_eq!(<Option<&[u16]> as Field>::TYPE.to_wire().to_string(), "?[u16]");
+    /// assert_eq!(TypeDesc::Enum(1, &[("A", 0), ("B", 1)]).to_wire().to_string(), "enum1{A=0,B=1}");
+    /// ```
+    pub fn to_wire(&self) -> Type {
+        match *self {
+            TypeDesc::Uint(n) => Type::Uint(n),
+            TypeDesc::Int(n) => Type::Int(n),
+            TypeDesc::Float(n) => Type::Float(n),
+            TypeDesc::Bool => Type::Bool,
+            TypeDesc::Char => Type::Char,
+            TypeDesc::Str => Type::Str,
+            TypeDesc::Duration => Type::Duration,
+            TypeDesc::Seq(of) => Type::Seq(Box::new(of.to_wire())),
+            TypeDesc::Array(of, n) => Type::Array(Box::new(of.to_wire()), n),
+            TypeDesc::Option(of) => Type::Option(Box::new(of.to_wire())),
+            TypeDesc::Enum(size, names) => {
+                Type::Enum(size, names.iter().map(|&(n, v)| (n.to_owned(), v)).collect())
+            }
+        }
+    }
+}
+
+/// A value that can be a field of an event.
+///
+/// `limit` bounds text and sequences, in bytes; other types ignore it. It comes from
+/// `#[event(limit = N)]` and is 1024 without.
+///
+/// ```
+/// use gracepoint::field::Field;
+/// let key = "user:7";
+/// let mut record = vec![0; key.size(1024)];
+/// // SAFETY: `record` has room for `size(1024)` bytes, and `key` does not change.
+/// unsafe { key.write(1024, record.as_mut_ptr()) };
+/// assert_eq!(record, b"user:7\0");
+/// ```
+///
+/// # Safety
+///
+/// For a value that is not changed in between, and for any `limit`, [`write`](Field::write) writes
+/// exactly [`size`](Field::size)`(limit)` bytes, all of them, beginning at `at`, and returns `at`
+/// plus that size. The bytes are as [`gracepoint_wire::schema::Type`] says for
+/// [`TYPE`](Field::TYPE). Neither panics, blocks or allocates.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a field of an event",
+    label = "Gracepoint does not know how to record this type",
+    note = "to record it as text, put `#[event(display)]` or `#[event(debug)]` on the field",
+    note = "if it is an enum without data, put `#[derive(gracepoint::Field)]` on the enum"
+)]
+pub unsafe trait Field {
+    /// How values of this type are written.
+    const TYPE: TypeDesc;
+
+    /// Bytes that [`write`](Field::write) will write.
+    fn size(&self, limit: usize) -> usize;
+
+    /// Writes the value and returns the end of what was written.
+    ///
+    /// # Safety
+    ///
+    /// [`size`](Field::size)`(limit)` bytes from `at` may be written, and the value was not changed
+    /// since `size` was asked.
+    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8;
+}
+
+/// Implements [`Field`] by way of a function that gives another field, which must be one of the
+/// standard library's own so that it gives the same one each time.
+macro_rules! delegate {
+    ($([$($generics:tt)*] $ty:ty => $target:ty, |$value:ident| $get:expr;)*) => {$(
+        // SAFETY: size and write see the same target (the function is pure), whose AGREE holds.
+        unsafe impl<$($generics)*> Field for $ty {
+            const TYPE: TypeDesc = <$target as Field>::TYPE;
+
+            #[inline(always)]
+            fn size(&self, limit: usize) -> usize {
+                let $value = self;
+                <$target as Field>::size($get, limit)
+            }
+
+            #[inline(always)]
+            unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
+                let $value = self;
+                // SAFETY: the caller's promise about `self` is one about its target.
+                unsafe { <$target as Field>::write($get, limit, at) }
+            }
+        }
+    )*};
+}
+use delegate;
+
+delegate! {
+    [T: Field + ?Sized] &T => T, |v| v;
+    [T: Field + ?Sized] &mut T => T, |v| v;
+    [T: Field + ?Sized] Box<T> => T, |v| v;
+    [T: Field + ?Sized] Rc<T> => T, |v| v;
+    [T: Field + ?Sized] Arc<T> => T, |v| v;
+}
+
+/// Type of what is inside an `Option`; a type of its own so that the check happens at compile time.
+struct Inside<T>(T);
+
+impl<T: Field> Inside<T> {
+    const TYPE: &'static TypeDesc = &T::TYPE;
+    const CHECK: () = assert!(
+        !matches!(T::TYPE, TypeDesc::Option(_)),
+        "an option of an option cannot be recorded: use one `Option`, or an enum",
+    );
+}
+
+// SAFETY: one byte and, if there is one, the value, whose AGREE holds.
+unsafe impl<T: Field> Field for Option<T> {
+    const TYPE: TypeDesc = {
+        let () = Inside::<T>::CHECK;
+        TypeDesc::Option(Inside::<T>::TYPE)
+    };
+
+    #[inline(always)]
+    fn size(&self, limit: usize) -> usize {
+        1 + self.as_ref().map_or(0, |value| value.size(limit))
+    }
+
+    #[inline(always)]
+    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
+        // SAFETY: the caller gave room for the tag and the value.
+        unsafe {
+            at.write(u8::from(self.is_some()));
+            match self {
+                Some(value) => value.write(limit, at.add(1)),
+                None => at.add(1),
+            }
+        }
+    }
+}
+
+/// Bytes of the value of a fieldless enum with these discriminants: the fewest of 1, 2, 4 and 8
+/// that hold all, and 8 as soon as one is negative. For the derive.
+#[doc(hidden)]
+pub const fn enum_size(discriminants: &[i128]) -> u8 {
+    let mut size = 1;
+    let mut i = 0;
+    while i < discriminants.len() {
+        let needed = match discriminants[i] {
+            0..=0xff => 1,
+            0x100..=0xffff => 2,
+            0x1_0000..=0xffff_ffff => 4,
+            _ => 8,
+        };
+        if needed > size {
+            size = needed;
+        }
+        i += 1;
+    }
+    size
+}
+
+/// Writes the low `size` bytes of an enum's value. For the derive.
+///
+/// # Safety
+///
+/// `size` is at most 8, and that many bytes from `at` may be written.
+#[doc(hidden)]
+#[inline(always)]
+pub unsafe fn write_enum(value: u64, size: u8, at: *mut u8) -> *mut u8 {
+    let bytes = value.to_le_bytes();
+    let size = usize::from(size);
+    // SAFETY: `bytes` has 8 bytes and `at` room for `size`, which is at most 8.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, size);
+        at.add(size)
+    }
+}

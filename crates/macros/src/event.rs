@@ -1,0 +1,227 @@
+//! `#[derive(Event)]`: the description, the static key, and the two steps of writing.
+
+use crate::attributes::{Container, Field, How, docs, only_lifetimes, plain};
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Fields, GenericArgument, PathArguments, Result, Type};
+
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    let container = Container::read(&input.attrs)?;
+    only_lifetimes(&input.generics)?;
+    let fields = fields(input)?;
+    let root = &container.root;
+    let desc = description(input, &container, &fields);
+    let steps = steps(&container, &fields);
+    let ident = &input.ident;
+    let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
+    let statics = input.generics.lifetimes().map(|_| quote!('static));
+    Ok(quote! {
+        #[automatically_derived]
+        unsafe impl #impl_generics #root::__private::Event for #ident #type_generics #clause {
+            const DESC: &'static #root::__private::EventDesc = &#desc;
+            const KEY: &'static #root::__private::Key = {
+                static KEY: #root::__private::Key =
+                    #root::__private::Key::new::<#ident<#(#statics),*>>();
+                &KEY
+            };
+            #steps
+        }
+    })
+}
+
+/// One field and all that is known about it.
+struct Member<'a> {
+    ident: &'a syn::Ident,
+    ty: &'a Type,
+    field: Field,
+    docs: String,
+}
+
+fn fields(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
+    let data = match &input.data {
+        Data::Struct(data) => data,
+        Data::Enum(data) => {
+            return Err(Error::new(
+                data.enum_token.span(),
+                "an enum cannot be an event: make a struct for each kind, or a struct with this \
+                 enum as a field (#[derive(gracepoint::Field)] on the enum)",
+            ));
+        }
+        Data::Union(data) => {
+            return Err(Error::new(data.union_token.span(), "a union cannot be an event"));
+        }
+    };
+    let named = match &data.fields {
+        Fields::Unit => return Ok(Vec::new()),
+        Fields::Named(named) => named,
+        Fields::Unnamed(fields) => {
+            return Err(Error::new(
+                fields.span(),
+                "the fields of an event need names, which tools list and filter by: write \
+                 `struct Name { field: Type }`",
+            ));
+        }
+    };
+    let mut members: Vec<Member<'_>> = Vec::new();
+    let mut errors: Option<Error> = None;
+    for field in &named.named {
+        let result = member(field).and_then(|new| {
+            if members.iter().any(|old| old.field.name == new.field.name) {
+                let text = format!("there is already a field called {:?}", new.field.name);
+                return Err(Error::new(new.ident.span(), text));
+            }
+            Ok(new)
+        });
+        match (result, &mut errors) {
+            (Ok(member), _) => members.push(member),
+            (Err(new), Some(errors)) => errors.combine(new),
+            (Err(new), none) => *none = Some(new),
+        }
+    }
+    errors.map_or(Ok(members), Err)
+}
+
+fn member(field: &syn::Field) -> Result<Member<'_>> {
+    let ident = field.ident.as_ref().expect("fields of a braced struct have names");
+    let read = Field::read(field, ident)?;
+    if read.how == How::Typed {
+        check_type(&field.ty)?;
+    }
+    Ok(Member { ident, ty: &field.ty, field: read, docs: docs(&field.attrs) })
+}
+
+/// Finds what has a better answer than "this type is not a `Field`".
+fn check_type(ty: &Type) -> Result<()> {
+    let Type::Path(path) = unreferenced(ty) else { return Ok(()) };
+    let Some(last) = path.path.segments.last() else { return Ok(()) };
+    let name = last.ident.to_string();
+    if ATOMICS.contains(&name.as_str()) {
+        return Err(Error::new(
+            ty.span(),
+            format!(
+                "`{name}` may change while it is being recorded: load it, and make the field a \
+                 plain number or `bool`"
+            ),
+        ));
+    }
+    if let PathArguments::AngleBracketed(arguments) = &last.arguments {
+        for argument in &arguments.args {
+            if let GenericArgument::Type(inner) = argument {
+                check_type(inner)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+const ATOMICS: [&str; 12] = [
+    "AtomicBool",
+    "AtomicI8",
+    "AtomicI16",
+    "AtomicI32",
+    "AtomicI64",
+    "AtomicIsize",
+    "AtomicU8",
+    "AtomicU16",
+    "AtomicU32",
+    "AtomicU64",
+    "AtomicUsize",
+    "AtomicPtr",
+];
+
+fn unreferenced(ty: &Type) -> &Type {
+    match ty {
+        Type::Reference(reference) => unreferenced(&reference.elem),
+        Type::Paren(paren) => unreferenced(&paren.elem),
+        Type::Group(group) => unreferenced(&group.elem),
+        other => other,
+    }
+}
+
+/// The `EventDesc`.
+fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>]) -> TokenStream {
+    let root = &container.root;
+    let name = match &container.name {
+        Some(name) => quote!(::core::option::Option::Some(#name)),
+        None => quote!(::core::option::Option::None),
+    };
+    let fields = members.iter().map(|member| {
+        let (name, docs) = (&member.field.name, &member.docs);
+        let ty = match member.field.how {
+            How::Typed => {
+                let ty = member.ty;
+                quote_spanned!(ty.span()=> <#ty as #root::__private::Field>::TYPE)
+            }
+            How::Display | How::Debug => quote!(#root::__private::TypeDesc::Str),
+        };
+        quote!(#root::__private::FieldDesc { name: #name, ty: #ty, docs: #docs })
+    });
+    let (ident, docs) = (plain(&input.ident), docs(&input.attrs));
+    // The line of the struct's name, not of the derive.
+    let place = quote_spanned!(input.ident.span()=>
+        file: ::core::file!(), line: ::core::line!());
+    quote! {
+        #root::__private::EventDesc {
+            module: ::core::module_path!(),
+            ident: #ident,
+            name: #name,
+            docs: #docs,
+            fields: &[#(#fields),*],
+            #place
+        }
+    }
+}
+
+/// `Prepared`, `prepare`, `size` and `write`.
+fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
+    let root = &container.root;
+    let mut rendered = Vec::new();
+    let (mut sizes, mut writes) = (Vec::new(), Vec::new());
+    for member in members {
+        let (ident, ty, limit) = (member.ident, member.ty, member.field.limit);
+        let span = ty.span();
+        let (ty, value) = match member.field.how {
+            How::Typed => (quote!(#ty), quote!(&self.#ident)),
+            How::Display | How::Debug => {
+                let how = if member.field.how == How::Debug { "debug" } else { "display" };
+                let how = syn::Ident::new(how, span);
+                let index = syn::Index::from(rendered.len());
+                rendered.push(quote_spanned! {span=>
+                    #root::__private::Text::#how::<#ty>(&self.#ident, #limit)
+                });
+                (quote!(#root::__private::Text), quote!(&prepared.#index))
+            }
+        };
+        sizes.push(quote_spanned! {span=>
+            <#ty as #root::__private::Field>::size(#value, #limit)
+        });
+        writes.push(quote_spanned! {span=>
+            <#ty as #root::__private::Field>::write(#value, #limit, at)
+        });
+    }
+    let texts = rendered.iter().map(|_| quote!(#root::__private::Text));
+    let prepared = match rendered.is_empty() {
+        true => quote!(_),
+        false => quote!(prepared),
+    };
+    quote! {
+        type Prepared = (#(#texts,)*);
+
+        #[inline]
+        fn prepare(&self) -> Self::Prepared {
+            (#(#rendered,)*)
+        }
+
+        #[inline(always)]
+        fn size(&self, #prepared: &Self::Prepared) -> usize {
+            0 #(+ #sizes)*
+        }
+
+        #[inline(always)]
+        unsafe fn write(&self, #prepared: &Self::Prepared, at: *mut u8) -> *mut u8 {
+            #(let at = unsafe { #writes };)*
+            at
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! `#[derive(Field)]`: an enum without data becomes a number with names.
+
+use crate::attributes::{Container, only_lifetimes, plain};
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::spanned::Spanned;
+use syn::{Data, DataEnum, DeriveInput, Error, Fields, Result};
+
+pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
+    let container = Container::read(&input.attrs)?;
+    if let Some(name) = &container.name {
+        return Err(Error::new(name.span(), "a field's type has no name of its own in a trace"));
+    }
+    only_lifetimes(&input.generics)?;
+    let data = match &input.data {
+        Data::Enum(data) => data,
+        Data::Struct(data) => return Err(not_an_enum(data.struct_token.span())),
+        Data::Union(data) => return Err(not_an_enum(data.union_token.span())),
+    };
+    check_variants(data)?;
+    Ok(implementation(input, &container, data))
+}
+
+fn not_an_enum(span: proc_macro2::Span) -> Error {
+    Error::new(
+        span,
+        "only enums without data can derive Field; record the fields of a struct one by one, or \
+         the whole with #[event(debug)] on the event's field",
+    )
+}
+
+fn check_variants(data: &DataEnum) -> Result<()> {
+    let mut errors: Option<Error> = None;
+    for variant in &data.variants {
+        if !matches!(variant.fields, Fields::Unit) {
+            let new = Error::new(
+                variant.span(),
+                format!(
+                    "`{}` has data, so the enum is not a number with names; record it with \
+                     #[event(debug)] on the event's field",
+                    variant.ident
+                ),
+            );
+            match &mut errors {
+                Some(errors) => errors.combine(new),
+                none => *none = Some(new),
+            }
+        }
+    }
+    errors.map_or(Ok(()), Err)
+}
+
+fn implementation(input: &DeriveInput, container: &Container, data: &DataEnum) -> TokenStream {
+    let root = &container.root;
+    let ident = &input.ident;
+    let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
+    let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
+    let names = variants.iter().map(|ident| plain(ident));
+    quote! {
+        const _: () = {
+            const SIZE: u8 = #root::__private::enum_size(&[#(#ident::#variants as i128),*]);
+
+            #[automatically_derived]
+            unsafe impl #impl_generics #root::__private::Field for #ident #type_generics #clause {
+                const TYPE: #root::__private::TypeDesc =
+                    #root::__private::TypeDesc::Enum(SIZE, &[#((#names, #ident::#variants as u64)),*]);
+
+                #[inline(always)]
+                fn size(&self, _: usize) -> usize {
+                    SIZE as usize
+                }
+
+                #[inline(always)]
+                unsafe fn write(&self, _: usize, at: *mut u8) -> *mut u8 {
+                    let value: u64 = match *self {
+                        #(#ident::#variants => #ident::#variants as u64,)*
+                    };
+                    unsafe { #root::__private::write_enum(value, SIZE, at) }
+                }
+            }
+        };
+    }
+}

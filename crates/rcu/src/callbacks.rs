@@ -1,0 +1,227 @@
+//! Callbacks that wait for a grace period: where they queue and in which order they run.
+//!
+//! ```text
+//!  call() ─► incoming ─► next ─► ready ─► running ─► run, oldest first
+//!            (a stack,   after     (done)   (the runner's)
+//!             lock-free) (two buckets, a cookie each)
+//! ```
+//!
+//! * `call` pushes onto `incoming` by compare-exchange; it neither locks nor waits.
+//! * The driver *collects*: it takes the whole stack, and only **then** takes one cookie for all
+//!   of it. In that order the cookie covers every callback of the stack: what a caller removed
+//!   came before its push (release), the push before the taking (acquire), the taking before
+//!   the snapshot. The other way round, a callback pushed in between would be given a
+//!   grace period that may have begun before its removal.
+//! * At most two cookies are outstanding: the end of the grace period that runs, which
+//!   was taken when nothing ran, and the end of the one after. Hence two buckets, and no search.
+//! * When a bucket's cookie is done it becomes `ready`. All of this moves whole chains, a few
+//!   words each, whatever their length.
+//! * The runner takes `ready`, puts it in order (outside the driver's lock) and runs it. There is one
+//!   runner at a time, so callbacks run in the order in which they were queued, and a marker that runs
+//!   proves that all before it have run; that is all that `barrier` needs.
+//!
+//! A chain is a list of stacks: nodes of a stack are linked by `next`, newest first, and the
+//! newest node of each stack links to the newest of the stack before it by `older`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+/// What a callback starts with, whatever its type.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Node {
+    pub(crate) next: *mut Node,
+    older: *mut Node,
+    run: unsafe fn(*mut Node),
+}
+
+#[repr(C)]
+struct Callback<F> {
+    node: Node,
+    f: F,
+}
+
+/// Boxes a callback; `run` or nothing must follow.
+pub(crate) fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
+    /// # Safety
+    /// `node` came from `boxed::<F>` and has not been run.
+    unsafe fn run<F: FnOnce()>(node: *mut Node) {
+        // SAFETY: `boxed::<F>` made this allocation as a Callback<F> whose first field
+        // (repr(C)) is the node, and this is its only use.
+        let callback = unsafe { Box::from_raw(node.cast::<Callback<F>>()) };
+        (callback.f)();
+    }
+    let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), run: run::<F> };
+    Box::into_raw(Box::new(Callback { node, f })).cast()
+}
+
+/// Runs a callback and frees it. False if it panicked; the panic goes no further.
+///
+/// # Safety
+/// `node` came from [`boxed`], is in no list, and has not been run.
+pub(crate) unsafe fn run(node: *mut Node) -> bool {
+    // SAFETY: a live node, by this function's contract; `run` is written by `boxed` only.
+    let run = unsafe { (*node).run };
+    // SAFETY: `boxed` paired this function with this node; not run before, by contract.
+    // Unwind safety: the closure is consumed, and nothing of ours is half-changed here.
+    let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { run(node) }));
+    match outcome {
+        Ok(()) => true,
+        Err(payload) => {
+            // Dropping a payload may panic too, with a payload of its own, which is leaked.
+            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                let _ = std::mem::ManuallyDrop::new(second);
+            }
+            false
+        }
+    }
+}
+
+/// A chain of stacks. Both null, or both set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    newest: *mut Node,
+    /// The newest node of the oldest stack.
+    oldest: *mut Node,
+}
+
+impl Chain {
+    pub(crate) const EMPTY: Self = Self { newest: ptr::null_mut(), oldest: ptr::null_mut() };
+
+    /// One stack as a chain; null is the empty chain.
+    pub(crate) fn of_stack(top: *mut Node) -> Self {
+        Self { newest: top, oldest: top }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.newest.is_null()
+    }
+
+    /// Puts `younger` behind everything in this chain.
+    fn append(&mut self, younger: Self) {
+        if younger.is_empty() {
+            return;
+        }
+        if self.is_empty() {
+            *self = younger;
+            return;
+        }
+        // SAFETY: nodes in a chain are live and reached through it alone, and the chains are
+        // the driver's, who is the one caller.
+        unsafe { (*younger.oldest).older = self.newest };
+        self.newest = younger.newest;
+    }
+
+    /// Links all nodes by `next`, oldest first, and returns the first.
+    pub(crate) fn into_run_order(self) -> *mut Node {
+        let mut first: *mut Node = ptr::null_mut();
+        let mut stack = self.newest;
+        while !stack.is_null() {
+            // SAFETY: nodes of a chain are live and owned by the holder of the chain, which
+            // was moved in here; `older` is read before the node is relinked.
+            let older = unsafe { (*stack).older };
+            let mut node = stack;
+            while !node.is_null() {
+                // SAFETY: as above; `next` is read before it is overwritten.
+                let below = unsafe { std::mem::replace(&mut (*node).next, first) };
+                first = node;
+                node = below;
+            }
+            stack = older;
+        }
+        first
+    }
+
+    /// How many callbacks are in the chain. Walks it all.
+    pub(crate) fn count(self) -> usize {
+        let mut count = 0;
+        let mut stack = self.newest;
+        while !stack.is_null() {
+            count += count_list(stack);
+            // SAFETY: nodes of a chain are live; the caller holds the chain.
+            stack = unsafe { (*stack).older };
+        }
+        count
+    }
+}
+
+/// How many nodes are linked by `next` from here.
+pub(crate) fn count_list(mut node: *mut Node) -> usize {
+    let mut count = 0;
+    while !node.is_null() {
+        count += 1;
+        // SAFETY: nodes of a list are live; the caller holds the list.
+        node = unsafe { (*node).next };
+    }
+    count
+}
+
+/// Callbacks with the cookie that they wait for.
+#[derive(Debug)]
+struct Bucket {
+    cookie: u64,
+    chain: Chain,
+}
+
+/// What the driver keeps, under its lock.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    next: Bucket,
+    after: Bucket,
+    ready: Chain,
+}
+
+// SAFETY: the raw pointers own boxed callbacks, whose closures are Send (`boxed`'s bound).
+unsafe impl Send for Buckets {}
+
+impl Buckets {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next: Bucket { cookie: 0, chain: Chain::EMPTY },
+            after: Bucket { cookie: 0, chain: Chain::EMPTY },
+            ready: Chain::EMPTY,
+        }
+    }
+
+    /// Files a stack under the cookie that was taken after it.
+    pub(crate) fn file(&mut self, stack: *mut Node, cookie: u64) {
+        let chain = Chain::of_stack(stack);
+        if self.next.chain.is_empty() {
+            self.next = Bucket { cookie, chain };
+        } else if self.next.cookie == cookie {
+            self.next.chain.append(chain);
+        } else {
+            // A third cookie cannot be: the driver alone advances `seq`, and files and
+            // sweeps at each step. Were it wrong, the later cookie would be the safe one.
+            debug_assert!(self.after.chain.is_empty() || self.after.cookie == cookie);
+            self.after.cookie = self.after.cookie.max(cookie);
+            self.after.chain.append(chain);
+        }
+    }
+
+    /// Moves callbacks whose cookie is done to `ready`.
+    pub(crate) fn sweep(&mut self, is_done: impl Fn(u64) -> bool) {
+        while !self.next.chain.is_empty() && is_done(self.next.cookie) {
+            let after =
+                std::mem::replace(&mut self.after, Bucket { cookie: 0, chain: Chain::EMPTY });
+            let done = std::mem::replace(&mut self.next, after);
+            self.ready.append(done.chain);
+        }
+    }
+
+    /// Takes what is ready.
+    pub(crate) fn take_ready(&mut self) -> Chain {
+        std::mem::replace(&mut self.ready, Chain::EMPTY)
+    }
+
+    /// Takes everything, done or not, oldest first: for a domain that is being dropped.
+    pub(crate) fn take_all(&mut self) -> Chain {
+        self.sweep(|_| true);
+        self.take_ready()
+    }
+
+    /// How many callbacks are here. Walks them all.
+    pub(crate) fn count(&self) -> usize {
+        self.next.chain.count() + self.after.chain.count() + self.ready.count()
+    }
+}

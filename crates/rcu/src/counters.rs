@@ -1,0 +1,144 @@
+//! A thread's counters in one domain, and the two halves of a read section.
+//!
+//! Per *rank* (0 or 1) a slot counts sections entered (`lock`) and left (`unlock`). Both only
+//! grow; a section is open exactly while the sums differ. Two counters instead of one that
+//! goes up and down, because then a scan that reads all `unlock`s *before* all `lock`s errs
+//! on the safe side only: it may miss that a section ended, never that one is open.
+//!
+//! Two ranks, because new sections must not keep a grace period waiting for ever: it sends
+//! them to one rank while it waits for the other to drain. A guard remembers its own rank, so
+//! guards may nest, overlap and end in any order.
+//!
+//! Orderings: `enter` is increment, light barrier; `leave` is light barrier, increment. The light
+//! barrier pairs with the heavy one between the two halves of a scan; `grace` has the
+//! argument. Without the barrier in `enter`, the section's loads may be done before the
+//! processor makes the increment visible: the scan sees nobody and frees what is being read
+//! (the store-buffering litmus test). Without the one in `leave`, a load of the section may be
+//! done after the section was seen to end.
+
+use crate::arch;
+use crate::barrier;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant};
+
+/// How many ranks there are.
+pub(crate) const RANKS: usize = 2;
+
+/// Sections entered and left, of one thread in one rank.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub(crate) struct Pair {
+    pub(crate) lock: AtomicU64,
+    pub(crate) unlock: AtomicU64,
+}
+
+impl Pair {
+    constant! {
+        pub(crate) fn new() -> Self {
+            Self { lock: AtomicU64::new(0), unlock: AtomicU64::new(0) }
+        }
+    }
+
+    /// Sections that are certainly open: entered before this call began and not left
+    /// when it ended.
+    ///
+    /// `lock` is read first. So if `unlock`, read later, is smaller, some section that
+    /// was counted is still open. (A scan that must not miss one reads the other way round.)
+    pub(crate) fn certainly_open(&self) -> u64 {
+        let lock = self.lock.load(Ordering::Acquire);
+        let unlock = self.unlock.load(Ordering::Acquire);
+        // A later section may have ended in between, and then `unlock` is the larger.
+        let open = lock.wrapping_sub(unlock);
+        if open.cast_signed() > 0 { open } else { 0 }
+    }
+
+    /// Forgets open sections. Only for those that nobody can ever leave: of threads that
+    /// a forked child does not have, or of a domain that is being dropped.
+    pub(crate) fn balance(&self) {
+        let lock = self.lock.load(Ordering::Relaxed);
+        if self.unlock.load(Ordering::Relaxed) != lock {
+            self.unlock.store(lock, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One thread's counters in one domain: a cache line that only this thread writes.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Slot {
+    pub(crate) pairs: [Pair; RANKS],
+}
+
+impl Slot {
+    constant! {
+        pub(crate) fn new() -> Self {
+            Self { pairs: [Pair::new(), Pair::new()] }
+        }
+    }
+
+    /// Whether a section is open. Exact for the slot's own thread.
+    pub(crate) fn is_open(&self) -> bool {
+        self.pairs
+            .iter()
+            .any(|pair| pair.lock.load(Ordering::Relaxed) != pair.unlock.load(Ordering::Relaxed))
+    }
+
+    /// [`Pair::balance`] on both ranks.
+    pub(crate) fn balance(&self) {
+        self.pairs.iter().for_each(Pair::balance);
+    }
+}
+
+/// The rank that new sections take, kept as the byte offset of its pair in a slot so
+/// that a reader adds it and does not multiply. Alone in its cache lines: every reader
+/// reads it, and only a grace period that had to wait writes it.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct ActiveRank(AtomicUsize);
+
+impl ActiveRank {
+    constant! {
+        pub(crate) fn new() -> Self {
+            Self(AtomicUsize::new(0))
+        }
+    }
+
+    /// The rank, 0 or 1.
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed) / size_of::<Pair>()
+    }
+
+    /// Sends new sections to `rank`. Relaxed: which rank a section takes matters for how
+    /// long a grace period waits, never for whether it is right.
+    pub(crate) fn set(&self, rank: usize) {
+        debug_assert!(rank < RANKS);
+        self.0.store(rank * size_of::<Pair>(), Ordering::Relaxed);
+    }
+
+    /// This rank's pair in `slot`.
+    #[inline(always)]
+    pub(crate) fn pair<'s>(&self, slot: &'s Slot) -> &'s Pair {
+        let offset = self.0.load(Ordering::Relaxed);
+        // SAFETY: the word is 0 or size_of::<Pair>(), which `new` and `set` alone write, so
+        // the result is pairs[0] or pairs[1] of the borrowed slot.
+        unsafe { &*slot.pairs.as_ptr().byte_add(offset) }
+    }
+}
+
+/// Enters a section on the calling thread's own slot.
+#[inline(always)]
+pub(crate) fn enter<'s>(rank: &ActiveRank, slot: &'s Slot) -> &'s Pair {
+    let pair = rank.pair(slot);
+    arch::increment(&pair.lock);
+    // Pairs with the heavy barrier of a scan (see `grace`): see the module's text.
+    barrier::light();
+    pair
+}
+
+/// Leaves the section that `enter` returned `pair` for. Same thread.
+#[inline(always)]
+pub(crate) fn leave(pair: &Pair) {
+    // Pairs with the heavy barrier of a scan: a section whose end is counted has done all
+    // its accesses.
+    barrier::light();
+    arch::increment(&pair.unlock);
+}

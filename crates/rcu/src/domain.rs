@@ -1,0 +1,474 @@
+//! [`Domain`] and [`Guard`]: the reader's path, and the door to everything else.
+//!
+//! # The reader's path
+//!
+//! Two words decide: the thread's (`threads::Word`, an offset plus one) and the domain's
+//! (`fast`, an address minus one). Both are odd once they are there and 0 before, so one
+//! `test` of the two says whether this thread has a slot in this domain, and their sum is the slot.
+//! Then: the active rank's offset is added, and the counter incremented. Where readers must
+//! fence, `fast` stays null, so the fast path never asks which form of the barrier is in force.
+//!
+//! A guard is one word: the address of its pair of counters, whose low bits are free and
+//! say how to leave.
+//!
+//! | low bits | slot | entered by | left by |
+//! |---|---|---|---|
+//! | 0 | own | `inc`, compiler fence | compiler fence, `inc` |
+//! | FENCED | own | `inc`, SeqCst fence | release fence, `inc` |
+//! | SHARED | the region's | atomic add, SeqCst fence | atomic add (release) |
+//!
+//! The SeqCst fence pairs with the one that `barrier::heavy` then is. In the membarrier form,
+//! shared sections keep it; it is merely more than needed.
+
+use crate::arch;
+use crate::barrier;
+use crate::counters::{self, ActiveRank, Pair, RANKS, Slot};
+use crate::engine::Progress;
+use crate::grace::Readers;
+use crate::region::{self, Region};
+use crate::sync::{AtomicPtr, Ordering, fence};
+use crate::system::Errno;
+use crate::threads;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr;
+
+const FENCED: usize = 1;
+const SHARED: usize = 2;
+const HOW: usize = FENCED | SHARED;
+
+/// Readers and the grace periods that wait for them.
+///
+/// Data that is removed in one domain waits for the readers of that domain only. A domain
+/// is usually a `static`; it takes its memory (4 MiB of addresses, a few pages of memory) when
+/// it is first used.
+///
+/// ```
+/// use gracepoint_rcu::Domain;
+///
+/// static CONFIG: Domain = Domain::new("config");
+///
+/// {
+///     let _guard = CONFIG.read();
+///     // What is loaded from a published pointer here stays valid until the guard is dropped.
+/// }
+/// CONFIG.synchronize().expect("not inside a section");
+/// // Every section that was open before `synchronize` has ended.
+/// ```
+///
+/// Dropping a domain (one that is not a `static`) runs the callbacks that it still has.
+pub struct Domain {
+    /// `Region::base` once readers may take the fast path; null before, and for ever where they
+    /// may not.
+    fast: AtomicPtr<u8>,
+    region: AtomicPtr<Region>,
+    name: &'static str,
+    #[cfg(feature = "canary")]
+    never_waits: bool,
+}
+
+impl Domain {
+    /// A domain. The name is for reports.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self {
+            fast: AtomicPtr::new(ptr::null_mut()),
+            region: AtomicPtr::new(ptr::null_mut()),
+            name,
+            #[cfg(feature = "canary")]
+            never_waits: false,
+        }
+    }
+
+    /// A domain whose grace periods wait for nobody, to show that a test would notice.
+    ///
+    /// # Safety
+    /// It protects nothing: what is retired may be freed while it is read.
+    #[cfg(feature = "canary")]
+    #[doc(hidden)]
+    #[must_use]
+    pub const unsafe fn new_that_never_waits(name: &'static str) -> Self {
+        let mut domain = Self::new(name);
+        domain.never_waits = true;
+        domain
+    }
+
+    /// The name that it was made with.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Enters a read section, which lasts until the guard is dropped.
+    ///
+    /// What was reachable through a published pointer inside the section is not freed by
+    /// this domain before it ends. Sections may nest, overlap and end in any order; they may be
+    /// entered on any thread, registered or not, in signal handlers, in destructors of
+    /// thread-locals. About two increments; never waits, locks, allocates or panics.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// let outer = DOMAIN.read();
+    /// let inner = DOMAIN.read();
+    /// drop(outer); // in any order
+    /// drop(inner);
+    /// ```
+    ///
+    /// A guard stays on its thread:
+    ///
+    /// ```compile_fail
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// let guard = DOMAIN.read();
+    /// std::thread::spawn(move || drop(guard));
+    /// ```
+    ///
+    /// A guard that is leaked (`mem::forget`) keeps its section open for ever: then memory
+    /// is kept, too.
+    #[inline]
+    pub fn read(&self) -> Guard<'_> {
+        let word = arch::slot_word();
+        // Acquire: pairs with the release in `read_slow`; the region is whole before it is used.
+        let base = self.fast.load(Ordering::Acquire);
+        if word & base.addr() == 0 {
+            return self.read_slow();
+        }
+        #[expect(clippy::cast_ptr_alignment, reason = "base + word is a multiple of 64")]
+        // SAFETY: `base` is odd and thus not null, so it is `Region::base` of a region that is
+        // never unmapped, and `word` is odd and thus not 0, so it is the offset of a slot in
+        // any region, plus one; the sum is that slot's address, with the mapping's provenance. It
+        // is this thread's own, because a thread's word is taken from it before its index is.
+        let slot = unsafe { &*base.wrapping_add(word).cast::<Slot>() };
+        // SAFETY: `base + 1` is the start of the mapping, a Region (see `Region::base`).
+        let rank = unsafe { active_rank(base) };
+        Guard::new(counters::enter(rank, slot), 0)
+    }
+
+    /// The first section of a thread or of a domain, and every one where readers must fence or
+    /// have no slot.
+    #[cold]
+    #[inline(never)]
+    fn read_slow(&self) -> Guard<'_> {
+        let _errno = Errno::keep();
+        let index = threads::thread_index();
+        let region = self.region();
+        let rank = &region.engine.grace.rank;
+        let Some(slot) = index.and_then(|index| region.slot(index)) else {
+            arch::with_thread(|thread| thread.shared.fetch_add(1, Ordering::Relaxed));
+            let pair = rank.pair(&region.shared);
+            pair.lock.fetch_add(1, Ordering::Relaxed);
+            // Pairs with the heavy barrier of a scan, in either form.
+            fence(Ordering::SeqCst);
+            return Guard::new(pair, SHARED);
+        };
+        if barrier::readers_are_cheap() {
+            // Release: pairs with the acquire in `read`.
+            self.fast.store(region.base(), Ordering::Release);
+            return Guard::new(counters::enter(rank, slot), 0);
+        }
+        let pair = rank.pair(slot);
+        arch::increment(&pair.lock);
+        // Pairs with the heavy barrier of a scan, which is a SeqCst fence too.
+        fence(Ordering::SeqCst);
+        Guard::new(pair, FENCED)
+    }
+
+    /// The domain's region, which is made at first use.
+    pub(crate) fn region(&self) -> &'static Region {
+        // Acquire: pairs with the exchange below.
+        let known = self.region.load(Ordering::Acquire);
+        // SAFETY: null, or a region, which is never unmapped.
+        if let Some(region) = unsafe { known.as_ref::<'static>() } {
+            return region;
+        }
+        let _errno = Errno::keep();
+        let fresh = region::acquire();
+        let raced = self.region.compare_exchange(
+            ptr::null_mut(),
+            ptr::from_ref(fresh).cast_mut(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match raced {
+            Ok(_) => fresh,
+            Err(first) => {
+                fresh.give_back(arch::thread_token());
+                // SAFETY: as above; the exchange failed because it was not null.
+                unsafe { &*first }
+            }
+        }
+    }
+
+    /// Whether the calling thread is inside a section of this domain.
+    ///
+    /// Exact for threads that have an index. One that has none (see
+    /// [`thread_index`](crate::thread_index)) cannot tell domains apart, and answers for any of them.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// assert!(!DOMAIN.in_read_section());
+    /// let _guard = DOMAIN.read();
+    /// assert!(DOMAIN.in_read_section());
+    /// ```
+    #[must_use]
+    pub fn in_read_section(&self) -> bool {
+        if arch::shared_sections() != 0 {
+            return true;
+        }
+        let index = threads::thread_index();
+        index.and_then(|index| self.region().slot(index)).is_some_and(Slot::is_open)
+    }
+
+    /// The cookie that is done once every section that is open now has ended. Does not ask for
+    /// a grace period: somebody else's may serve; to be sure, use [`start_poll`](Self::start_poll).
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// let cookie = DOMAIN.get_state();
+    /// DOMAIN.synchronize().expect("not inside a section");
+    /// assert!(DOMAIN.poll_state(cookie));
+    /// ```
+    #[must_use]
+    pub fn get_state(&self) -> Cookie {
+        Cookie(self.region().engine.grace.snapshot())
+    }
+
+    /// Like [`get_state`](Self::get_state), and asks for the grace period. It advances when
+    /// somebody calls [`poll`](Self::poll), [`drive`](Self::drive) or [`synchronize`](Self::synchronize).
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// // Remove something from where readers find it; then:
+    /// let cookie = DOMAIN.start_poll();
+    /// while !DOMAIN.poll_state(cookie) {
+    ///     DOMAIN.poll();
+    /// }
+    /// // Nobody reads it any more.
+    /// ```
+    #[must_use = "the cookie tells when the grace period has ended"]
+    pub fn start_poll(&self) -> Cookie {
+        let grace = &self.region().engine.grace;
+        let cookie = grace.snapshot();
+        grace.request(cookie);
+        Cookie(cookie)
+    }
+
+    /// Whether the grace period of `cookie` has ended. If so, everything after this call
+    /// comes after all sections that were open when the cookie was taken.
+    ///
+    /// A cookie means something only to the domain that gave it.
+    #[must_use]
+    pub fn poll_state(&self, cookie: Cookie) -> bool {
+        self.region().engine.grace.is_done(cookie.0)
+    }
+
+    /// One bounded step of the grace-period machine. Never waits for readers, and runs no
+    /// callbacks; so it may be called anywhere but in a signal handler, inside a section too.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// use gracepoint_rcu::Progress;
+    ///
+    /// let guard = DOMAIN.read();
+    /// let cookie = DOMAIN.start_poll();
+    /// while DOMAIN.poll() == Progress::Advanced {}
+    /// assert!(!DOMAIN.poll_state(cookie), "this thread is inside");
+    /// drop(guard);
+    /// while DOMAIN.poll() != Progress::Idle {}
+    /// assert!(DOMAIN.poll_state(cookie));
+    /// ```
+    pub fn poll(&self) -> Progress {
+        self.region().engine.poll(&self.readers(), arch::thread_token())
+    }
+
+    /// One bounded step, and callbacks that are ready (at most 4096), on this thread and outside
+    /// of any lock of the engine. Do not hold locks that callbacks take.
+    ///
+    /// `Idle` only when no callback is left.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// use gracepoint_rcu::Progress;
+    ///
+    /// DOMAIN.retire(String::from("dropped after a grace period"));
+    /// while DOMAIN.drive() != Progress::Idle {}
+    /// assert_eq!(DOMAIN.pending_callbacks(), 0);
+    /// ```
+    pub fn drive(&self) -> Progress {
+        self.region().engine.drive(&self.readers(), arch::thread_token())
+    }
+
+    /// Runs `f` after a grace period, on the thread of whoever drives then.
+    ///
+    /// Callbacks run one at a time in the order in which they were queued. One that panics is
+    /// counted and stops nobody. Allocates once; never waits. May be called inside a section
+    /// and from `Drop`, not from a signal handler.
+    ///
+    /// Somebody must call [`drive`](Self::drive) (or [`barrier`](Self::barrier)), or callbacks pile up.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// DOMAIN.call(|| println!("every section that was open at the call has ended"));
+    /// DOMAIN.barrier().expect("not inside a section");
+    /// ```
+    pub fn call(&self, f: impl FnOnce() + Send + 'static) {
+        self.region().engine.call(f);
+    }
+
+    /// Drops `value` after a grace period. Like [`call`](Self::call).
+    pub fn retire<T: Send + 'static>(&self, value: T) {
+        self.call(move || drop(value));
+    }
+
+    /// Callbacks that are queued or running.
+    #[must_use]
+    pub fn pending_callbacks(&self) -> usize {
+        self.region().engine.pending()
+    }
+
+    /// Callbacks that have panicked.
+    #[must_use]
+    pub fn panicked_callbacks(&self) -> u64 {
+        self.region().engine.panics()
+    }
+
+    fn readers(&self) -> DomainReaders {
+        DomainReaders {
+            region: self.region(),
+            #[cfg(feature = "canary")]
+            never_waits: self.never_waits,
+        }
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        let region = self.region.load(Ordering::Acquire);
+        // SAFETY: null, or a region, which is never unmapped.
+        if let Some(region) = unsafe { region.as_ref() } {
+            // Nobody is inside and nobody can come: guards borrow the domain, and this
+            // is the only reference to it.
+            region.give_back(arch::thread_token());
+        }
+    }
+}
+
+/// # Safety
+/// `base` is `Region::base` of a region that is never unmapped.
+#[inline(always)]
+unsafe fn active_rank<'r>(base: *mut u8) -> &'r ActiveRank {
+    const OFFSET: usize = std::mem::offset_of!(Region, engine.grace.rank);
+    #[expect(clippy::cast_ptr_alignment, reason = "a field of an aligned Region")]
+    // SAFETY: `base + 1` is a Region, by this function's contract, and this is its field.
+    unsafe {
+        &*base.wrapping_add(1 + OFFSET).cast::<ActiveRank>()
+    }
+}
+
+struct DomainReaders {
+    region: &'static Region,
+    #[cfg(feature = "canary")]
+    never_waits: bool,
+}
+
+impl Readers for DomainReaders {
+    fn unlocks(&self) -> [u64; RANKS] {
+        #[cfg(feature = "canary")]
+        if self.never_waits {
+            return [0; RANKS];
+        }
+        self.region.unlocks()
+    }
+
+    fn locks(&self) -> [u64; RANKS] {
+        #[cfg(feature = "canary")]
+        if self.never_waits {
+            return [0; RANKS];
+        }
+        self.region.locks()
+    }
+
+    fn heavy_barrier(&self) -> bool {
+        self.region.heavy_barrier()
+    }
+}
+
+/// A promise to look later whether a grace period has ended. See [`Domain::start_poll`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cookie(u64);
+
+impl Cookie {
+    /// A cookie that is done, in every domain.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// assert!(DOMAIN.poll_state(gracepoint_rcu::Cookie::COMPLETED));
+    /// ```
+    pub const COMPLETED: Self = Self(0);
+}
+
+/// An open read section. Dropping it ends the section.
+///
+/// It stays on its thread; see [`Domain::read`].
+#[must_use = "the read section ends when the guard is dropped"]
+pub struct Guard<'d> {
+    /// The section's pair of counters, with `HOW` to leave in the low bits.
+    pair: *const Pair,
+    domain: PhantomData<&'d Domain>,
+}
+
+impl Guard<'_> {
+    #[inline(always)]
+    fn new(pair: &Pair, how: usize) -> Self {
+        const { assert!(align_of::<Pair>() > HOW) };
+        Self { pair: ptr::from_ref(pair).map_addr(|address| address | how), domain: PhantomData }
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.pair.addr() & HOW != 0 {
+            leave_slowly(self.pair);
+            return;
+        }
+        // SAFETY: without low bits this is the pair that `Guard::new` was given: of a region, which is
+        // never unmapped, and in this thread's own slot, since guards are not Send and the
+        // index is not given back while a section is open.
+        counters::leave(unsafe { &*self.pair });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn leave_slowly(pair: *const Pair) {
+    let how = pair.addr() & HOW;
+    // SAFETY: the pair that `Guard::new` was given; regions are never unmapped.
+    let pair = unsafe { &*pair.map_addr(|address| address & !HOW) };
+    if how == SHARED {
+        // Release: a section whose end is counted has done its accesses. Pairs with the heavy
+        // barrier that follows the read of `unlock`.
+        pair.unlock.fetch_add(1, Ordering::Release);
+        arch::with_thread(|thread| thread.shared.fetch_sub(1, Ordering::Relaxed));
+    } else {
+        // As above, for an increment that is not itself a release.
+        fence(Ordering::Release);
+        arch::increment(&pair.unlock);
+    }
+}
+
+impl fmt::Debug for Guard<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
+const _: () = {
+    const fn shared_between_threads<T: Send + Sync>() {}
+    shared_between_threads::<Domain>();
+};

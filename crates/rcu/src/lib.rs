@@ -1,0 +1,74 @@
+//! Grace periods for programs in user space: read sections that cost two increments.
+//!
+//! A [`Domain`] has readers and updaters. A reader opens a section ([`Domain::read`]) and uses
+//! what it finds behind published pointers. An updater removes something, and frees it when every
+//! section that was open at that moment has ended: after a *grace period*. Readers never wait.
+//! Updaters need not: grace periods are polled, so an updater can leave what it removed
+//! ([`Domain::retire`]) and go on.
+//!
+//! ```
+//! use gracepoint_rcu::Domain;
+//! use std::sync::atomic::{AtomicPtr, Ordering};
+//!
+//! static DOMAIN: Domain = Domain::new("greeting");
+//! static GREETING: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
+//!
+//! fn publish(text: &str) {
+//!     let new = Box::into_raw(Box::new(text.to_owned()));
+//!     let old = GREETING.swap(new, Ordering::AcqRel);
+//!     if !old.is_null() {
+//!         // SAFETY: `old` came from Box::into_raw above, and the swap removed it: nobody else
+//!         // takes it, and new sections do not find it.
+//!         DOMAIN.retire(unsafe { Box::from_raw(old) });
+//!     }
+//! }
+//!
+//! fn greet() -> usize {
+//!     let _guard = DOMAIN.read();
+//!     // SAFETY: null, or published and freed only after this section.
+//!     unsafe { GREETING.load(Ordering::Acquire).as_ref() }.map_or(0, String::len)
+//! }
+//!
+//! publish("hello");
+//! publish("good evening");
+//! assert_eq!(greet(), 12);
+//! DOMAIN.barrier().expect("not inside a section"); // "hello" is freed
+//! ```
+//!
+//! # What it costs and what it rests on
+//!
+//! A section is two increments of counters of the thread's own and no barrier; the updater's
+//! `membarrier` system call supplies the order that is missing. Where that call is not to be had, or
+//! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence. Every thread
+//! may read at any time: unregistered, in signal handlers, in destructors of thread-locals.
+//!
+//! The argument for the algorithm is at the top of `src/grace.rs`; `src/callbacks.rs` has the
+//! queues', `src/threads.rs` the registry's and `src/fork.rs` says what a forked child can rely on.
+
+mod arch;
+mod barrier;
+mod callbacks;
+mod counters;
+mod domain;
+mod engine;
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork there"))]
+mod fork;
+mod grace;
+mod holdouts;
+mod region;
+mod start;
+mod sync;
+mod system;
+mod threads;
+mod trylock;
+mod wait;
+
+pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
+pub use domain::{Cookie, Domain, Guard};
+pub use engine::Progress;
+pub use holdouts::Holdout;
+pub use threads::{
+    MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, refresh_names, thread_index,
+    thread_info,
+};
+pub use wait::{BarrierError, InReadSection};

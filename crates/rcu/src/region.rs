@@ -1,0 +1,202 @@
+//! The memory of a domain: its engine, and one slot for each thread of the process.
+//!
+//! ```text
+//!  0            SLOTS          SLOTS + 64         …        4 MiB
+//!  ├ Region ─ ─ ┼─ slot of 0 ──┼─ slot of 1 ──┼─ …
+//! ```
+//!
+//! One mapping of 4 MiB, of which only what is used takes memory: a page for the engine and
+//! one per 64 threads. It is made when the domain is first used, possibly in a signal
+//! handler, so by `mmap` and a compare-exchange.
+//!
+//! Regions are never unmapped; one whose domain was dropped is used again for the next. So a
+//! list of them can be walked by anybody at any time (by a thread that ends, around a fork)
+//! without asking whether they are still there.
+//!
+//! If there are no addresses left for a mapping, the domain uses the *lifeboat*, a static region
+//! without slots, together with others that could not get one. All threads then count on its shared
+//! slot, and its grace periods wait for all those domains: slower and right.
+
+use crate::barrier;
+use crate::counters::{RANKS, Slot};
+use crate::engine::Engine;
+use crate::grace::Readers;
+use crate::sync::{AtomicBool, AtomicPtr, Ordering};
+use crate::system;
+use crate::threads::{self, MAX_THREADS};
+use std::ptr;
+
+/// Where the slots begin.
+const SLOTS: usize = 4096;
+
+/// The offset of a thread's slot in a region.
+pub(crate) const fn slot_offset(index: usize) -> usize {
+    SLOTS + index * size_of::<Slot>()
+}
+
+/// The inverse of [`slot_offset`].
+pub(crate) const fn slot_index(offset: usize) -> usize {
+    (offset - SLOTS) / size_of::<Slot>()
+}
+
+/// The head of a region. See the module's text.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct Region {
+    pub(crate) engine: Engine,
+    /// For sections of threads without an index. Written by many: atomic increments.
+    pub(crate) shared: Slot,
+    /// The next in the list of all regions; written once, before the region is in it.
+    next: AtomicPtr<Region>,
+    in_use: AtomicBool,
+    /// The first of `MAX_THREADS` slots, or null. With the mapping's own provenance, which a
+    /// `&Region` has not.
+    slots: AtomicPtr<Slot>,
+}
+
+const _: () = assert!(size_of::<Region>() <= SLOTS);
+
+static LIFEBOAT: Region = Region::new(ptr::null_mut());
+/// The newest region.
+static ALL: AtomicPtr<Region> = AtomicPtr::new(ptr::null_mut());
+
+/// All mapped regions and the lifeboat.
+pub(crate) fn all() -> impl Iterator<Item = &'static Region> {
+    // Acquire: pairs with the release in `map`.
+    let mut next = ALL.load(Ordering::Acquire);
+    let mapped = std::iter::from_fn(move || {
+        // SAFETY: null or a region in the list: initialised before it was put there, never unmapped.
+        let region = unsafe { next.as_ref::<'static>() }?;
+        next = region.next.load(Ordering::Acquire);
+        Some(region)
+    });
+    mapped.chain(std::iter::once(&LIFEBOAT))
+}
+
+/// Whether the thread with this index is inside a section of any domain.
+pub(crate) fn is_inside_any(index: u32) -> bool {
+    all().any(|region| region.slot(index).is_some_and(Slot::is_open))
+}
+
+/// A region for a domain of its own, or the lifeboat.
+pub(crate) fn acquire() -> &'static Region {
+    let unused = all().find(|region| {
+        // Acquire: pairs with the release in `give_back`.
+        region.has_slots()
+            && region
+                .in_use
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+    });
+    unused.or_else(map).unwrap_or(&LIFEBOAT)
+}
+
+fn map() -> Option<&'static Region> {
+    let memory = system::map_zeroed(slot_offset(MAX_THREADS))?.cast::<Region>();
+    // SAFETY: the mapping is new, large enough (SLOTS >= size_of::<Region>()), aligned to a page,
+    // and ours alone until it is published below. Never unmapped, hence 'static.
+    let region: &'static Region = unsafe {
+        let slots = memory.byte_add(SLOTS).cast::<Slot>();
+        memory.write(Region::new(slots.as_ptr()));
+        memory.as_ref()
+    };
+    let mut newest = ALL.load(Ordering::Relaxed);
+    loop {
+        region.next.store(newest, Ordering::Relaxed);
+        // Release: pairs with the acquire in `all`; the region is whole before it is seen.
+        match ALL.compare_exchange_weak(
+            newest,
+            memory.as_ptr(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        ) {
+            Ok(_) => return Some(region),
+            Err(now) => newest = now,
+        }
+    }
+}
+
+impl Region {
+    const fn new(slots: *mut Slot) -> Self {
+        Self {
+            engine: Engine::new(),
+            shared: Slot::new(),
+            next: AtomicPtr::new(ptr::null_mut()),
+            in_use: AtomicBool::new(true),
+            slots: AtomicPtr::new(slots),
+        }
+    }
+
+    /// Whether threads have slots of their own here.
+    pub(crate) fn has_slots(&self) -> bool {
+        !self.slots.load(Ordering::Relaxed).is_null()
+    }
+
+    /// The start of the mapping minus one: what a `Word` is added to (see `threads`). Only for
+    /// a region that has slots.
+    pub(crate) fn base(&self) -> *mut u8 {
+        debug_assert!(self.has_slots());
+        self.slots.load(Ordering::Relaxed).cast::<u8>().wrapping_sub(SLOTS + 1)
+    }
+
+    /// The slots of all indices that were ever taken.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        if !self.has_slots() {
+            return &[];
+        }
+        let used = MAX_THREADS.min(threads::high_water() as usize);
+        // SAFETY: `map` set the pointer to where MAX_THREADS slots follow the head in the same
+        // mapping, aligned, never unmapped, zeroed at first, and all-zero is a valid Slot.
+        unsafe { std::slice::from_raw_parts(self.slots.load(Ordering::Relaxed), used) }
+    }
+
+    /// One thread's slot.
+    pub(crate) fn slot(&self, index: u32) -> Option<&Slot> {
+        self.slots().get(index as usize)
+    }
+
+    /// Forgets open sections of a thread that does not exist in this process.
+    pub(crate) fn forget_thread(&self, index: u32) {
+        if let Some(slot) = self.slot(index) {
+            slot.balance();
+        }
+    }
+
+    /// Runs what callbacks are left and makes the region free for another domain. Only when
+    /// no section is open here and nobody can reach it any more.
+    pub(crate) fn give_back(&self, me: usize) {
+        if !self.has_slots() {
+            return; // Others use the lifeboat; callbacks there wait for their turn.
+        }
+        self.engine.run_all_unobserved(me);
+        self.slots().iter().for_each(Slot::balance);
+        self.shared.balance();
+        // Release: pairs with the acquire in `acquire`.
+        self.in_use.store(false, Ordering::Release);
+    }
+
+    fn sum(&self, counter: impl Fn(&Slot, usize) -> u64) -> [u64; RANKS] {
+        let mut sums = [0_u64; RANKS];
+        for slot in self.slots().iter().chain(std::iter::once(&self.shared)) {
+            for (rank, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(counter(slot, rank));
+            }
+        }
+        sums
+    }
+}
+
+/// Relaxed reads: what orders them is the heavy barrier between the two (see `grace`).
+impl Readers for Region {
+    fn unlocks(&self) -> [u64; RANKS] {
+        self.sum(|slot, rank| slot.pairs[rank].unlock.load(Ordering::Relaxed))
+    }
+
+    fn locks(&self) -> [u64; RANKS] {
+        self.sum(|slot, rank| slot.pairs[rank].lock.load(Ordering::Relaxed))
+    }
+
+    fn heavy_barrier(&self) -> bool {
+        barrier::heavy()
+    }
+}

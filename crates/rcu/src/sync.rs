@@ -1,0 +1,36 @@
+//! The one door to atomics, fences and shared cells.
+//!
+//! The files that hold the algorithm (`counters`, `grace`, `trylock`, `callbacks`,
+//! `engine`) name nothing but `crate::sync`, `crate::arch` and `crate::barrier`.
+//! `tests/loom.rs` compiles those same files a second time with doors of its own made
+//! of loom's types, so that what is explored is the text that ships and not a copy.
+
+pub(crate) use std::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
+};
+
+/// Declares a function that is `const` here and not under loom, whose atomics have no
+/// const constructors.
+macro_rules! constant {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
+        $(#[$meta])* $vis const fn $name($($arg: $ty),*) -> $ret $body
+    };
+}
+pub(crate) use constant;
+
+/// A cell whose accesses are ordered by a lock elsewhere. Loom's twin of it checks that
+/// they are.
+#[derive(Debug)]
+pub(crate) struct Guarded<T>(std::cell::UnsafeCell<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    /// Gives `f` the address of the value. Turning it into a reference is the caller's
+    /// claim that nobody else has one.
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}

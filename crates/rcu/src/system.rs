@@ -1,0 +1,26 @@
+//! The narrow door to the operating system: typed, and safe to call from anywhere, signal
+//! handlers included unless a function says otherwise.
+
+#[cfg(target_os = "linux")]
+#[path = "system/linux.rs"]
+mod imp;
+
+#[cfg(not(target_os = "linux"))]
+#[path = "system/other.rs"]
+mod imp;
+
+#[cfg(unix)]
+#[path = "system/exit_unix.rs"]
+mod exit;
+
+#[cfg(not(unix))]
+#[path = "system/exit_portable.rs"]
+mod exit;
+
+#[cfg(unix)]
+pub(crate) use exit::on_fork;
+pub(crate) use exit::{notify_exit, prepare_exit_notice};
+pub(crate) use imp::{
+    Errno, NAME_LEN, fences_are_forced, map_zeroed, membarrier, membarrier_for_code,
+    register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_name,
+};

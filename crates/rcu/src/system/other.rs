@@ -1,0 +1,102 @@
+//! Systems other than Linux: no membarrier, and names that are not known.
+
+use std::ptr::NonNull;
+
+/// A thread's name, with the terminating zero.
+pub(crate) const NAME_LEN: usize = 16;
+
+/// On Linux this keeps `errno`; nothing here changes it.
+#[derive(Debug)]
+pub(crate) struct Errno(());
+
+impl Errno {
+    pub(crate) fn keep() -> Self {
+        Self(())
+    }
+}
+
+/// There is nothing else here.
+pub(crate) fn fences_are_forced() -> bool {
+    true
+}
+
+/// Cannot be had.
+pub(crate) fn register_membarrier() -> bool {
+    false
+}
+
+/// Cannot be had.
+pub(crate) fn register_membarrier_for_code() -> bool {
+    false
+}
+
+/// Cannot be had.
+pub(crate) fn membarrier() -> bool {
+    false
+}
+
+/// Cannot be had.
+pub(crate) fn membarrier_for_code() -> bool {
+    false
+}
+
+/// The system's number for this thread.
+#[cfg(windows)]
+pub(crate) fn thread_id() -> u32 {
+    unsafe extern "system" {
+        safe fn GetCurrentThreadId() -> u32;
+    }
+    GetCurrentThreadId()
+}
+
+/// The system's number for this thread (its low half).
+#[cfg(target_vendor = "apple")]
+pub(crate) fn thread_id() -> u32 {
+    let mut id = 0_u64;
+    // SAFETY: 0 means the calling thread; the result goes to a u64 of ours.
+    unsafe { libc::pthread_threadid_np(0, &raw mut id) };
+    id as u32
+}
+
+/// Not known here.
+#[cfg(not(any(windows, target_vendor = "apple")))]
+pub(crate) fn thread_id() -> u32 {
+    0
+}
+
+/// Not known here.
+pub(crate) fn thread_name() -> [u8; NAME_LEN] {
+    [0; NAME_LEN]
+}
+
+/// Not known here.
+pub(crate) fn task_name(_tid: u32) -> std::io::Result<Option<[u8; NAME_LEN]>> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// Zeroed pages. Never given back.
+#[cfg(unix)]
+pub(crate) fn map_zeroed(len: usize) -> Option<NonNull<u8>> {
+    // SAFETY: a new private anonymous mapping at an address of the kernel's choice overlaps
+    // nothing that exists.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANON,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Zeroed memory, aligned to a page. Never given back.
+#[cfg(not(unix))]
+pub(crate) fn map_zeroed(len: usize) -> Option<NonNull<u8>> {
+    let layout = std::alloc::Layout::from_size_align(len, 4096).ok()?;
+    assert!(len > 0, "an empty mapping");
+    // SAFETY: the layout's size is not zero.
+    NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })
+}

@@ -1,0 +1,421 @@
+//! Every thread of the process, by a small number.
+//!
+//! A thread gets an *index* at its first read section (or first call of [`thread_index`]) and
+//! gives it back when it ends; the lowest free one is taken, so a program's indices stay about as
+//! small as its number of threads, and arrays by index stay short.
+//!
+//! # Taking an index
+//!
+//! That first section may be in a signal handler, which may have interrupted anything. So
+//! taking an index is a compare-exchange on a bitmap, a few plain system calls and no more:
+//! no lock, no allocation, `errno` kept. If a handler interrupts this thread while it
+//! is taking one, both take one, and the thread's word decides by compare-exchange which is
+//! kept; the other goes back.
+//!
+//! Orderings: giving back is a release on the bitmap and taking is an acquire. Without
+//! that pair the new owner could read a counter older than the old owner's last increment
+//! and, since increments are not atomic between threads, lose it: a grace period would
+//! stall, or end too early.
+//!
+//! # Giving it back
+//!
+//! At the thread's end (`system::notify_exit`), after destructors of thread-locals. From
+//! then on the thread uses shared slots, which are slower and always right.
+//! A thread that ends *inside* a section (its guard was leaked) keeps its index for ever:
+//! what the guard protects may still be referred to, through a leaked guard by any thread,
+//! so the section never ends, and its culprit stays known by name (`Holdout::ended`).
+//!
+//! A thread whose first section comes in the last rounds of its pthread-key destructors gets no
+//! notice; [`refresh_names`] finds such indices, by looking for their threads in `/proc`.
+
+use crate::arch;
+use crate::region;
+use crate::start;
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+use crate::system::{self, Errno, NAME_LEN};
+use std::fmt;
+use std::ptr;
+
+/// The number of thread indices. Threads beyond it use shared slots.
+pub const MAX_THREADS: usize = 65_536;
+
+/// Where a thread's slot is in every region: the offset in bytes, plus one. Regions keep
+/// their address minus one, so that one `test` of the two tells whether both are there
+/// (both are odd) and their sum is the slot. 0 is *no index*.
+pub(crate) type Word = usize;
+
+const fn word_of(index: u32) -> Word {
+    region::slot_offset(index as usize) + 1
+}
+
+const fn index_of(word: Word) -> u32 {
+    region::slot_index(word - 1) as u32
+}
+
+/// One bit per index, set while it is taken.
+static TAKEN: [AtomicU64; MAX_THREADS / 64] = [const { AtomicU64::new(0) }; MAX_THREADS / 64];
+/// One more than the highest index ever taken.
+static HIGH_WATER: AtomicU32 = AtomicU32::new(0);
+/// The records, `MAX_THREADS` of them, once mapped.
+static RECORDS: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
+
+const FREE: u32 = 0;
+const LIVE: u32 = 1;
+/// The thread ended inside a section.
+const ENDED: u32 = 2;
+/// Being written.
+const CHANGING: u32 = 3;
+const STATE: u32 = 3;
+
+/// What is known of the thread that has an index. All zero is a free record.
+#[derive(Debug)]
+#[repr(C, align(128))]
+struct Record {
+    /// Low two bits the state, the rest counts changes: read before and after, it tells
+    /// whether what was read in between belongs together.
+    version: AtomicU32,
+    tid: AtomicU32,
+    name: [AtomicU64; 2],
+}
+
+const _: () = assert!(size_of::<Record>() == 128);
+
+impl Record {
+    /// Somebody who is not the owner changes the record from version `from` to `state`, unless
+    /// it is changed by another in between. (If the index changes hands just while `change`
+    /// writes a name, the new owner shows that name until the next refresh.)
+    fn amend(&self, from: u32, state: u32, change: impl FnOnce(&Self)) -> bool {
+        let busy = (from | STATE).wrapping_add(STATE + 1);
+        let order = (Ordering::Acquire, Ordering::Relaxed);
+        if self.version.compare_exchange(from, busy, order.0, order.1).is_err() {
+            return false;
+        }
+        // Pairs with the fence in `read`, as in `occupy`.
+        fence(Ordering::Release);
+        change(self);
+        // Not a store: the owner may have ended, and its index gone on, meanwhile.
+        let done = (busy & !STATE) | state;
+        self.version.compare_exchange(busy, done, Ordering::Release, Ordering::Relaxed).is_ok()
+    }
+
+    /// The owner ends a change, or its ownership.
+    fn end(&self, state: u32) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store((version & !STATE) | state, Ordering::Release);
+    }
+
+    fn set_name(&self, name: [u8; NAME_LEN]) {
+        let (low, high) = name.split_at(8);
+        for (word, bytes) in self.name.iter().zip([low, high]) {
+            let bytes = bytes.try_into().unwrap_or([0; 8]);
+            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// The owner fills in its record. Nobody else writes a record whose index was just taken,
+    /// but a change by `refresh_names` may be under way; its outcome is overwritten.
+    fn occupy(&self) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store((version | STATE).wrapping_add(STATE + 1), Ordering::Relaxed);
+        // Pairs with the fence in `read`: the version is seen to change before the fields.
+        fence(Ordering::Release);
+        self.tid.store(system::thread_id(), Ordering::Relaxed);
+        self.set_name(system::thread_name());
+        self.end(LIVE);
+    }
+
+    /// Version and contents, if they belong together. A few tries, never a wait: the
+    /// writer may be the code that this (a signal handler) interrupted.
+    fn read(&self) -> Option<(u32, ThreadInfo)> {
+        for _ in 0..3 {
+            let before = self.version.load(Ordering::Acquire);
+            let state = before & STATE;
+            if state == FREE {
+                return None;
+            }
+            let tid = self.tid.load(Ordering::Relaxed);
+            let mut name = [0; NAME_LEN];
+            for (bytes, word) in name.chunks_exact_mut(8).zip(&self.name) {
+                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+            }
+            // Pairs with the release fence in `occupy`: fields of a later change imply
+            // that its version is seen.
+            fence(Ordering::Acquire);
+            if state != CHANGING && self.version.load(Ordering::Relaxed) == before {
+                let ended = state == ENDED;
+                return Some((before, ThreadInfo { tid, name: ThreadName(name), ended }));
+            }
+        }
+        None
+    }
+}
+
+/// A thread's name in the kernel: up to 15 bytes, not always UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ThreadName([u8; NAME_LEN]);
+
+impl ThreadName {
+    /// The name's bytes, without padding.
+    ///
+    /// ```
+    /// let index = gracepoint_rcu::thread_index().expect("an index");
+    /// let info = gracepoint_rcu::thread_info(index).expect("this thread is alive");
+    /// assert!(info.name.as_bytes().len() <= 15);
+    /// ```
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
+        &self.0[..len]
+    }
+}
+
+/// The name as text, with replacement characters where it is not UTF-8.
+impl fmt::Display for ThreadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for ThreadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&String::from_utf8_lossy(self.as_bytes()), f)
+    }
+}
+
+/// A thread, as it was when it took its index or when [`refresh_names`] was last called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ThreadInfo {
+    /// The kernel's number for the thread (`gettid`).
+    pub tid: u32,
+    /// Its name.
+    pub name: ThreadName,
+    /// It ended inside a read section, and keeps its index for that.
+    pub ended: bool,
+}
+
+fn records() -> Option<&'static [Record]> {
+    let address = RECORDS.load(Ordering::Acquire);
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: non-null only after `map_records` stored a zeroed mapping of MAX_THREADS
+    // records, page-aligned and never unmapped; all-zero is a valid Record.
+    Some(unsafe { std::slice::from_raw_parts(address, MAX_THREADS) })
+}
+
+fn map_records() -> Option<&'static [Record]> {
+    if records().is_none() {
+        let fresh = system::map_zeroed(MAX_THREADS * size_of::<Record>())?.cast::<Record>();
+        // If another thread (or a signal handler) was first, this mapping stays unused: a
+        // stretch of addresses and no memory.
+        let _ = RECORDS.compare_exchange(
+            ptr::null_mut(),
+            fresh.as_ptr(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+    }
+    records()
+}
+
+fn record(index: u32) -> Option<&'static Record> {
+    records()?.get(index as usize)
+}
+
+/// Takes the lowest free index.
+fn claim() -> Option<u32> {
+    for (position, word) in TAKEN.iter().enumerate() {
+        let mut seen = word.load(Ordering::Relaxed);
+        while seen != u64::MAX {
+            let bit = seen.trailing_ones();
+            // Acquire: pairs with the release in `put_back`; see the module's text.
+            match word.compare_exchange_weak(
+                seen,
+                seen | 1 << bit,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(position as u32 * 64 + bit),
+                Err(now) => seen = now,
+            }
+        }
+    }
+    None
+}
+
+fn put_back(index: u32) {
+    let bit = 1 << (index % 64);
+    // Release: pairs with the acquire in `claim`.
+    TAKEN[index as usize / 64].fetch_and(!bit, Ordering::Release);
+}
+
+/// This thread's word, taking an index if it has none and may have one. 0 if it may not.
+#[cold]
+pub(crate) fn register() -> Word {
+    start::ensure();
+    let known = arch::slot_word();
+    if known != 0 {
+        return known;
+    }
+    let _errno = Errno::keep();
+    if arch::with_thread(|thread| thread.gone.load(Ordering::Relaxed)) != 0 {
+        return 0;
+    }
+    let Some(records) = map_records() else { return 0 };
+    if !system::notify_exit() {
+        return 0;
+    }
+    let Some(index) = claim() else { return 0 };
+    records[index as usize].occupy();
+    // Before this thread's first increment, so that a scan whose heavy barrier comes after
+    // that increment looks at this slot.
+    HIGH_WATER.fetch_max(index + 1, Ordering::Relaxed);
+    let word = word_of(index);
+    // Only this thread and its signal handlers write the word; the exchange is against those.
+    let kept = arch::with_thread(|thread| {
+        thread.slot.compare_exchange(0, word, Ordering::Relaxed, Ordering::Relaxed)
+    });
+    match kept {
+        Ok(_) => word,
+        Err(by_handler) => {
+            free_record(index);
+            by_handler
+        }
+    }
+}
+
+fn free_record(index: u32) {
+    if let Some(record) = record(index) {
+        record.end(FREE);
+    }
+    put_back(index);
+}
+
+/// Called by the system on a thread that is about to end, when nothing but signal handlers
+/// and destructors of others can still run on it.
+pub(crate) fn thread_ends() {
+    let word = arch::with_thread(|thread| {
+        thread.gone.store(1, Ordering::Relaxed);
+        thread.slot.swap(0, Ordering::Relaxed)
+    });
+    // From here on a signal handler of this thread uses shared slots, so what follows sees
+    // the slot's last values.
+    compiler_fence(Ordering::SeqCst);
+    if word == 0 {
+        return;
+    }
+    let index = index_of(word);
+    if region::is_inside_any(index) {
+        if let Some(record) = record(index) {
+            record.end(ENDED);
+        }
+    } else {
+        free_record(index);
+    }
+}
+
+/// The calling thread's index, taken on first use; then one load.
+///
+/// `None` at the very end of a thread, when [`MAX_THREADS`] threads have one, or when the
+/// system cannot tell when the thread ends. Read sections work without.
+///
+/// Safe in signal handlers.
+///
+/// ```
+/// let mine = gracepoint_rcu::thread_index();
+/// assert_eq!(mine, gracepoint_rcu::thread_index());
+/// let other = std::thread::spawn(gracepoint_rcu::thread_index).join().expect("joined");
+/// assert_ne!(mine, other);
+/// ```
+#[inline]
+#[must_use]
+pub fn thread_index() -> Option<u32> {
+    match arch::slot_word() {
+        0 => match register() {
+            0 => None,
+            word => Some(index_of(word)),
+        },
+        word => Some(index_of(word)),
+    }
+}
+
+/// The thread that has this index now, if any.
+///
+/// Allocates nothing and takes no lock. (`None` also if its owner is being written at this moment.)
+///
+/// ```
+/// let index = gracepoint_rcu::thread_index().expect("an index");
+/// let info = gracepoint_rcu::thread_info(index).expect("this thread is alive");
+/// println!("{} is {}", info.tid, info.name);
+/// assert!(gracepoint_rcu::thread_info(u32::MAX).is_none());
+/// ```
+#[must_use]
+pub fn thread_info(index: u32) -> Option<ThreadInfo> {
+    record(index)?.read().map(|(_, info)| info)
+}
+
+/// One more than the highest index that was ever taken: how long an array by index must be.
+///
+/// ```
+/// let index = gracepoint_rcu::thread_index().expect("an index");
+/// assert!(index < gracepoint_rcu::high_water());
+/// ```
+#[must_use]
+pub fn high_water() -> u32 {
+    HIGH_WATER.load(Ordering::Relaxed)
+}
+
+/// The threads that have an index, in order of index. Not a snapshot: threads come and go
+/// while it runs.
+///
+/// ```
+/// let mine = gracepoint_rcu::thread_index().expect("an index");
+/// assert!(gracepoint_rcu::live_threads().any(|(index, _)| index == mine));
+/// ```
+pub fn live_threads() -> impl Iterator<Item = (u32, ThreadInfo)> {
+    (0..high_water()).filter_map(|index| Some((index, thread_info(index)?)))
+}
+
+/// Reads the names of all threads again, since threads may rename themselves, and takes back
+/// indices whose thread turns out to be gone. Opens a file per thread and allocates: not
+/// for signal handlers. Does nothing where there is no `/proc`.
+///
+/// ```
+/// gracepoint_rcu::refresh_names();
+/// ```
+pub fn refresh_names() {
+    for index in 0..high_water() {
+        let Some(record) = record(index) else { return };
+        let Some((version, info)) = record.read() else { continue };
+        match system::task_name(info.tid) {
+            Ok(Some(name)) if !info.ended => {
+                record.amend(version, LIVE, |record| record.set_name(name));
+            }
+            // Gone without notice, or gone inside a section of a domain that is gone too.
+            Ok(None) if !region::is_inside_any(index) && record.amend(version, FREE, |_| ()) => {
+                put_back(index);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// After `fork`, in the child: frees the indices of threads that it does not have, and gives
+/// this thread its new number. `neutralise` is called with each index that is freed.
+pub(crate) fn child_after_fork(neutralise: impl Fn(u32)) {
+    let mine = match arch::slot_word() {
+        0 => None,
+        word => Some(index_of(word)),
+    };
+    for index in 0..high_water() {
+        let taken = TAKEN[index as usize / 64].load(Ordering::Relaxed) & (1 << (index % 64)) != 0;
+        let Some(record) = record(index) else { return };
+        if Some(index) == mine {
+            record.occupy();
+        } else if taken && record.version.load(Ordering::Relaxed) & STATE != ENDED {
+            neutralise(index);
+            free_record(index);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Waiting for grace periods: loops around the polled step, for callers that want to block.
+//!
+//! A thread that waits helps: it does the steps itself when nobody else does. Where waiting
+//! could never end, because the caller itself is what is waited for, it is refused.
+
+use crate::arch;
+use crate::domain::Domain;
+use crate::engine::Progress;
+use crate::sync::{AtomicBool, Ordering};
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The calling thread is inside a read section of the domain that it wants to wait for:
+/// it would wait for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InReadSection {
+    domain: &'static str,
+}
+
+impl fmt::Display for InReadSection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "waiting for a grace period of domain `{}` inside a read section of it would never end; \
+             drop the guard first, or use `start_poll`",
+            self.domain
+        )
+    }
+}
+
+impl Error for InReadSection {}
+
+/// Why [`Domain::barrier`] would never end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BarrierError {
+    /// The calling thread is inside a read section.
+    InReadSection(InReadSection),
+    /// The caller is itself a callback of the domain, and would wait for itself to return.
+    InCallback {
+        /// The domain's name.
+        domain: &'static str,
+    },
+}
+
+impl fmt::Display for BarrierError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InReadSection(inside) => inside.fmt(f),
+            Self::InCallback { domain } => write!(
+                f,
+                "waiting for the callbacks of domain `{domain}` in one of them would never end; \
+                 queue another callback instead"
+            ),
+        }
+    }
+}
+
+impl Error for BarrierError {}
+
+impl From<InReadSection> for BarrierError {
+    fn from(inside: InReadSection) -> Self {
+        Self::InReadSection(inside)
+    }
+}
+
+impl Domain {
+    fn refuse_inside(&self) -> Result<(), InReadSection> {
+        if self.in_read_section() { Err(InReadSection { domain: self.name() }) } else { Ok(()) }
+    }
+
+    /// Waits until every section that is open now has ended. Runs no callbacks.
+    ///
+    /// Not for signal handlers.
+    ///
+    /// # Errors
+    /// [`InReadSection`] if this thread is inside a section of this domain.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// DOMAIN.synchronize().expect("not inside a section");
+    /// let guard = DOMAIN.read();
+    /// assert!(DOMAIN.synchronize().is_err());
+    /// # drop(guard);
+    /// ```
+    pub fn synchronize(&self) -> Result<(), InReadSection> {
+        self.refuse_inside()?;
+        let cookie = self.start_poll();
+        while !self.poll_state(cookie) {
+            if let Progress::Pending(delay) = self.poll() {
+                pause(delay);
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`synchronize`](Self::synchronize), but gives up after `timeout`. True if the
+    /// grace period has ended. If not, it goes on whenever somebody polls, and
+    /// [`holdouts`](Self::holdouts) says whom it waits for.
+    ///
+    /// # Errors
+    /// [`InReadSection`] if this thread is inside a section of this domain.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// use std::time::Duration;
+    ///
+    /// if !DOMAIN.synchronize_timeout(Duration::from_secs(1)).expect("not inside a section") {
+    ///     for holdout in DOMAIN.holdouts() {
+    ///         println!("{holdout}");
+    ///     }
+    /// }
+    /// ```
+    pub fn synchronize_timeout(&self, timeout: Duration) -> Result<bool, InReadSection> {
+        self.refuse_inside()?;
+        let cookie = self.start_poll();
+        let begun = Instant::now();
+        loop {
+            if self.poll_state(cookie) {
+                return Ok(true);
+            }
+            let Progress::Pending(delay) = self.poll() else { continue };
+            let left = timeout.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Ok(self.poll_state(cookie));
+            }
+            pause(delay.min(left));
+        }
+    }
+
+    /// Waits until all callbacks that were queued before the call have run, running them on
+    /// this thread if nobody else does. Do not hold locks that callbacks take.
+    ///
+    /// # Errors
+    /// [`BarrierError`] if this thread is inside a section of this domain or in one of
+    /// its callbacks.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// static RUN: AtomicBool = AtomicBool::new(false);
+    /// DOMAIN.call(|| RUN.store(true, Ordering::Relaxed));
+    /// DOMAIN.barrier().expect("not inside a section or a callback");
+    /// assert!(RUN.load(Ordering::Relaxed));
+    /// ```
+    pub fn barrier(&self) -> Result<(), BarrierError> {
+        self.refuse_inside()?;
+        if self.region().engine.is_running_callbacks(arch::thread_token()) {
+            return Err(BarrierError::InCallback { domain: self.name() });
+        }
+        // Callbacks run in order, one at a time: once this one has run, those before it have.
+        let reached = Arc::new(AtomicBool::new(false));
+        let marker = Arc::clone(&reached);
+        // Release: pairs with the acquire below; what the callbacks did is seen after.
+        self.call(move || marker.store(true, Ordering::Release));
+        while !reached.load(Ordering::Acquire) {
+            match self.drive() {
+                Progress::Advanced => {}
+                Progress::Pending(delay) => pause(delay),
+                // Another thread runs the last of them.
+                Progress::Idle => std::thread::yield_now(),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets time pass: spinning for a delay that is shorter than what going to sleep takes.
+fn pause(delay: Duration) {
+    if delay > Duration::from_micros(20) {
+        std::thread::sleep(delay);
+        return;
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < delay {
+        std::hint::spin_loop();
+    }
+}

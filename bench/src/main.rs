@@ -1,0 +1,93 @@
+//! Benchmarks: what a tracepoint costs, each number beside its floor and its peers.
+//!
+//! ```text
+//! cargo run --release -p gracepoint-bench -- SUITE [--json] [--rounds N]
+//! ```
+//!
+//! | suite | question | module |
+//! |---|---|---|
+//! | `site` | what does a tracepoint cost that is off? | [`site`] |
+//! | `record` | what does an event cost that is recorded? | [`record`] |
+//!
+//! One thread, pinned to one CPU; all rows are measured in turn, in short chunks, many times over
+//! ([`measure`]), so that a slow second of the machine hits every row alike.
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
+
+mod measure;
+mod record;
+mod recorder;
+mod site;
+mod table;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::table::Outcome;
+
+const USAGE: &str = "usage: gracepoint-bench site|record [--json] [--rounds N]";
+
+/// The event that is measured: two numbers and a string of 16 bytes.
+#[derive(gracepoint::Event)]
+#[event(name = "bench:sample")]
+pub(crate) struct Sample<'a> {
+    /// The iteration.
+    pub(crate) number: u64,
+    /// Another number.
+    pub(crate) size: u64,
+    /// 16 bytes.
+    pub(crate) name: &'a str,
+}
+
+/// The string of the measured event.
+pub(crate) const NAME: &str = "sixteen bytes ok";
+
+struct Task {
+    suite: String,
+    json: bool,
+    rounds: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&name).file_name().is_some_and(|n| n == "gracepoint") {
+        return gracepoint_cli::main_with(std::env::args_os());
+    }
+    let done = parse(std::env::args().skip(1)).map_err(Into::into).and_then(|task| run(&task));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gracepoint-bench: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
+    let mut task = Task { suite: String::new(), json: false, rounds: None };
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--json" => task.json = true,
+            "--rounds" => {
+                let number = args.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+                task.rounds = Some(number.ok_or("--rounds needs a number, from 1")?);
+            }
+            suite if task.suite.is_empty() && !suite.starts_with('-') => {
+                suite.clone_into(&mut task.suite)
+            }
+            other => return Err(format!("{other}? {USAGE}")),
+        }
+    }
+    Ok(task)
+}
+
+fn run(task: &Task) -> Result<(), Box<dyn Error>> {
+    let outcome: Outcome = match task.suite.as_str() {
+        "site" => site::run(task.rounds)?,
+        "record" => record::run(task.rounds)?,
+        _ => return Err(USAGE.into()),
+    };
+    print!("{}", if task.json { table::json(&outcome) } else { table::text(&outcome) });
+    Ok(())
+}

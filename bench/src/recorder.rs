@@ -1,0 +1,85 @@
+//! The recorder: `gracepoint record` as a process of its own, as a user would start it.
+
+use std::error::Error;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long the recorder may take to switch the events on, or to write the last of them.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A recording of this process that is under way.
+pub(crate) struct Recorder {
+    process: Child,
+    folder: PathBuf,
+}
+
+/// What the trace says about itself.
+pub(crate) struct Recorded {
+    pub(crate) events: u64,
+    pub(crate) lost: u64,
+}
+
+impl Recorder {
+    /// Starts to record the event `name` of this process; `is_on` says when it has begun.
+    pub(crate) fn start(
+        name: &str,
+        mut is_on: impl FnMut() -> bool,
+    ) -> Result<Recorder, Box<dyn Error>> {
+        let pid = std::process::id().to_string();
+        let folder = std::env::temp_dir().join(format!("gracepoint-bench-{pid}"));
+        fs::create_dir(&folder)?;
+        let mut command = gracepoint()?;
+        command.args(["record", "-p", &pid, "-e", name, "-o"]).arg(folder.join("trace"));
+        let mut recorder = Recorder { process: command.stdout(Stdio::null()).spawn()?, folder };
+        let begin = Instant::now();
+        while !is_on() {
+            if let Some(status) = recorder.process.try_wait()? {
+                return Err(format!("gracepoint record ended at once: {status}").into());
+            }
+            if begin.elapsed() > PATIENCE {
+                return Err(format!("{name} was not switched on within {PATIENCE:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(recorder)
+    }
+
+    /// Ends the recording, as Ctrl-C would, and reads what the trace says.
+    pub(crate) fn stop(mut self) -> Result<Recorded, Box<dyn Error>> {
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.ok_or("the recorder has no pid")?, Signal::INT)?;
+        let begin = Instant::now();
+        while self.process.try_wait()?.is_none() {
+            if begin.elapsed() > PATIENCE {
+                return Err(format!("gracepoint record did not end within {PATIENCE:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let out =
+            gracepoint()?.arg("info").arg(self.folder.join("trace")).arg("--json").output()?;
+        let info: serde_json::Value = serde_json::from_slice(&out.stdout)?;
+        let number = |key: &str| info[key].as_u64().ok_or(format!("info --json has no {key}"));
+        Ok(Recorded { events: number("events")?, lost: number("lost")? })
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // All three fail only where there is nothing left to end or to remove.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// This very program, under the name of the command line.
+fn gracepoint() -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg0("gracepoint").stdin(Stdio::null());
+    Ok(command)
+}

@@ -68,7 +68,7 @@ pub use domain::{Cookie, Domain, Guard};
 pub use engine::Progress;
 pub use holdouts::Holdout;
 pub use threads::{
-    MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, refresh_names, thread_index,
-    thread_info,
+    MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
+    thread_index, thread_info,
 };
 pub use wait::{BarrierError, InReadSection};

@@ -295,6 +295,14 @@ fn free_record(index: u32) {
 /// Called by the system on a thread that is about to end, when nothing but signal handlers
 /// and destructors of others can still run on it.
 pub(crate) fn thread_ends() {
+    // Acquire: pairs with the release in `on_thread_exit`.
+    let hook = EXIT_HOOK.load(Ordering::Acquire);
+    let own = arch::slot_word();
+    if !hook.is_null() && own != 0 {
+        // SAFETY: only `on_thread_exit` stores to EXIT_HOOK, and what it stores is a `fn(u32)`.
+        let hook = unsafe { std::mem::transmute::<*mut (), fn(u32)>(hook) };
+        hook(index_of(own));
+    }
     let word = arch::with_thread(|thread| {
         thread.gone.store(1, Ordering::Relaxed);
         thread.slot.swap(0, Ordering::Relaxed)
@@ -313,6 +321,25 @@ pub(crate) fn thread_ends() {
     } else {
         free_record(index);
     }
+}
+
+static EXIT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+
+/// Calls `hook` with the index of each thread that ends, on that thread, while the index is still
+/// its own and read sections still use its slot. One hook for the process; a later one replaces it.
+///
+/// The hook runs after destructors of thread-locals. It must not panic.
+///
+/// ```
+/// fn gone(index: u32) {
+///     assert_eq!(gracepoint_rcu::thread_index(), Some(index));
+/// }
+/// gracepoint_rcu::on_thread_exit(gone);
+/// std::thread::spawn(gracepoint_rcu::thread_index).join().expect("joined");
+/// ```
+pub fn on_thread_exit(hook: fn(u32)) {
+    // Release: pairs with the acquire in `thread_ends`; what the hook reads is written.
+    EXIT_HOOK.store(hook as *mut (), Ordering::Release);
 }
 
 /// The calling thread's index, taken on first use; then one load.

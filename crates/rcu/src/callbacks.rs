@@ -7,11 +7,12 @@
 //! ```
 //!
 //! * `call` pushes onto `incoming` by compare-exchange; it neither locks nor waits.
-//! * The driver *collects*: it takes the whole stack, and only **then** takes one cookie for all
-//!   of it. In that order the cookie covers every callback of the stack: what a caller removed
-//!   came before its push (release), the push before the taking (acquire), the taking before
-//!   the snapshot. The other way round, a callback pushed in between would be given a
-//!   grace period that may have begun before its removal.
+//! * The driver *collects*: it takes the whole stack, then one cookie for all of it. The cookie
+//!   covers every callback of the stack: what a caller removed came before its push (release),
+//!   the push before the taking (acquire), the taking before the snapshot. (Only the driver
+//!   moves `seq`, so here the other order would do too; this one is right by itself.) What
+//!   must not be: a cookie that accepts the end of the grace period that runs, which
+//!   may have confirmed a rank before the removal.
 //! * At most two cookies are outstanding: the end of the grace period that runs, which
 //!   was taken when nothing ran, and the end of the one after. Hence two buckets, and no search.
 //! * When a bucket's cookie is done it becomes `ready`. All of this moves whole chains, a few

@@ -34,7 +34,8 @@ impl<T> TryLock<T> {
 
     /// Takes the lock if it is free. `me` is the calling thread's token.
     pub(crate) fn try_lock(&self, me: usize) -> Option<Held<'_, T>> {
-        self.take(me).then_some(Held { lock: self })
+        // Lazily: a `Held` that is made and dropped unlocks.
+        self.take(me).then(|| Held { lock: self })
     }
 
     fn take(&self, token: usize) -> bool {

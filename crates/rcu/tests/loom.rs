@@ -1,0 +1,458 @@
+//! The algorithm under loom: every interleaving, and every value that weak memory lets a
+//! relaxed load see, of small programs.
+//!
+//! The files of the algorithm are compiled here a second time, as they are, with loom's
+//! types behind `crate::sync`. Three things are modelled, not run: the light and the heavy
+//! barrier are SeqCst fences (that the real pair is as strong as that is what `tests/litmus.rs` tries
+//! on the machine), and the increment is a relaxed `fetch_add`. What loom cannot do is here by
+//! other means: signals and thread churn are in `tests/torture.rs`, `fork` in `tests/fork.rs`.
+//!
+//! For each thing the argument in `src/grace.rs` needs there is a *twin* that lacks it, and
+//! the same program must then find the error. A plain `cargo test` runs all of this in a
+//! few seconds. `LOOM_LOG=trace cargo test -p gracepoint-rcu --test loom -- --nocapture NAME` shows
+//! the steps.
+
+macro_rules! shipped {
+    ($($name:ident $path:literal),*) => {$(
+        #[allow(dead_code, unreachable_pub, reason = "compiled as it ships; this uses a part")]
+        #[path = $path]
+        mod $name;
+    )*};
+}
+
+shipped!(
+    counters "../src/counters.rs",
+    grace "../src/grace.rs",
+    trylock "../src/trylock.rs",
+    callbacks "../src/callbacks.rs",
+    engine "../src/engine.rs"
+);
+
+/// Loom's side of the door.
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+
+    macro_rules! constant {
+        ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
+            $(#[$meta])* $vis fn $name($($arg: $ty),*) -> $ret $body
+        };
+    }
+    pub(crate) use constant;
+
+    #[derive(Debug)]
+    pub(crate) struct Guarded<T>(loom::cell::UnsafeCell<T>);
+
+    impl<T> Guarded<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            self.0.with_mut(f)
+        }
+    }
+}
+
+mod arch {
+    use crate::sync::{AtomicU64, Ordering};
+
+    pub(crate) fn increment(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+mod barrier {
+    use crate::sync::{Ordering, fence};
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Loom runs the threads of a program on the one that called it, so this is per test.
+        pub(crate) static LIGHT: Cell<bool> = const { Cell::new(true) };
+    }
+
+    pub(crate) fn light() {
+        if LIGHT.get() {
+            fence(Ordering::SeqCst);
+        }
+    }
+}
+
+use counters::{RANKS, Slot, enter, leave};
+use engine::{Engine, Progress};
+use grace::{Readers, Step};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicUsize as Count;
+
+/// What is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Twin {
+    /// Nothing: as it ships.
+    Sound,
+    /// A scan reads the locks before the barrier and the unlocks after it.
+    LocksFirst,
+    /// The updater's barrier.
+    NoHeavyBarrier,
+    /// The readers' barriers.
+    NoLightBarrier,
+    /// The scan of the rank that was inactive when the grace period began.
+    NoFirstScan,
+    /// The scan of the old rank after the flip.
+    NoSecondScan,
+    /// A cookie accepts the end of the grace period that was running when it was taken.
+    EarlyCookie,
+}
+
+/// An engine, and two threads' slots: 0 is the reader's, 1 the updater's own.
+struct World {
+    engine: Engine,
+    slots: [Slot; 2],
+    twin: Twin,
+    /// Set by the updater alone: which rank was inactive when the grace period began.
+    inactive_at_start: AtomicUsize,
+}
+
+impl World {
+    fn new(twin: Twin) -> Self {
+        Self {
+            engine: Engine::new(),
+            slots: [Slot::new(), Slot::new()],
+            twin,
+            inactive_at_start: AtomicUsize::new(1),
+        }
+    }
+
+    fn sums(&self, locks: bool) -> [u64; RANKS] {
+        let mut sums = [0; RANKS];
+        for (rank, sum) in sums.iter_mut().enumerate() {
+            let inactive = 1 - self.engine.grace.rank.get();
+            let first = self.inactive_at_start.load(Ordering::Relaxed);
+            let skip = match self.twin {
+                Twin::NoFirstScan => rank == first,
+                Twin::NoSecondScan => rank == inactive && rank != first,
+                _ => false,
+            };
+            if !skip {
+                for slot in &self.slots {
+                    let pair = &slot.pairs[rank];
+                    let counter = if locks { &pair.lock } else { &pair.unlock };
+                    *sum += counter.load(Ordering::Relaxed);
+                }
+            }
+        }
+        sums
+    }
+
+    /// Steps until the cookie is done, or for as long as there is a point in a program whose
+    /// readers may be stopped anywhere. Never waits, so programs stay finite.
+    fn try_finish(&self, cookie: u64) -> bool {
+        for _ in 0..3 {
+            if self.engine.grace.is_done(cookie) {
+                return true;
+            }
+            self.engine.poll(self, 32);
+        }
+        self.engine.grace.is_done(cookie)
+    }
+}
+
+impl Readers for World {
+    fn unlocks(&self) -> [u64; RANKS] {
+        self.sums(self.twin == Twin::LocksFirst)
+    }
+
+    fn locks(&self) -> [u64; RANKS] {
+        self.sums(self.twin != Twin::LocksFirst)
+    }
+
+    fn heavy_barrier(&self) -> bool {
+        if self.twin != Twin::NoHeavyBarrier {
+            loom::sync::atomic::fence(Ordering::SeqCst);
+        }
+        true
+    }
+}
+
+/// A cell that threads share; loom fails the program whose accesses are not ordered.
+struct Object<T>(UnsafeCell<T>);
+
+// SAFETY: not safe by itself: that its accesses exclude each other is what is being tested, and
+// loom checks each one.
+unsafe impl<T: Send> Sync for Object<T> {}
+
+impl<T> Object<T> {
+    fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        // SAFETY: loom has checked that nobody writes.
+        self.0.with(|value| f(unsafe { &*value }))
+    }
+
+    fn write<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // SAFETY: loom has checked that nobody else is here.
+        self.0.with_mut(|value| f(unsafe { &mut *value }))
+    }
+}
+
+/// Two objects and which of them is published.
+struct Data {
+    published: AtomicUsize,
+    objects: [Object<u32>; 2],
+}
+
+impl Data {
+    fn new() -> Self {
+        Self { published: AtomicUsize::new(0), objects: [Object::new(0), Object::new(1)] }
+    }
+
+    /// A section that reads what is published.
+    fn read(&self, world: &World, slot: usize) {
+        let pair = enter(&world.engine.grace.rank, &world.slots[slot]);
+        let index = self.published.load(Ordering::Acquire);
+        let value = self.objects[index].read(|value| *value);
+        assert_eq!(value as usize, index, "read after it was freed");
+        leave(pair);
+    }
+
+    fn remove(&self) {
+        self.published.store(1, Ordering::Release);
+    }
+
+    fn free(&self) {
+        self.objects[0].write(|value| *value = 999);
+    }
+}
+
+/// Explores `program`; true if every execution of it is right. Also how often the updater
+/// got to free: a program in which it never does proves nothing.
+fn explore(
+    twin: Twin,
+    preemptions: usize,
+    program: impl Fn(Twin, &Count) + Sync + Send + 'static,
+) -> bool {
+    let freed = std::sync::Arc::new(Count::new(0));
+    let seen = std::sync::Arc::clone(&freed);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    let right = catch_unwind(AssertUnwindSafe(move || {
+        builder.check(move || {
+            barrier::LIGHT.set(twin != Twin::NoLightBarrier);
+            program(twin, &freed);
+        });
+    }))
+    .is_ok();
+    if right {
+        assert_ne!(seen.load(Ordering::Relaxed), 0, "the program never freed anything");
+    }
+    right
+}
+
+/// One reader against one removal.
+fn one_reader(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let reader = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || data.read(&world, 0))
+    };
+    data.remove();
+    let cookie = world.engine.grace.snapshot();
+    world.engine.grace.request(cookie);
+    if world.try_finish(cookie) {
+        data.free();
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    reader.join().expect("the reader");
+    assert!(world.try_finish(cookie), "nobody is inside, so the grace period ends");
+}
+
+/// Two readers: a section of one must not make up for one of the other.
+fn two_readers(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let readers: Vec<_> = (0..2)
+        .map(|slot| {
+            let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+            thread::spawn(move || data.read(&world, slot))
+        })
+        .collect();
+    data.remove();
+    let cookie = world.engine.grace.snapshot();
+    world.engine.grace.request(cookie);
+    if world.try_finish(cookie) {
+        data.free();
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    readers.into_iter().for_each(|reader| reader.join().expect("a reader"));
+}
+
+/// A grace period that had to flip, then a removal: the reader may have loaded the rank
+/// before the flip and enter after it.
+fn straggler(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let reader = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || data.read(&world, 0))
+    };
+    let own = enter(&world.engine.grace.rank, &world.slots[1]);
+    let first = world.engine.grace.snapshot();
+    world.engine.grace.request(first);
+    world.engine.poll(&*world, 32);
+    leave(own);
+    if world.try_finish(first) {
+        let inactive = 1 - world.engine.grace.rank.get();
+        world.inactive_at_start.store(inactive, Ordering::Relaxed);
+        data.remove();
+        let cookie = world.engine.grace.snapshot();
+        world.engine.grace.request(cookie);
+        if world.try_finish(cookie) {
+            data.free();
+            freed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    reader.join().expect("the reader");
+}
+
+/// A removal while a grace period runs that has already confirmed one rank.
+fn late_removal(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let own = enter(&world.engine.grace.rank, &world.slots[1]);
+    world.engine.grace.request(world.engine.grace.snapshot());
+    assert_eq!(world.engine.grace.step(&*world), Step::Advanced, "it flips");
+    let reader = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || data.read(&world, 0))
+    };
+    data.remove();
+    let running = world.engine.grace.snapshot();
+    let cookie = if twin == Twin::EarlyCookie { running - 4 } else { running };
+    world.engine.grace.request(cookie);
+    leave(own);
+    if world.try_finish(cookie) {
+        data.free();
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    reader.join().expect("the reader");
+}
+
+/// The removal and its callback on one thread, the driver on another, and a reader.
+fn callback(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let reader = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || data.read(&world, 0))
+    };
+    let updater = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || {
+            data.remove();
+            let object = Arc::clone(&data);
+            world.engine.call(move || object.free());
+            world.engine.drive(&*world, 64);
+        })
+    };
+    for _ in 0..2 {
+        world.engine.drive(&*world, 32);
+    }
+    if world.engine.pending() == 0 {
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    reader.join().expect("the reader");
+    updater.join().expect("the updater");
+    while world.engine.drive(&*world, 32) != Progress::Idle {}
+    assert_eq!(world.engine.pending(), 0);
+    assert_eq!(world.engine.panics(), 0, "loom found the callback out of order");
+}
+
+/// Callbacks of two threads, two drivers: run once each, in order, none lost.
+fn two_drivers(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let log = Arc::new(Object::new(Vec::new()));
+    let queue = |world: &World, number: u32| {
+        let log = Arc::clone(&log);
+        world.engine.call(move || log.write(|log| log.push(number)));
+    };
+    let other = {
+        let world = Arc::clone(&world);
+        queue(&world, 1);
+        thread::spawn(move || {
+            world.engine.drive(&*world, 64);
+        })
+    };
+    queue(&world, 2);
+    world.engine.drive(&*world, 32);
+    other.join().expect("the other driver");
+    while world.engine.drive(&*world, 32) != Progress::Idle {}
+    assert_eq!(world.engine.panics(), 0);
+    log.read(|log| assert_eq!(log, &[1, 2]));
+    freed.fetch_add(1, Ordering::Relaxed);
+}
+
+#[test]
+fn sound_one_reader() {
+    assert!(explore(Twin::Sound, 3, one_reader));
+}
+
+#[test]
+fn sound_two_readers() {
+    assert!(explore(Twin::Sound, 2, two_readers));
+}
+
+#[test]
+fn sound_straggler() {
+    assert!(explore(Twin::Sound, 3, straggler));
+}
+
+#[test]
+fn sound_late_removal() {
+    assert!(explore(Twin::Sound, 3, late_removal));
+}
+
+#[test]
+fn sound_callback() {
+    assert!(explore(Twin::Sound, 2, callback));
+}
+
+#[test]
+fn sound_two_drivers() {
+    assert!(explore(Twin::Sound, 3, two_drivers));
+}
+
+#[test]
+fn without_heavy_barrier_it_fails() {
+    assert!(!explore(Twin::NoHeavyBarrier, 3, one_reader));
+}
+
+#[test]
+fn without_light_barrier_it_fails() {
+    assert!(!explore(Twin::NoLightBarrier, 3, one_reader));
+}
+
+#[test]
+fn with_locks_read_first_it_fails() {
+    assert!(!explore(Twin::LocksFirst, 3, two_readers));
+}
+
+#[test]
+fn without_first_scan_it_fails() {
+    assert!(!explore(Twin::NoFirstScan, 3, straggler));
+}
+
+#[test]
+fn without_second_scan_it_fails() {
+    assert!(!explore(Twin::NoSecondScan, 3, one_reader));
+}
+
+#[test]
+fn with_an_early_cookie_it_fails() {
+    assert!(!explore(Twin::EarlyCookie, 3, late_removal));
+}

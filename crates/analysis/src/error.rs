@@ -30,6 +30,11 @@ impl Error {
         Error { what: format!("cannot write the output: {error}"), io: Some(error.kind()) }
     }
 
+    /// A file could not be opened or read; not a matter of what is in it.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.io.is_some()
+    }
+
     /// The reader of our output went away (`| head`); not worth a message.
     pub fn is_closed_pipe(&self) -> bool {
         self.io == Some(io::ErrorKind::BrokenPipe)

@@ -41,10 +41,12 @@ pub mod error;
 pub mod hist;
 pub mod info;
 pub mod metadata;
+mod plan;
 pub mod read;
 pub mod report;
 pub mod sidecar;
 pub mod spans;
+mod stream;
 pub mod trace;
 pub mod value;
 

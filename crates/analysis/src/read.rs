@@ -1,25 +1,151 @@
 //! Events of all streams in order of time, one at a time.
+//!
+//! A heap holds one entry per stream: the time of its next record or, before its next packet is in
+//! memory, the time at which that packet begins, which no record of it precedes. So a stream's
+//! packet is loaded when its time has come, and memory holds only packets that overlap in time.
 
-use crate::trace::EventType;
+use crate::damage::DamageLog;
+use crate::stream::{Budget, Kinds, Packet, Record, StreamFile};
+use crate::trace::{EventType, ToNs, Trace};
 use crate::{Damage, Value};
 use gracepoint_wire::schema::Field;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 /// Reads a trace's events in order of time; ties go by stream, then by order in the stream.
 #[derive(Debug)]
 pub struct Reader<'t> {
-    events: &'t [EventType],
+    kinds: Kinds<'t>,
+    wanted: Vec<bool>,
+    to_ns: ToNs,
+    lanes: Vec<Lane>,
+    /// Time and lane; the earliest on top.
+    heap: BinaryHeap<Reverse<(u64, u32)>>,
+    /// The lane on top has handed out its record; the record's bytes are in use until the next call.
+    used: bool,
+    budget: Budget,
+    damage: DamageLog,
 }
 
-impl Reader<'_> {
-    /// The next event; it borrows from the reader.
-    pub fn next_event(&mut self) -> Option<Event<'_>> {
-        let _ = self.events;
-        unimplemented!()
+/// A stream and where it stands.
+#[derive(Debug)]
+struct Lane {
+    file: StreamFile,
+    packet: Packet,
+    loaded: bool,
+    thread: String,
+    record: Option<Record>,
+}
+
+impl<'t> Reader<'t> {
+    pub(crate) fn new(trace: &'t Trace, mut wanted: Vec<bool>) -> Reader<'t> {
+        wanted.resize(trace.events().len(), false);
+        let mut reader = Reader {
+            kinds: Kinds::new(trace.events()),
+            wanted,
+            to_ns: ToNs::new(trace.clock()),
+            lanes: Vec::with_capacity(trace.streams.len()),
+            heap: BinaryHeap::with_capacity(trace.streams.len()),
+            used: false,
+            budget: Budget::new(trace.streams.len()),
+            damage: trace.damage_log(),
+        };
+        for path in &trace.streams {
+            let mut file = StreamFile::new(path.clone());
+            let Some(packet) = file.next_header(&mut reader.budget, &mut reader.damage) else {
+                continue;
+            };
+            let lane = reader.lanes.len() as u32;
+            reader.heap.push(Reverse((packet.header.begin, lane)));
+            let (thread, record) = (String::new(), None);
+            reader.lanes.push(Lane { file, packet, loaded: false, thread, record });
+        }
+        reader
     }
 
-    /// What was found damaged so far.
+    /// The next event; it borrows from the reader.
+    pub fn next_event(&mut self) -> Option<Event<'_>> {
+        if self.used {
+            self.used = false;
+            self.step();
+        }
+        loop {
+            let &Reverse((_, index)) = self.heap.peek()?;
+            if self.lanes[index as usize].record.is_none() {
+                self.step();
+                continue;
+            }
+            self.used = true;
+            let lane = &self.lanes[index as usize];
+            let record = lane.record.as_ref()?;
+            return Some(Event {
+                kind: &self.kinds.events[record.event as usize],
+                ticks: record.ticks,
+                ns: self.to_ns.real(record.ticks),
+                stream: lane.packet.header.stream,
+                tid: lane.packet.header.tid,
+                thread: &lane.thread,
+                payload: &lane.file.window()[record.payload.clone()],
+            });
+        }
+    }
+
+    /// Moves the earliest lane on by one wanted record or one packet.
+    #[inline]
+    fn step(&mut self) {
+        let Some(mut top) = self.heap.peek_mut() else { return };
+        let lane = &mut self.lanes[top.0.1 as usize];
+        let damage = &mut self.damage;
+        match lane.step(&self.kinds, &self.wanted, &mut self.budget, damage) {
+            Some(time) => top.0.0 = time,
+            None => {
+                PeekMut::pop(top);
+            }
+        }
+    }
+
+    /// What was found damaged so far, opening the trace included.
     pub fn damage(&self) -> &[Damage] {
-        unimplemented!()
+        self.damage.list()
+    }
+
+    pub(crate) fn into_damage(self) -> Vec<Damage> {
+        self.damage.into_list()
+    }
+}
+
+impl Lane {
+    /// The time of the next wanted record, or at which the next packet begins.
+    #[inline]
+    fn step(
+        &mut self,
+        kinds: &Kinds<'_>,
+        wanted: &[bool],
+        budget: &mut Budget,
+        damage: &mut DamageLog,
+    ) -> Option<u64> {
+        self.record = None;
+        if !self.loaded {
+            self.load(budget, damage);
+        }
+        while let Some(record) = self.file.next_record(&mut self.packet, kinds, damage) {
+            if wanted[record.event as usize] {
+                let ticks = record.ticks;
+                self.record = Some(record);
+                return Some(ticks);
+            }
+        }
+        self.packet = self.file.next_header(budget, damage)?;
+        self.loaded = false;
+        Some(self.packet.header.begin)
+    }
+
+    #[cold]
+    fn load(&mut self, budget: &mut Budget, damage: &mut DamageLog) {
+        self.file.load(&mut self.packet, budget, damage);
+        self.loaded = true;
+        self.thread = self.packet.header.thread_name();
     }
 }
 
@@ -47,10 +173,15 @@ impl<'a> Event<'a> {
         &self.kind.name
     }
 
-    /// Fields and values in the order in which they were written.
+    /// Fields and values in the order in which they were written. Each is decoded when it is asked
+    /// for.
     pub fn values(&self) -> impl Iterator<Item = (&'a Field, Value<'a>)> + use<'a> {
-        let _ = self.payload;
-        std::iter::empty()
+        let (kind, mut rest) = (self.kind, self.payload);
+        kind.fields.iter().enumerate().map_while(move |(i, field)| {
+            let (value, n) = kind.plan.decode(i, rest)?;
+            rest = rest.get(n..)?;
+            Some((field, value))
+        })
     }
 
     /// The value of the field at this position of `kind.fields`.

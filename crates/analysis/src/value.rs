@@ -87,3 +87,21 @@ pub struct Numbers<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) of: Number,
 }
+
+impl<'a> Numbers<'a> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.of.size().max(1)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Each as a [`Value`].
+    pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
+        let of = self.of;
+        self.bytes.chunks_exact(of.size().max(1)).filter_map(move |bytes| of.value(bytes))
+    }
+}

@@ -89,10 +89,9 @@ pub(crate) fn machine(cpu: usize, rounds: usize) -> Vec<String> {
     let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown CPU", |(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let patch = std::env::var("GRACEPOINT_PATCH").unwrap_or_else(|_| "default".to_owned());
     vec![
         format!("{model}, Linux {}, pinned to CPU {cpu}", kernel.trim()),
-        format!("{rounds} rounds, all rows in turn; GRACEPOINT_PATCH: {patch}"),
+        format!("{rounds} rounds, all rows in turn; sites switched by {}", gracepoint::patching()),
     ]
 }
 

@@ -28,7 +28,12 @@ pub(crate) const GREETING: &str = "serving on http://";
 /// Serves, under load, until the process is ended, or standard input ends if that is asked for.
 pub(crate) fn run(until_eof: bool) -> Result<(), Box<dyn Error>> {
     // From here on the process can be traced. It is all that a program has to do for that.
-    let _agent = gracepoint::Builder::new().name("kv-demo").start()?;
+    match gracepoint::Builder::new().name("kv-demo").start()? {
+        gracepoint::Status::Listening(_) => {}
+        other => {
+            return Err(format!("tracing is {other:?}: no GRACEPOINT=off, and on Linux").into());
+        }
+    }
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

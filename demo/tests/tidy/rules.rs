@@ -8,10 +8,12 @@ const FILE_LINES: usize = 800;
 const FUNCTION_LINES: usize = 70;
 const BANNED_NAMES: [&str; 8] =
     ["util", "utils", "common", "shared", "helper", "helpers", "misc", "stuff"];
-/// Crates that may say `unsafe`.
-const UNSAFE_CRATES: [&str; 2] = ["crates/rcu/", "crates/gracepoint/"];
-/// Crates that must forbid it, so that nobody has to look.
-const SAFE_CRATES: [&str; 5] = ["crates/wire", "crates/analysis", "crates/cli", "demo", "bench"];
+/// Crates that may say `unsafe`: the two of the law, and `macros`, which says it in the code that
+/// it writes for others and forbids it in its own.
+const UNSAFE_CRATES: [&str; 3] = ["crates/rcu/", "crates/gracepoint/", "crates/macros/"];
+/// Crates in which the compiler must forbid it, so that nobody has to look.
+const SAFE_CRATES: [&str; 6] =
+    ["crates/wire", "crates/macros", "crates/analysis", "crates/cli", "demo", "bench"];
 const ASM_FOLDERS: [&str; 2] = ["crates/rcu/src/arch", "crates/gracepoint/src/arch"];
 /// The arrows of the house: a crate and what of ours it may depend on outside of tests.
 const ARROWS: [(&str, &[&str]); 6] = [
@@ -66,7 +68,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "unsafe lives in rcu and gracepoint",
         check: |house| each_rust(house, misplaced_unsafe),
         broken: &[
-            ("crates/macros/src/lib.rs", "fn f() { unsafe { g() } }"),
+            ("crates/cli/src/lib.rs", "fn f() { unsafe { g() } }"),
             ("demo/x.rs", "unsafe fn f();"),
         ],
     },

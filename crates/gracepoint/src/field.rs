@@ -164,6 +164,11 @@ delegate! {
 }
 
 /// Type of what is inside an `Option`; a type of its own so that the check happens at compile time.
+///
+/// ```compile_fail,E0080
+/// const NESTED: gracepoint::field::TypeDesc =
+///     <Option<&Option<u8>> as gracepoint::field::Field>::TYPE;
+/// ```
 struct Inside<T>(T);
 
 impl<T: Field> Inside<T> {

@@ -3,7 +3,6 @@
 
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
-use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprLit, Lit, LitInt, LitStr, Meta, Path, Result, parse_quote};
 
 /// Smallest limit: room for `…`.
@@ -218,21 +217,17 @@ fn check_limit(lit: &LitInt, how: How) -> Result<usize> {
     }
 }
 
-/// The generics of events and enums: lifetimes only.
-pub(crate) fn only_lifetimes(generics: &syn::Generics) -> Result<()> {
+/// Refuses generics other than lifetimes.
+pub(crate) fn only_lifetimes(generics: &syn::Generics, advice: &str) -> Result<()> {
     for param in &generics.params {
         let what = match param {
             syn::GenericParam::Lifetime(_) => continue,
             syn::GenericParam::Type(_) => "type",
             syn::GenericParam::Const(_) => "const",
         };
-        return Err(Error::new(
-            param.span(),
-            format!(
-                "an event cannot have {what} parameters: it has one name, one layout and one \
-                 static key; make a struct for each, or record the field with #[event(display)] \
-                 as a `&dyn Display`"
-            ),
+        return Err(Error::new_spanned(
+            param,
+            format!("{what} parameters are not supported here: {advice}"),
         ));
     }
     Ok(())

@@ -8,7 +8,7 @@ use syn::{Data, DeriveInput, Error, Fields, GenericArgument, PathArguments, Resu
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let container = Container::read(&input.attrs)?;
-    only_lifetimes(&input.generics)?;
+    only_lifetimes(&input.generics, NOT_GENERIC)?;
     let fields = fields(input)?;
     let root = &container.root;
     let desc = description(input, &container, &fields);
@@ -30,6 +30,9 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     })
 }
 
+const NOT_GENERIC: &str = "an event has one name, one layout and one static key; make a struct for \
+    each type, or record the field with #[event(display)] as a `&dyn Display`";
+
 /// One field and all that is known about it.
 struct Member<'a> {
     ident: &'a syn::Ident,
@@ -42,22 +45,22 @@ fn fields(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
     let data = match &input.data {
         Data::Struct(data) => data,
         Data::Enum(data) => {
-            return Err(Error::new(
-                data.enum_token.span(),
+            return Err(Error::new_spanned(
+                data.enum_token,
                 "an enum cannot be an event: make a struct for each kind, or a struct with this \
                  enum as a field (#[derive(gracepoint::Field)] on the enum)",
             ));
         }
         Data::Union(data) => {
-            return Err(Error::new(data.union_token.span(), "a union cannot be an event"));
+            return Err(Error::new_spanned(data.union_token, "a union cannot be an event"));
         }
     };
     let named = match &data.fields {
         Fields::Unit => return Ok(Vec::new()),
         Fields::Named(named) => named,
         Fields::Unnamed(fields) => {
-            return Err(Error::new(
-                fields.span(),
+            return Err(Error::new_spanned(
+                fields,
                 "the fields of an event need names, which tools list and filter by: write \
                  `struct Name { field: Type }`",
             ));
@@ -69,7 +72,7 @@ fn fields(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
         let result = member(field).and_then(|new| {
             if members.iter().any(|old| old.field.name == new.field.name) {
                 let text = format!("there is already a field called {:?}", new.field.name);
-                return Err(Error::new(new.ident.span(), text));
+                return Err(Error::new_spanned(new.ident, text));
             }
             Ok(new)
         });
@@ -97,8 +100,8 @@ fn check_type(ty: &Type) -> Result<()> {
     let Some(last) = path.path.segments.last() else { return Ok(()) };
     let name = last.ident.to_string();
     if ATOMICS.contains(&name.as_str()) {
-        return Err(Error::new(
-            ty.span(),
+        return Err(Error::new_spanned(
+            ty,
             format!(
                 "`{name}` may change while it is being recorded: load it, and make the field a \
                  plain number or `bool`"
@@ -109,10 +112,21 @@ fn check_type(ty: &Type) -> Result<()> {
         for argument in &arguments.args {
             if let GenericArgument::Type(inner) = argument {
                 check_type(inner)?;
+                if name == "Option" && is_option(inner) {
+                    return Err(Error::new_spanned(
+                        ty,
+                        "an option of an option cannot be recorded: use one `Option`, or an enum",
+                    ));
+                }
             }
         }
     }
     Ok(())
+}
+
+fn is_option(ty: &Type) -> bool {
+    let Type::Path(path) = unreferenced(ty) else { return false };
+    path.path.segments.last().is_some_and(|last| last.ident == "Option")
 }
 
 const ATOMICS: [&str; 12] = [
@@ -205,12 +219,17 @@ fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
         true => quote!(_),
         false => quote!(prepared),
     };
+    // A `()` as the last expression would be a clippy warning in the user's crate.
+    let rendered = match rendered.is_empty() {
+        true => quote!(),
+        false => quote!((#(#rendered,)*)),
+    };
     quote! {
         type Prepared = (#(#texts,)*);
 
         #[inline]
         fn prepare(&self) -> Self::Prepared {
-            (#(#rendered,)*)
+            #rendered
         }
 
         #[inline(always)]

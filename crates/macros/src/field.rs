@@ -2,8 +2,7 @@
 
 use crate::attributes::{Container, only_lifetimes, plain};
 use proc_macro2::TokenStream;
-use quote::quote;
-use syn::spanned::Spanned;
+use quote::{ToTokens, quote};
 use syn::{Data, DataEnum, DeriveInput, Error, Fields, Result};
 
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
@@ -11,19 +10,19 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     if let Some(name) = &container.name {
         return Err(Error::new(name.span(), "a field's type has no name of its own in a trace"));
     }
-    only_lifetimes(&input.generics)?;
+    only_lifetimes(&input.generics, "an enum without data has no use for them")?;
     let data = match &input.data {
         Data::Enum(data) => data,
-        Data::Struct(data) => return Err(not_an_enum(data.struct_token.span())),
-        Data::Union(data) => return Err(not_an_enum(data.union_token.span())),
+        Data::Struct(data) => return Err(not_an_enum(&data.struct_token)),
+        Data::Union(data) => return Err(not_an_enum(&data.union_token)),
     };
     check_variants(data)?;
     Ok(implementation(input, &container, data))
 }
 
-fn not_an_enum(span: proc_macro2::Span) -> Error {
-    Error::new(
-        span,
+fn not_an_enum(keyword: &dyn ToTokens) -> Error {
+    Error::new_spanned(
+        keyword,
         "only enums without data can derive Field; record the fields of a struct one by one, or \
          the whole with #[event(debug)] on the event's field",
     )
@@ -33,8 +32,8 @@ fn check_variants(data: &DataEnum) -> Result<()> {
     let mut errors: Option<Error> = None;
     for variant in &data.variants {
         if !matches!(variant.fields, Fields::Unit) {
-            let new = Error::new(
-                variant.span(),
+            let new = Error::new_spanned(
+                variant,
                 format!(
                     "`{}` has data, so the enum is not a number with names; record it with \
                      #[event(debug)] on the event's field",
@@ -56,6 +55,17 @@ fn implementation(input: &DeriveInput, container: &Container, data: &DataEnum) -
     let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
     let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
     let names = variants.iter().map(|ident| plain(ident));
+    let write = if variants.is_empty() {
+        quote!(match *self {})
+    } else {
+        quote! {
+            let value: u64 = match *self {
+                #(#ident::#variants => #ident::#variants as u64,)*
+            };
+            unsafe { #root::__private::write_enum(value, SIZE, at) }
+        }
+    };
+    let at = if variants.is_empty() { quote!(_) } else { quote!(at) };
     quote! {
         const _: () = {
             const SIZE: u8 = #root::__private::enum_size(&[#(#ident::#variants as i128),*]);
@@ -71,11 +81,8 @@ fn implementation(input: &DeriveInput, container: &Container, data: &DataEnum) -
                 }
 
                 #[inline(always)]
-                unsafe fn write(&self, _: usize, at: *mut u8) -> *mut u8 {
-                    let value: u64 = match *self {
-                        #(#ident::#variants => #ident::#variants as u64,)*
-                    };
-                    unsafe { #root::__private::write_enum(value, SIZE, at) }
+                unsafe fn write(&self, _: usize, #at: *mut u8) -> *mut u8 {
+                    #write
                 }
             }
         };

@@ -7,6 +7,10 @@ use super::{Field, Number, TypeDesc, delegate};
 use std::borrow::Cow;
 
 /// Largest array that may be a field, in bytes: as much as `#[event(limit)]` allows elsewhere.
+///
+/// ```compile_fail,E0080
+/// const TOO_LARGE: gracepoint::field::TypeDesc = <[u64; 2049] as gracepoint::field::Field>::TYPE;
+/// ```
 const MAX_ARRAY: usize = 16384;
 
 /// Bytes of the two counts before the elements of a sequence.

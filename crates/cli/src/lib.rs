@@ -1,1 +1,81 @@
-//! The gracepoint command line
+//! The gracepoint command line: finds traceable programs, lists their events, records them into a
+//! trace and shows what is in it. It never links the runtime; what it knows of a traced program is
+//! what comes over its socket and lies in its arena, and none of that is trusted.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `args` | the command line as clap's definitions |
+//! | `discover` | finds programs and greets them |
+//! | `connection` | frames over a socket that never blocks |
+//! | `programs` | `ps`, `list` |
+//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command |
+//! | `traces` | `report`, `info`, `hist` |
+//! | `console`, `escape`, `quantity` | what people read |
+//! | `interrupt`, `failure` | how a command ends early |
+#![forbid(unsafe_code)]
+
+mod args;
+mod connection;
+mod console;
+mod discover;
+mod escape;
+mod failure;
+mod interrupt;
+mod programs;
+mod quantity;
+mod record;
+mod traces;
+
+use args::{Cli, Command};
+use clap::Parser;
+use console::Console;
+use failure::{Failure, Result};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command line `args`, the program's name first, and returns its exit status.
+///
+/// Writes to the process's stdout and stderr. `record` catches SIGINT, SIGTERM and SIGHUP while it
+/// runs.
+///
+/// ```
+/// use std::process::ExitCode;
+///
+/// let args = ["gracepoint", "--version"].map(Into::into);
+/// assert_eq!(gracepoint_cli::main_with(args), ExitCode::SUCCESS);
+/// ```
+pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream they go to.
+            let status = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let mut console = Console::standard();
+    console.set_color(cli.color);
+    let result = run(&cli.command, &mut console);
+    let status = match result.and_then(|status| console.flush().map(|()| status)) {
+        Ok(status) => status,
+        Err(Failure::ClosedPipe) => 0,
+        Err(Failure::Said { text, status }) => {
+            let _ = console.flush();
+            console.note(text);
+            status
+        }
+    };
+    ExitCode::from(status)
+}
+
+fn run(command: &Command, console: &mut Console) -> Result<u8> {
+    match command {
+        Command::Ps(args) => programs::ps(args, console),
+        Command::List(args) => programs::list(args, console),
+        Command::Record(args) => record::run(args, console),
+        Command::Report(args) => traces::report(args, console),
+        Command::Info(args) => traces::info(args, console),
+        Command::Hist(args) => traces::hist(args, console),
+    }
+}

@@ -1,0 +1,191 @@
+//! `gracepoint record`: events of a running program, or of a command, into a trace.
+
+mod arena;
+mod copy;
+mod launch;
+mod residue;
+pub(crate) mod session;
+mod streams;
+mod trace_dir;
+
+use crate::args::RecordArgs;
+use crate::console::Console;
+use crate::discover;
+use crate::escape::shown;
+use crate::failure::{Failure, Result};
+use crate::interrupt::{Interrupts, STATUS};
+use crate::quantity;
+use gracepoint_analysis::Trace;
+use gracepoint_wire::schema::Role;
+use launch::Launched;
+use serde_json::json;
+use session::{Ended, Plan, Recorded, Session, Until};
+use std::path::{Path, PathBuf};
+
+/// Where a trace goes, and where one is looked for, unless told otherwise.
+pub(crate) const DEFAULT_DIR: &str = "gracepoint.trace";
+/// Exit status for our own failure where the command's status would be expected.
+const OWN_FAILURE: u8 = 125;
+
+/// Runs the command; returns its exit status.
+pub(crate) fn run(args: &RecordArgs, console: &mut Console) -> Result<u8> {
+    if args.command.is_empty() {
+        record_running(args, console)
+    } else {
+        record_command(args, console)
+    }
+}
+
+fn plan(args: &RecordArgs) -> Plan<'_> {
+    Plan {
+        globs: &args.events,
+        buffer_bytes: args.buffer.unwrap_or(0),
+        dir: &args.output,
+        force: args.force,
+    }
+}
+
+fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
+    trace_dir::check(&args.output, args.force)?;
+    let mut interrupts = Interrupts::catch(true)?;
+    let live = discover::find(&args.target.which())?;
+    let mut session = Session::begin(live, &plan(args))?;
+    if interrupts.take().is_some() {
+        session.finish(Ended::Interrupted, console);
+        return Ok(STATUS);
+    }
+    announce(&session, args, console);
+    let mut until = Until { duration: args.duration, interrupts: &mut interrupts, command: None };
+    let ended = session.run(&mut until, console);
+    let dir = session.dir.path.clone();
+    let recorded = session.finish(ended, console);
+    conclude(&recorded, &dir, args, console)?;
+    Ok(0)
+}
+
+fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
+    let ours = |failure: Failure| failure.with_status(OWN_FAILURE);
+    trace_dir::check(&args.output, args.force).map_err(ours)?;
+    let mut interrupts = Interrupts::catch(false).map_err(ours)?;
+    let mut command = Launched::spawn(&args.command)?;
+    let Some(live) = command.wait_for_program(&mut interrupts) else {
+        console.note(format_args!(
+            "{} ended and nothing was recorded: it never became traceable (call \
+             gracepoint::init() in it, and see that GRACEPOINT=off is not set)",
+            command.name()
+        ));
+        return Ok(command.exit_status());
+    };
+    let mut session = match Session::begin(live, &plan(args)) {
+        Ok(session) => session,
+        Err(failure) => {
+            // It waits in init(), or has barely begun: better ended than run without a trace.
+            command.terminate();
+            command.wait(&mut interrupts, console);
+            return Err(ours(failure));
+        }
+    };
+    announce(&session, args, console);
+    let mut until =
+        Until { duration: args.duration, interrupts: &mut interrupts, command: Some(&mut command) };
+    let mut ended = session.run(&mut until, console);
+    let (dir, pid) = (session.dir.path.clone(), session.pid);
+    // Once its socket is closed the program's status is a matter of moments.
+    if matches!(ended, Ended::ProgramExit) && pid == command.pid() {
+        command.wait(&mut interrupts, console);
+        if command.was_killed() {
+            ended = Ended::ProgramKilled;
+        }
+    }
+    let recorded = session.finish(ended, console);
+    let status = command.wait(&mut interrupts, console);
+    conclude(&recorded, &dir, args, console).map_err(ours)?;
+    Ok(status)
+}
+
+fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
+    if args.quiet {
+        return;
+    }
+    let events = session.events.iter().filter(|e| e.role != Role::End && e.id != 0).count();
+    console.note(format_args!(
+        "recording {} of {} (pid {}) to {}{}",
+        quantity::plural(events as u64, "kind of event", "kinds of event"),
+        shown(&session.program.name),
+        session.pid,
+        shown(&args.output.to_string_lossy()),
+        if args.command.is_empty() { "; Ctrl-C ends it" } else { "" },
+    ));
+}
+
+/// Says what was recorded, or why not all of it.
+fn conclude(
+    recorded: &Recorded,
+    dir: &Path,
+    args: &RecordArgs,
+    console: &mut Console,
+) -> Result<()> {
+    for who in recorded.holdouts.iter().take(10) {
+        console.note(format_args!(
+            "{} is still inside an event; what it has not committed is not in the trace",
+            shown(who)
+        ));
+    }
+    if recorded.spoilt > 0 {
+        console.note(format_args!(
+            "{} of the program's buffer held something else than packets, which was left out",
+            quantity::plural(recorded.spoilt, "page", "pages")
+        ));
+    }
+    let why = match (&recorded.ended, &recorded.failure) {
+        (Ended::Failed(why), _) | (_, Some(why)) => Some(format!("the trace is not whole: {why}")),
+        (Ended::ConnectionLost(why), None) => Some(format!("connection lost: {why}")),
+        _ => None,
+    };
+    let info = Trace::open(dir).and_then(|trace| gracepoint_analysis::info::info(&trace));
+    let events = info.as_ref().ok().map(|info| info.events);
+    let what = match events {
+        Some(events) => quantity::plural(events, "event", "events"),
+        None => "events".to_owned(),
+    };
+    let shown_dir = shown(&args.output.to_string_lossy()).into_owned();
+    let summary = format!(
+        "{what} ({}, {} lost) in {} to {shown_dir}",
+        quantity::bytes(recorded.bytes),
+        quantity::count(recorded.lost),
+        quantity::length(recorded.length),
+    );
+    if args.json {
+        console.line(json!({
+            "dir": dir.to_string_lossy(),
+            "ended": recorded.ended.word(),
+            "events": events,
+            "bytes": recorded.bytes,
+            "lost": recorded.lost,
+            "seconds": recorded.length.as_secs_f64(),
+            "holdouts": recorded.holdouts,
+        }))?;
+    }
+    if let Some(why) = why {
+        return Err(Failure::new(format!("{}; kept {summary}", shown(&why))));
+    }
+    if !args.quiet {
+        console.words(format_args!("recorded {summary}"));
+        console.words(format_args!("see: gracepoint report{}", report_argument(&args.output)));
+    }
+    Ok(())
+}
+
+/// What follows `gracepoint report`; nothing for the directory that it reads anyway.
+fn report_argument(dir: &Path) -> String {
+    if dir == PathBuf::from(DEFAULT_DIR) {
+        return String::new();
+    }
+    let text = dir.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if text.chars().all(plain) {
+        format!(" {text}")
+    } else {
+        format!(" '{}'", shown(&text).replace('\'', r"'\''"))
+    }
+}

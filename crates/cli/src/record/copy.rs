@@ -1,0 +1,263 @@
+//! From the arena to the stream files.
+//!
+//! Full pages are copied in the order of their ordinals, slot by slot. A slot's page whose
+//! predecessor is not written yet is held back; if a look at the whole table, begun after the page
+//! was seen full, shows no such predecessor, there is none (a slot takes a page only after it is
+//! done with the one before, and only we give full pages back).
+//!
+//! Packet headers are checked on the way, which costs little (a page has few packets): a broken
+//! program then spoils its own packets and not the trace, and at the end we know where each stream
+//! stands. Pages are used again without being cleared, so behind a page's last packet there may be
+//! an older one: its sequence number gives it away, which in a stream only ever grows.
+
+use super::arena::{Arena, is_full, is_owned};
+use super::streams::Streams;
+use gracepoint_wire::arena::PageEntry;
+use gracepoint_wire::packet::{
+    CONTENT_AT, DISCARDED_AT, END_AT, HEADER, NAME, PACKET_AT, PacketHeader, round_up,
+};
+use std::collections::HashMap;
+use std::io;
+
+/// Where one stream stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Slot {
+    next_ordinal: u64,
+    /// Sequence number of the next packet.
+    pub(crate) next_seq: u64,
+    /// Latest end of a packet.
+    pub(crate) end: u64,
+    /// Losses that its packets tell so far.
+    pub(crate) discarded: u64,
+    pub(crate) tid: u32,
+    pub(crate) thread: [u8; NAME],
+}
+
+/// Copies packets.
+#[derive(Debug)]
+pub(crate) struct Copier {
+    pub(crate) arena: Arena,
+    pub(crate) streams: Streams,
+    pub(crate) slots: HashMap<u32, Slot>,
+    /// Pages in which not everything was a packet.
+    pub(crate) spoilt: u64,
+    page: Vec<u8>,
+}
+
+/// One page of a slot.
+#[derive(Debug, Clone, Copy)]
+struct Page {
+    index: u32,
+    entry: PageEntry,
+}
+
+impl Copier {
+    pub(crate) fn new(arena: Arena, streams: Streams) -> Copier {
+        Copier { arena, streams, slots: HashMap::new(), spoilt: 0, page: Vec::new() }
+    }
+
+    /// Copies what is full; returns the pages (index, ordinal) that may be given back.
+    ///
+    /// # Errors
+    /// When the arena cannot be read or a file cannot be written.
+    pub(crate) fn copy_full(&mut self) -> io::Result<Vec<(u32, u64)>> {
+        self.arena.refresh()?;
+        let mut full = self.full_pages()?;
+        let mut done = Vec::new();
+        if full.is_empty() {
+            return Ok(done);
+        }
+        let mut held = self.copy_in_order(&full, &mut done)?;
+        if held.is_empty() {
+            return Ok(done);
+        }
+        self.arena.refresh()?;
+        full = self.full_pages()?;
+        held = self.copy_in_order(&full, &mut done)?;
+        // `held` is in order, so a page skipped to makes its successors follow.
+        for page in held {
+            let slot = self.slots.entry(page.entry.slot).or_default();
+            let next = slot.next_ordinal;
+            let waits = |e: &PageEntry| {
+                e.slot == page.entry.slot
+                    && (next..page.entry.ordinal).contains(&e.ordinal)
+                    && (is_owned(e) || is_full(e))
+            };
+            let awaited = self.arena.entries().any(|(_, e)| waits(&e));
+            if !awaited && page.entry.ordinal >= next {
+                self.copy_page(page)?;
+                done.push((page.index, page.entry.ordinal));
+            }
+        }
+        Ok(done)
+    }
+
+    /// Full pages that are not copied yet, by slot and ordinal.
+    fn full_pages(&self) -> io::Result<Vec<Page>> {
+        let mut full = Vec::new();
+        for (index, entry) in self.arena.entries() {
+            if !is_full(&entry) {
+                continue;
+            }
+            // Again, now that it is known to be full: the first look may have mixed old and new.
+            let entry = self.arena.entry(index)?;
+            let next = self.slots.get(&entry.slot).map_or(0, |slot| slot.next_ordinal);
+            if is_full(&entry) && entry.slot < self.arena.header.slots && entry.ordinal >= next {
+                full.push(Page { index, entry });
+            }
+        }
+        full.sort_by_key(|page| (page.entry.slot, page.entry.ordinal));
+        Ok(full)
+    }
+
+    /// Copies the pages whose turn it is and returns the others.
+    fn copy_in_order(
+        &mut self,
+        pages: &[Page],
+        done: &mut Vec<(u32, u64)>,
+    ) -> io::Result<Vec<Page>> {
+        let mut held = Vec::new();
+        for &page in pages {
+            let next = self.slots.entry(page.entry.slot).or_default().next_ordinal;
+            if page.entry.ordinal == next {
+                self.copy_page(page)?;
+                done.push((page.index, page.entry.ordinal));
+            } else {
+                held.push(page);
+            }
+        }
+        Ok(held)
+    }
+
+    fn copy_page(&mut self, page: Page) -> io::Result<()> {
+        let used = page.entry.used.min(self.arena.header.page_bytes) as usize;
+        self.page.resize(used, 0);
+        self.arena.read_page(page.index, 0, &mut self.page)?;
+        let slot = self.slots.entry(page.entry.slot).or_default();
+        slot.next_ordinal = page.entry.ordinal + 1;
+        let mut after = *slot;
+        let good = walk_closed(&self.page, page.entry.slot, &mut after);
+        self.spoilt += u64::from(good < used);
+        self.streams.append(page.entry.slot.into(), &self.page[..good])?;
+        *slot = after;
+        Ok(())
+    }
+
+    /// Copies what is committed in the pages that are being filled, in order; for the end, when
+    /// full pages are copied. `discarded` tells a slot's losses, which go into its last packet.
+    ///
+    /// # Errors
+    /// As for [`Copier::copy_full`].
+    pub(crate) fn copy_owned(&mut self, discarded: impl Fn(u32) -> u64) -> io::Result<()> {
+        self.arena.refresh()?;
+        let mut pages: Vec<Page> = self
+            .arena
+            .entries()
+            .filter(|(_, entry)| is_owned(entry) || is_full(entry))
+            .filter(|(_, entry)| entry.slot < self.arena.header.slots)
+            .map(|(index, entry)| Page { index, entry })
+            .collect();
+        pages.sort_by_key(|page| (page.entry.slot, page.entry.ordinal));
+        for page in pages {
+            let next = self.slots.get(&page.entry.slot).map_or(0, |slot| slot.next_ordinal);
+            if page.entry.ordinal < next {
+                continue;
+            }
+            if is_full(&page.entry) {
+                self.copy_page(page)?;
+            } else {
+                self.copy_open_page(page, discarded(page.entry.slot))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_open_page(&mut self, page: Page, discarded: u64) -> io::Result<()> {
+        let slot = self.slots.entry(page.entry.slot).or_default();
+        let mut after = *slot;
+        let bytes = committed(&self.arena, page, &mut after, discarded)?;
+        self.streams.append(page.entry.slot.into(), &bytes)?;
+        *slot = after;
+        Ok(())
+    }
+}
+
+/// Whether `header` can be the next packet of the stream.
+fn follows(header: &PacketHeader, stream: u32, slot: &Slot) -> bool {
+    header.stream == u64::from(stream)
+        && header.seq >= slot.next_seq
+        && header.begin >= slot.end
+        && header.content_bits % 8 == 0
+}
+
+fn step(slot: &mut Slot, header: &PacketHeader) {
+    slot.next_seq = header.seq + 1;
+    slot.end = header.end;
+    slot.discarded = header.discarded;
+    slot.tid = header.tid;
+    slot.thread = header.thread;
+}
+
+/// How many bytes at the start of `bytes` are closed packets that continue the stream.
+fn walk_closed(bytes: &[u8], stream: u32, slot: &mut Slot) -> usize {
+    let mut at = 0;
+    while at < bytes.len() {
+        let Ok(header) = PacketHeader::parse(&bytes[at..]) else { break };
+        let size = header.packet_bytes();
+        let whole = header.packet_bits != 0
+            && header.packet_bits % 64 == 0
+            && size <= (bytes.len() - at) as u64;
+        if !whole || header.end < header.begin || !follows(&header, stream, slot) {
+            break;
+        }
+        step(slot, &header);
+        at += size as usize;
+    }
+    at
+}
+
+/// The packets of a page that a thread may still be filling: closed ones as they are, the open one
+/// closed by us at its commit mark, or left out where it is empty.
+fn committed(arena: &Arena, page: Page, slot: &mut Slot, discarded: u64) -> io::Result<Vec<u8>> {
+    let page_bytes = arena.header.page_bytes as usize;
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at + HEADER <= page_bytes {
+        let mut head = [0; HEADER];
+        arena.read_page(page.index, at, &mut head)?;
+        let Ok(mut header) = PacketHeader::parse(&head) else { break };
+        let size = header.packet_bytes();
+        if !follows(&header, page.entry.slot, slot) || size > (page_bytes - at) as u64 {
+            break;
+        }
+        // The commit mark was read above; what lies before it, and the end of the last event, is
+        // read now.
+        let content = header.content_bytes() as usize;
+        let mut packet = vec![0; size as usize];
+        arena.read_page(page.index, at, &mut packet[..content])?;
+        let open = header.packet_bits == 0;
+        if open {
+            let end = packet[END_AT..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            header.end = end.max(header.begin);
+            header.packet_bits = round_up(header.content_bytes()) * 8;
+            header.discarded = header.discarded.max(discarded);
+            packet[END_AT..CONTENT_AT].copy_from_slice(&header.end.to_le_bytes());
+            packet[CONTENT_AT..PACKET_AT].copy_from_slice(&header.content_bits.to_le_bytes());
+            packet[PACKET_AT..PACKET_AT + 8].copy_from_slice(&header.packet_bits.to_le_bytes());
+            packet[DISCARDED_AT..DISCARDED_AT + 8].copy_from_slice(&header.discarded.to_le_bytes());
+        } else if header.end < header.begin {
+            break;
+        }
+        // An empty packet that is closed stays: sequence numbers without gaps tell readers that no
+        // packet is missing.
+        if !open || content > HEADER {
+            step(slot, &header);
+            out.extend_from_slice(&packet);
+        }
+        if open {
+            break;
+        }
+        at += size as usize;
+    }
+    Ok(out)
+}

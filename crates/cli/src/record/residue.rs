@@ -1,0 +1,79 @@
+//! What the trace must still tell when all packets are copied: losses that no packet tells.
+//!
+//! A program counts its losses in the arena and writes them into packets when it comes to it
+//! (`gp:loss` records, `events_discarded` of a packet's header). What it did not come to is added
+//! here: the former in a stream of the recorder's own, the latter in an empty last packet, so that
+//! our totals and those of babeltrace2 agree with the arena's.
+
+use super::arena::{Loss, SlotLoss};
+use super::copy::Copier;
+use gracepoint_wire::packet::{HEADER, NAME, PacketHeader, compact_header, round_up};
+use gracepoint_wire::schema::LOSS_ID;
+use std::collections::BTreeMap;
+use std::io;
+
+/// Adds losses that the packets do not tell; `now` is a moment after the last event.
+///
+/// # Errors
+/// When the arena cannot be read or a file cannot be written.
+pub(crate) fn write(copier: &mut Copier, now: u64) -> io::Result<BTreeMap<u32, u64>> {
+    let losses = copier.arena.losses()?;
+    let after_all = copier.slots.values().map(|slot| slot.end).fold(now, u64::max);
+    for loss in copier.arena.slot_losses()? {
+        write_discarded(copier, loss, now)?;
+    }
+    let untold: Vec<&Loss> = losses.iter().filter(|loss| loss.lost > loss.folded).collect();
+    if !untold.is_empty() {
+        // No ring slot has this number.
+        let stream = u64::from(copier.arena.header.slots);
+        copier.streams.append(stream, &loss_packet(stream, after_all, &untold))?;
+    }
+    Ok(losses.iter().map(|loss| (loss.id, loss.lost)).collect())
+}
+
+fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<()> {
+    let slot = copier.slots.entry(loss.slot).or_default();
+    if loss.discarded <= slot.discarded {
+        return Ok(());
+    }
+    let header = PacketHeader {
+        stream: loss.slot.into(),
+        begin: if slot.next_seq == 0 { now } else { slot.end },
+        end: if slot.next_seq == 0 { now } else { slot.end },
+        content_bits: HEADER as u64 * 8,
+        packet_bits: HEADER as u64 * 8,
+        seq: slot.next_seq,
+        discarded: loss.discarded,
+        tid: if loss.tid == 0 { slot.tid } else { loss.tid },
+        thread: slot.thread,
+    };
+    slot.next_seq += 1;
+    slot.discarded = loss.discarded;
+    copier.streams.append(loss.slot.into(), &header.to_bytes())
+}
+
+/// One packet of `gp:loss` records.
+fn loss_packet(stream: u64, at: u64, losses: &[&Loss]) -> Vec<u8> {
+    let mut events = Vec::new();
+    for loss in losses {
+        events.extend_from_slice(&compact_header(LOSS_ID, at).to_le_bytes()[..5]);
+        events.extend_from_slice(&loss.id.to_le_bytes());
+        events.extend_from_slice(&(loss.lost - loss.folded).to_le_bytes());
+    }
+    let content = (HEADER + events.len()) as u64;
+    let mut thread = [0; NAME];
+    thread[..10].copy_from_slice(b"gracepoint");
+    let header = PacketHeader {
+        stream,
+        begin: at,
+        end: at,
+        content_bits: content * 8,
+        packet_bits: round_up(content) * 8,
+        thread,
+        ..PacketHeader::default()
+    };
+    let mut packet = header.to_bytes().to_vec();
+    packet.extend_from_slice(&events);
+    packet.resize(round_up(content) as usize, 0);
+    packet
+}

@@ -1,0 +1,485 @@
+//! A recording under way: from `Create` to the finished trace.
+//!
+//! The order of things keeps the trace readable whatever happens in between: the directory is
+//! described before the first event can be in it, stream files end at packets' ends, and the
+//! description is replaced in one step when the recording is over. When the program dies the arena
+//! outlives it, and what was committed is copied as if it had been stopped.
+
+use super::arena::Arena;
+use super::copy::Copier;
+use super::launch::Launched;
+use super::residue;
+use super::streams::Streams;
+use super::trace_dir::{Description, TraceDir};
+use crate::connection::{Connection, Lost, wait_for};
+use crate::console::Console;
+use crate::discover::Live;
+use crate::escape::shown;
+use crate::failure::{Failure, Result};
+use crate::interrupt::{Interrupts, Signal};
+use crate::quantity;
+use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
+use gracepoint_wire::clock::{Clock, Triple};
+use gracepoint_wire::control::{Create, Created, Listed, Message, Mode, Program, Stopped};
+use gracepoint_wire::glob;
+use gracepoint_wire::schema::{Declared, LOSS_ID, loss_event};
+use rustix::event::PollFlags;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a program may take to answer a request.
+const REPLY_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to stop; then the trace is finished from shared memory without it.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// How often partial pages are asked for, clocks are compared and the directory is looked after.
+const CHORES_EVERY: Duration = Duration::from_secs(1);
+/// How often the progress line changes.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Shortest and longest pause between two looks at the page table.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+/// Pages given back in one message.
+const RELEASE_AT_ONCE: usize = 4096;
+/// Clock triples kept; when there are more, every other one goes.
+const TRIPLES_MOST: usize = 4096;
+
+/// Why a recording is over.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    Duration,
+    Interrupted,
+    ProgramExit,
+    ProgramKilled,
+    CommandExit,
+    /// The program lives and speaks no more.
+    ConnectionLost(String),
+    /// The trace could not be written, or the arena not be read.
+    Failed(String),
+}
+
+impl Ended {
+    /// The word in the sidecar.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Ended::Duration => "duration",
+            Ended::Interrupted => "interrupted",
+            Ended::ProgramExit => "program-exit",
+            Ended::ProgramKilled => "program-killed",
+            Ended::CommandExit => "command-exit",
+            Ended::ConnectionLost(_) => "connection-lost",
+            Ended::Failed(_) => "write-failed",
+        }
+    }
+
+    fn program_is_gone(&self) -> bool {
+        matches!(self, Ended::ProgramExit | Ended::ProgramKilled)
+    }
+}
+
+/// What to record, and where to.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan<'a> {
+    pub(crate) globs: &'a [String],
+    pub(crate) buffer_bytes: u64,
+    pub(crate) dir: &'a Path,
+    pub(crate) force: bool,
+}
+
+/// What may end a recording.
+pub(crate) struct Until<'a> {
+    pub(crate) duration: Option<Duration>,
+    pub(crate) interrupts: &'a mut Interrupts,
+    pub(crate) command: Option<&'a mut Launched>,
+}
+
+/// What was recorded.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) ended: Ended,
+    pub(crate) bytes: u64,
+    pub(crate) lost: u64,
+    pub(crate) length: Duration,
+    pub(crate) holdouts: Vec<String>,
+    /// Pages in which not everything was a packet.
+    pub(crate) spoilt: u64,
+    /// What went wrong while finishing.
+    pub(crate) failure: Option<String>,
+}
+
+/// A recording under way.
+pub(crate) struct Session {
+    link: Connection,
+    id: u64,
+    pub(crate) program: Program,
+    pub(crate) pid: u32,
+    process: Option<OwnedFd>,
+    copier: Copier,
+    pub(crate) dir: TraceDir,
+    clock: Clock,
+    pub(crate) events: Vec<Declared>,
+    sidecar: Sidecar,
+    began: Instant,
+    chores_at: Instant,
+    progress_at: Instant,
+    progress_bytes: u64,
+    flushing: bool,
+    lost: u64,
+}
+
+impl Session {
+    /// Creates the session in the program and the directory on our side, and switches on.
+    ///
+    /// # Errors
+    /// When a glob matches nothing, the program refuses, or the directory cannot be made.
+    pub(crate) fn begin(live: Live, plan: &Plan<'_>) -> Result<Session> {
+        let Live { mut link, pid, program } = live;
+        let Message::Events(events) = ask(&mut link, &Message::List)? else {
+            return Err(unexpected());
+        };
+        check_globs(plan.globs, &events, &program)?;
+        let create = Message::Create(Create {
+            globs: plan.globs.to_vec(),
+            buffer_bytes: plan.buffer_bytes,
+            mode: Mode::Discard,
+        });
+        let Message::Created(Created { session, mut events, clock }) = ask(&mut link, &create)?
+        else {
+            return Err(unexpected());
+        };
+        if !events.iter().any(|event| event.id == LOSS_ID) {
+            events.insert(0, loss_event());
+        }
+        let fd = link.take_descriptor().ok_or_else(unexpected)?;
+        let arena = Arena::open(fd)?;
+        let dir = TraceDir::create(plan.dir, plan.force)?;
+        let about = ProgramEntry {
+            name: program.name.clone(),
+            pid: program.pid,
+            exe: program.exe.clone(),
+            args: arguments(pid),
+        };
+        let now = Instant::now();
+        let mut session = Session {
+            link,
+            id: session,
+            pid,
+            process: process(pid),
+            copier: Copier::new(arena, Streams::new(&dir.path)),
+            sidecar: Sidecar::new(about, &clock, &events),
+            program,
+            dir,
+            clock,
+            events,
+            began: now,
+            chores_at: now + CHORES_EVERY,
+            progress_at: now,
+            progress_bytes: 0,
+            flushing: false,
+            lost: 0,
+        };
+        session.describe()?;
+        let Message::Started(at) = ask(&mut session.link, &Message::Start(session.id))? else {
+            return Err(unexpected());
+        };
+        session.note_time(at);
+        session.began = Instant::now();
+        Ok(session)
+    }
+
+    /// Copies until something ends it.
+    pub(crate) fn run(&mut self, until: &mut Until<'_>, console: &mut Console) -> Ended {
+        let end_at = until.duration.map(|length| self.began + length);
+        let mut pause = PAUSE.0;
+        loop {
+            match self.copy() {
+                Ok(0) => pause = (pause * 2).min(PAUSE.1),
+                Ok(pages) if pages * 4 > self.copier.arena.header.pages as usize => pause = PAUSE.0,
+                Ok(_) => pause = (pause / 2).max(PAUSE.0),
+                Err(e) => return Ended::Failed(e.to_string()),
+            }
+            if let Some(ended) = self.receive() {
+                return ended;
+            }
+            if let Some(ended) = self.asked_to_end(until, console) {
+                return ended;
+            }
+            let now = Instant::now();
+            if end_at.is_some_and(|at| now >= at) {
+                return Ended::Duration;
+            }
+            if let Some(ended) = self.chores(now, console) {
+                return ended;
+            }
+            let most = end_at.map_or(pause, |at| pause.min(at.saturating_duration_since(now)));
+            let mut fds = vec![(self.link.as_fd(), self.link.interest())];
+            fds.extend(self.process.iter().map(|fd| (fd.as_fd(), PollFlags::IN)));
+            fds.extend(until.interrupts.interest());
+            wait_for(&fds, most);
+        }
+    }
+
+    /// Copies full pages and gives them back; returns how many.
+    fn copy(&mut self) -> io::Result<usize> {
+        let done = self.copier.copy_full()?;
+        for some in done.chunks(RELEASE_AT_ONCE) {
+            self.link.send(&Message::Release(self.id, some.to_vec()));
+        }
+        Ok(done.len())
+    }
+
+    /// Takes what the program says; a reply to `Flush` is the only thing to expect.
+    fn receive(&mut self) -> Option<Ended> {
+        loop {
+            match self.link.try_receive() {
+                Ok(None) => break,
+                Ok(Some(Message::Flushed(_) | Message::Failure(_))) => self.flushing = false,
+                Ok(Some(_)) => {}
+                Err(Lost::Garbled(what)) => return Some(Ended::ConnectionLost(what)),
+                Err(Lost::Closed | Lost::Silent) => return Some(self.hung_up()),
+            }
+        }
+        // Where a child of the program has inherited the socket, its end does not show there.
+        let dead = self.process.as_ref().is_some_and(is_ready);
+        dead.then_some(Ended::ProgramExit)
+    }
+
+    /// The socket is closed: is the program gone, or just its agent?
+    fn hung_up(&self) -> Ended {
+        match &self.process {
+            Some(process) => {
+                wait_for(&[(process.as_fd(), PollFlags::IN)], Duration::from_secs(1));
+                if is_ready(process) {
+                    Ended::ProgramExit
+                } else {
+                    Ended::ConnectionLost("it closed the connection".into())
+                }
+            }
+            None => Ended::ProgramExit,
+        }
+    }
+
+    fn asked_to_end(&self, until: &mut Until<'_>, console: &mut Console) -> Option<Ended> {
+        let signal = until.interrupts.take();
+        let Some(command) = &mut until.command else {
+            return signal.map(|_| Ended::Interrupted);
+        };
+        // The command has Ctrl-C too, and decides; what only we got is handed on.
+        if signal == Some(Signal::Terminate) {
+            command.terminate();
+        }
+        command.tend(console);
+        command.has_ended().then(|| {
+            if command.pid() == self.pid { Ended::ProgramExit } else { Ended::CommandExit }
+        })
+    }
+
+    fn chores(&mut self, now: Instant, console: &mut Console) -> Option<Ended> {
+        if now >= self.chores_at {
+            self.chores_at = now + CHORES_EVERY;
+            if !self.flushing {
+                self.link.send(&Message::Flush(self.id));
+                self.flushing = true;
+            }
+            if let Some(triple) = self.copier.arena.triple() {
+                self.note_time(triple);
+            }
+            if !self.dir.is_there() {
+                return Some(Ended::Failed("its directory was removed".into()));
+            }
+        }
+        if console.is_live() && now >= self.progress_at {
+            self.show_progress(console);
+            self.progress_at = now + PROGRESS_EVERY;
+        }
+        None
+    }
+
+    fn show_progress(&mut self, console: &mut Console) {
+        self.count_lost();
+        let bytes = self.copier.streams.bytes;
+        let per_second = (bytes - self.progress_bytes) * 1000 / PROGRESS_EVERY.as_millis() as u64;
+        self.progress_bytes = bytes;
+        console.progress(format_args!(
+            "{}: {}, {}/s, {} lost",
+            quantity::length(self.began.elapsed()),
+            quantity::bytes(bytes),
+            quantity::bytes(per_second),
+            quantity::count(self.lost)
+        ));
+    }
+
+    fn count_lost(&mut self) {
+        if let Ok(losses) = self.copier.arena.losses() {
+            self.lost = losses.iter().map(|loss| loss.lost).fold(0, u64::saturating_add);
+        }
+    }
+
+    fn note_time(&mut self, triple: Triple) {
+        let triples = &mut self.clock.triples;
+        let newer = triples
+            .last()
+            .is_none_or(|last| triple.ticks > last.ticks && triple.mono_ns > last.mono_ns);
+        if newer {
+            triples.push(triple);
+        }
+        if triples.len() > TRIPLES_MOST {
+            let mut index = 0;
+            triples.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+        }
+    }
+
+    fn describe(&self) -> Result<()> {
+        self.dir.describe(&Description {
+            program: &self.program,
+            clock: &self.clock,
+            events: &self.events,
+            sidecar: &self.sidecar,
+        })
+    }
+
+    /// Ends the session in the program, copies what is left and describes the trace anew.
+    pub(crate) fn finish(mut self, ended: Ended, console: &mut Console) -> Recorded {
+        let length = self.began.elapsed();
+        console.clear_progress();
+        let stopped = if ended.program_is_gone() { None } else { self.stop(&ended) };
+        let mut holdouts = Vec::new();
+        match &stopped {
+            Some(stopped) => {
+                self.note_time(stopped.at);
+                if !stopped.settled {
+                    holdouts = stopped.holdouts.clone();
+                    holdouts.truncate(1000);
+                }
+            }
+            None => {
+                if let Some(triple) = self.copier.arena.triple() {
+                    self.note_time(triple);
+                }
+            }
+        }
+        let mut failure = None;
+        if !matches!(ended, Ended::Failed(_)) {
+            failure = self.copy_rest().err().map(|e| e.to_string());
+        }
+        self.count_lost();
+        let whole = failure.is_none() && !matches!(ended, Ended::Failed(_));
+        self.clock.refine();
+        self.sidecar.clock = (&self.clock).into();
+        self.sidecar.complete = whole;
+        self.sidecar.ended = ended.word().into();
+        self.sidecar.holdouts = holdouts.clone();
+        if let Err(e) = self.describe() {
+            failure.get_or_insert(e.to_string());
+        }
+        Recorded {
+            ended,
+            bytes: self.copier.streams.bytes,
+            lost: self.lost,
+            length,
+            holdouts,
+            spoilt: self.copier.spoilt,
+            failure,
+        }
+    }
+
+    /// Switches off; `None` when the program does not confirm it.
+    fn stop(&mut self, ended: &Ended) -> Option<Stopped> {
+        if matches!(ended, Ended::ConnectionLost(_)) {
+            return None;
+        }
+        self.link.send(&Message::Stop(self.id));
+        let deadline = Instant::now() + STOP_WITHIN;
+        loop {
+            match self.link.receive(deadline) {
+                Ok(Message::Stopped(stopped)) => return Some(stopped),
+                Ok(Message::Failure(_)) if !self.flushing => return None,
+                Ok(_) => self.flushing = false,
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn copy_rest(&mut self) -> io::Result<()> {
+        while !self.copier.copy_full()?.is_empty() {}
+        let slots = self.copier.arena.slot_losses()?;
+        let discarded = |slot| slots.iter().find(|s| s.slot == slot).map_or(0, |s| s.discarded);
+        self.copier.copy_owned(discarded)?;
+        let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
+        self.sidecar.lost = residue::write(&mut self.copier, now)?;
+        Ok(())
+    }
+}
+
+/// Sends a request and waits for its reply.
+///
+/// # Errors
+/// When the program refuses, or does not answer.
+pub(crate) fn ask(link: &mut Connection, request: &Message) -> Result<Message> {
+    link.send(request);
+    match link.receive(Instant::now() + REPLY_WITHIN) {
+        Ok(Message::Failure(failure)) => Err(Failure::new(format!(
+            "the program refuses: {}",
+            if failure.text.is_empty() { shown(&failure.code) } else { shown(&failure.text) }
+        ))),
+        Ok(message) => Ok(message),
+        Err(Lost::Closed) => Err(Failure::new(
+            "connection lost: the program has ended or closed it; `gracepoint ps` shows what runs",
+        )),
+        Err(Lost::Silent) => Err(Failure::new(format!(
+            "process {0} does not answer: it may be stopped (`kill -CONT {0}` lets it go on)",
+            link.pid
+        ))),
+        Err(Lost::Garbled(what)) => {
+            Err(Failure::new(format!("the program's answer makes no sense: {}", shown(&what))))
+        }
+    }
+}
+
+pub(crate) fn unexpected() -> Failure {
+    Failure::new(
+        "the program answers something else than it was asked: is its gracepoint newer than this?",
+    )
+}
+
+/// Every pattern must match an event.
+pub(crate) fn check_globs(globs: &[String], events: &[Listed], program: &Program) -> Result<()> {
+    let names = || events.iter().map(|event| event.schema.name.as_str());
+    for pattern in globs {
+        if names().any(|name| glob::matches(pattern, name)) {
+            continue;
+        }
+        let near: Vec<_> = glob::near(pattern, names(), 3).into_iter().map(shown).collect();
+        let mut text = format!("no event of {} matches `{}`", shown(&program.name), shown(pattern));
+        text += &match near.as_slice() {
+            [] if events.is_empty() => ": it has no events".to_owned(),
+            [] => ": `gracepoint list` shows what there is".to_owned(),
+            near => format!(": did you mean {}?", near.join(", ")),
+        };
+        return Err(Failure::new(text));
+    }
+    Ok(())
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn process(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+fn is_ready(fd: &OwnedFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(fd, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))
+        .is_ok_and(|n| n > 0)
+}
+
+/// The program's arguments, as far as we may see them.
+fn arguments(pid: u32) -> Vec<String> {
+    let Ok(bytes) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    bytes.split(|&b| b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+}

@@ -38,6 +38,7 @@
 
 pub mod damage;
 pub mod error;
+mod escape;
 pub mod hist;
 pub mod info;
 pub mod metadata;

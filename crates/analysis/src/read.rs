@@ -81,6 +81,7 @@ impl<'t> Reader<'t> {
             let record = lane.record.as_ref()?;
             return Some(Event {
                 kind: &self.kinds.events[record.event as usize],
+                index: record.event,
                 ticks: record.ticks,
                 ns: self.to_ns.real(record.ticks),
                 stream: lane.packet.header.stream,
@@ -164,6 +165,8 @@ pub struct Event<'a> {
     pub tid: u32,
     /// Thread name; may hold any character, so escape it.
     pub thread: &'a str,
+    /// Position of `kind` in [`Trace::events`].
+    pub(crate) index: u32,
     payload: &'a [u8],
 }
 

@@ -1,6 +1,12 @@
 //! Events as lines of text or JSON.
+//!
+//! [`report`] does the whole; [`Lines`] spells one event, for those who read events themselves.
 
-use crate::{Damage, Result, Trace};
+mod spell;
+
+pub use spell::Lines;
+
+use crate::{Damage, Error, Result, Trace};
 use std::io::Write;
 
 /// What a line looks like.
@@ -9,7 +15,12 @@ pub enum Format {
     /// `12:34:56.123456789 (+0.000001234) thread/tid provider:event: { key = "a" }`.
     #[default]
     Text,
-    /// One object per line.
+    /// One object per line: `ts_ns`, `name`, `tid`, `thread`, and `fields` in order.
+    ///
+    /// Integers are exact whatever their size. Floats that are not finite are strings; text that
+    /// is not UTF-8 is `{"lossy":…,"hex":…}`; a sequence that was cut is `{"total":…,"kept":[…]}`;
+    /// an option is null or the value; an enumeration is a name or, where the value has none, a
+    /// number; a duration is its nanoseconds.
     JsonLines,
 }
 
@@ -32,7 +43,7 @@ pub struct Options {
     pub format: Format,
     /// How a text line tells time.
     pub time: Time,
-    /// Which events; all where empty.
+    /// Which events, as globs; all where empty.
     pub events: Vec<String>,
     /// Stop after so many.
     pub limit: Option<u64>,
@@ -47,11 +58,38 @@ pub struct Reported {
     pub damage: Vec<Damage>,
 }
 
+/// Bytes to gather before they are written.
+const GATHER: usize = 64 << 10;
+
 /// Writes the events of `trace` to `out`, which is buffered here.
+///
+/// ```no_run
+/// use gracepoint_analysis::report::{Options, report};
+/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// let options = Options { events: vec!["kv:*".into()], ..Options::default() };
+/// let reported = report(&trace, &options, &mut std::io::stdout().lock())?;
+/// for damage in &reported.damage {
+///     eprintln!("{damage}");
+/// }
+/// # Ok::<(), gracepoint_analysis::Error>(())
+/// ```
 ///
 /// # Errors
 /// When a glob matches no event, or `out` fails (see [`crate::Error::is_closed_pipe`]).
 pub fn report(trace: &Trace, options: &Options, out: &mut dyn Write) -> Result<Reported> {
-    let _ = (trace, options, out);
-    unimplemented!()
+    let mut reader = trace.reader_of(&trace.select(&options.events)?);
+    let mut lines = Lines::new(trace, options.format, options.time);
+    let mut text = Vec::with_capacity(2 * GATHER);
+    let mut count = 0;
+    while options.limit.is_none_or(|limit| count < limit) {
+        let Some(event) = reader.next_event() else { break };
+        lines.push(&event, &mut text);
+        count += 1;
+        if text.len() >= GATHER {
+            out.write_all(&text).map_err(|e| Error::output(&e))?;
+            text.clear();
+        }
+    }
+    out.write_all(&text).and_then(|()| out.flush()).map_err(|e| Error::output(&e))?;
+    Ok(Reported { lines: count, damage: reader.into_damage() })
 }

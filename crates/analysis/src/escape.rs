@@ -1,0 +1,128 @@
+//! Text from a traced program on its way to a terminal or into JSON. Names and values may hold
+//! escape sequences, line breaks, characters that reorder what is around them, or no UTF-8 at all.
+
+/// Bytes that may stand as they are in text and in JSON.
+fn is_plain(b: u8) -> bool {
+    matches!(b, 0x20..=0x7e) && b != b'"' && b != b'\\'
+}
+
+/// Control characters, and those that change direction or are not seen.
+fn is_active(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{061c}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Appends `bytes` as they may stand between double quotes: what is not UTF-8 as `\xHH`.
+#[inline]
+pub(crate) fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.iter().all(|&b| is_plain(b)) {
+        return out.extend_from_slice(bytes);
+    }
+    push_escaped(out, bytes, true);
+}
+
+/// Appends a name, which stands without quotes.
+#[inline]
+pub(crate) fn push_name(out: &mut Vec<u8>, name: &str) {
+    if name.bytes().all(is_plain) {
+        return out.extend_from_slice(name.as_bytes());
+    }
+    push_escaped(out, name.as_bytes(), false);
+}
+
+#[cold]
+fn push_escaped(out: &mut Vec<u8>, bytes: &[u8], quoted: bool) {
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' if !quoted => out.push(b'"'),
+                '"' | '\\' => out.extend([b'\\', c as u8]),
+                c if is_active(c) => {
+                    // `escape_debug` leaves some that reorder text.
+                    for e in c.escape_default() {
+                        out.push(e as u8);
+                    }
+                }
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+        for b in chunk.invalid() {
+            out.extend_from_slice(b"\\x");
+            push_hex(out, &[*b]);
+        }
+    }
+}
+
+/// Appends lower-case hexadecimal digits.
+pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for b in bytes {
+        out.extend([DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]);
+    }
+}
+
+/// Appends a JSON string, quotes included.
+#[inline]
+pub(crate) fn push_json(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    if text.bytes().all(is_plain) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        push_json_escaped(out, text);
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn push_json_escaped(out: &mut Vec<u8>, text: &str) {
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend([b'\\', c as u8]),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            c if is_active(c) => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    out.extend_from_slice(b"\\u");
+                    push_hex(out, &unit.to_be_bytes());
+                }
+            }
+            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// A name as it may be shown, for messages and tables.
+pub(crate) fn name(name: &str) -> String {
+    let mut out = Vec::new();
+    push_name(&mut out, name);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(push: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        push(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_alive() {
+        let text = b"a\"b\\c\n\x1b[2J\xffz\0\xc3\xa4\xc2\x9b\xe2\x80\xae";
+        let want = "a\\\"b\\\\c\\n\\u{1b}[2J\\xffz\\u{0}ä\\u{9b}\\u{202e}";
+        assert_eq!(with(|out| push_text(out, text)), want);
+        assert_eq!(with(|out| push_name(out, "a\"b\x07")), "a\"b\\u{7}");
+    }
+
+    #[test]
+    fn json_is_json() {
+        let text = "a\"b\\c\n\x1bä\u{9b}\u{e0001}😀";
+        let json = with(|out| push_json(out, text));
+        assert!(json.chars().all(|c| !is_active(c)), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+    }
+}

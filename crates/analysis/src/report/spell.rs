@@ -1,0 +1,359 @@
+//! Spells one event as a line. Names are escaped once per kind of event; a line allocates nothing
+//! but what the buffer grows by.
+
+use super::{Format, Time};
+use crate::escape::{push_hex, push_json, push_name, push_text};
+use crate::read::Event;
+use crate::value::{Numbers, Text};
+use crate::{Trace, Value};
+use std::io::Write;
+
+/// Spells events of one trace.
+///
+/// ```no_run
+/// use gracepoint_analysis::report::{Format, Lines, Time};
+/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// let mut lines = Lines::new(&trace, Format::Text, Time::Relative);
+/// let mut reader = trace.reader();
+/// let mut text = Vec::new();
+/// while let Some(event) = reader.next_event() {
+///     text.clear();
+///     lines.push(&event, &mut text);
+///     eprint!("{}", String::from_utf8_lossy(&text));
+/// }
+/// # Ok::<(), gracepoint_analysis::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Lines {
+    format: Format,
+    time: Time,
+    labels: Vec<Label>,
+    first_ns: Option<u64>,
+    previous_ns: u64,
+    /// The second that `clock` spells, and what it spells, up to the point.
+    second: u64,
+    clock: Vec<u8>,
+}
+
+/// What is always the same in the lines of one kind of event.
+#[derive(Debug)]
+struct Label {
+    name: Vec<u8>,
+    /// Before each value: `key = ` or `"key":`.
+    keys: Vec<Vec<u8>>,
+}
+
+impl Lines {
+    /// Prepares for the events of `trace`.
+    pub fn new(trace: &Trace, format: Format, time: Time) -> Lines {
+        let label = |event: &crate::EventType| {
+            let spell = |name: &str, after: &[u8]| {
+                let mut out = Vec::new();
+                match format {
+                    Format::Text => push_name(&mut out, name),
+                    Format::JsonLines => push_json(&mut out, name),
+                }
+                out.extend_from_slice(after);
+                out
+            };
+            let after: &[u8] = if format == Format::Text { b" = " } else { b":" };
+            let keys = event.fields.iter().map(|f| spell(&f.name, after)).collect();
+            Label { name: spell(&event.name, b""), keys }
+        };
+        let labels = trace.events().iter().map(label).collect();
+        let (second, clock) = (u64::MAX, Vec::new());
+        Lines { format, time, labels, first_ns: None, previous_ns: 0, second, clock }
+    }
+
+    /// Appends the line of `event`, line feed included. The event must be of the trace that this
+    /// was made for.
+    pub fn push(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Text => self.push_text_line(event, out),
+            Format::JsonLines => self.push_json_line(event, out),
+        }
+    }
+
+    fn push_text_line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        self.push_time(event.ns, out);
+        match self.first_ns.is_some() {
+            true if event.ns < self.previous_ns => {
+                out.extend_from_slice(b" (-");
+                push_seconds(self.previous_ns - event.ns, out);
+            }
+            true => {
+                out.extend_from_slice(b" (+");
+                push_seconds(event.ns - self.previous_ns, out);
+            }
+            false => out.extend_from_slice(b" (+?.?????????"),
+        }
+        self.first_ns.get_or_insert(event.ns);
+        self.previous_ns = event.ns;
+        out.extend_from_slice(b") ");
+        push_name(out, event.thread);
+        out.push(b'/');
+        push_int(event.tid, out);
+        out.push(b' ');
+        let Some(label) = self.labels.get(event.index as usize) else { return };
+        out.extend_from_slice(&label.name);
+        out.extend_from_slice(if label.keys.is_empty() { b": {" } else { b": { " });
+        for (i, ((_, value), key)) in event.values().zip(&label.keys).enumerate() {
+            if i > 0 {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(key);
+            push_value(value, out);
+        }
+        out.extend_from_slice(if label.keys.is_empty() { b"}\n" } else { b" }\n" });
+    }
+
+    fn push_time(&mut self, ns: u64, out: &mut Vec<u8>) {
+        if self.time == Time::Relative {
+            let first = self.first_ns.unwrap_or(ns);
+            if ns < first {
+                out.push(b'-');
+            }
+            return push_seconds(ns.abs_diff(first), out);
+        }
+        let second = ns / 1_000_000_000;
+        if second != self.second {
+            self.second = second;
+            self.clock.clear();
+            if self.time == Time::UtcDate {
+                push_date(second / 86_400, &mut self.clock);
+                self.clock.push(b' ');
+            }
+            let (h, m, s) = (second / 3600 % 24, second / 60 % 60, second % 60);
+            let _ = write!(self.clock, "{h:02}:{m:02}:{s:02}.");
+        }
+        out.extend_from_slice(&self.clock);
+        push_nanos(ns % 1_000_000_000, out);
+    }
+
+    fn push_json_line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let Some(label) = self.labels.get(event.index as usize) else { return };
+        out.extend_from_slice(b"{\"ts_ns\":");
+        push_int(event.ns, out);
+        out.extend_from_slice(b",\"name\":");
+        out.extend_from_slice(&label.name);
+        out.extend_from_slice(b",\"tid\":");
+        push_int(event.tid, out);
+        out.extend_from_slice(b",\"thread\":");
+        push_json(out, event.thread);
+        out.extend_from_slice(b",\"fields\":{");
+        for (i, ((_, value), key)) in event.values().zip(&label.keys).enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(key);
+            push_json_value(value, out);
+        }
+        out.extend_from_slice(b"}}\n");
+    }
+}
+
+fn push_int(n: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+}
+
+/// `12.000000034`
+fn push_seconds(ns: u64, out: &mut Vec<u8>) {
+    push_int(ns / 1_000_000_000, out);
+    out.push(b'.');
+    push_nanos(ns % 1_000_000_000, out);
+}
+
+/// Nine digits.
+fn push_nanos(mut ns: u64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; 9];
+    for digit in digits.iter_mut().rev() {
+        *digit += (ns % 10) as u8;
+        ns /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// `2026-02-28`; the Gregorian calendar from 1970 on, in eras of 400 years that begin in March.
+fn push_date(days: u64, out: &mut Vec<u8>) {
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let _ = write!(out, "{:04}-{month:02}-{day:02}", era * 400 + year + next);
+}
+
+/// A length of time in the unit that suits it, exact: `1.2us`.
+pub(crate) fn push_duration(ns: u64, out: &mut Vec<u8>) {
+    let (unit, name): (u64, &[u8]) = match ns {
+        0..1_000 => (1, b"ns"),
+        1_000..1_000_000 => (1_000, b"us"),
+        1_000_000..1_000_000_000 => (1_000_000, b"ms"),
+        _ => (1_000_000_000, b"s"),
+    };
+    push_int(ns / unit, out);
+    let (mut rest, mut digit) = (ns % unit, unit / 10);
+    if rest > 0 {
+        out.push(b'.');
+    }
+    while rest > 0 {
+        out.push(b'0' + (rest / digit) as u8);
+        rest %= digit;
+        digit /= 10;
+    }
+    out.extend_from_slice(name);
+}
+
+/// A value for people.
+pub(crate) fn push_value(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Uint(n) => push_int(n, out),
+        Value::Int(n) => push_int(n, out),
+        Value::Wide(n) => push_int(n, out),
+        Value::WideInt(n) => push_int(n, out),
+        Value::Float32(n) => drop(write!(out, "{n:?}")),
+        Value::Float(n) => drop(write!(out, "{n:?}")),
+        Value::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
+        Value::Char(c) => {
+            out.push(b'\'');
+            match c {
+                '\'' => out.extend_from_slice(b"\\'"),
+                '"' => out.push(b'"'),
+                c => push_text(out, c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+            out.push(b'\'');
+        }
+        Value::Text(text) => {
+            out.push(b'"');
+            push_text(out, &text.bytes());
+            out.push(b'"');
+        }
+        Value::Duration(ns) => push_duration(ns, out),
+        Value::Seq { total, kept } => {
+            let beyond = (total as usize).saturating_sub(kept.len());
+            push_list(kept, beyond, out);
+        }
+        Value::Array(numbers) => push_list(numbers, 0, out),
+        Value::None => out.extend_from_slice(b"none"),
+        Value::Enum(Some(name), _) => push_name(out, name),
+        Value::Enum(None, n) => push_int(n, out),
+    }
+}
+
+/// `[1, 2, … 3 more]`
+fn push_list(numbers: Numbers<'_>, beyond: usize, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (i, value) in numbers.iter().enumerate() {
+        if i > 0 {
+            out.extend_from_slice(b", ");
+        }
+        push_value(value, out);
+    }
+    if beyond > 0 {
+        let comma = if numbers.is_empty() { "" } else { ", " };
+        let _ = write!(out, "{comma}... {beyond} more");
+    }
+    out.push(b']');
+}
+
+fn push_json_value(value: Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::Float32(n) if !n.is_finite() => drop(write!(out, "\"{n}\"")),
+        Value::Float(n) if !n.is_finite() => drop(write!(out, "\"{n}\"")),
+        Value::Char(c) => push_json(out, c.encode_utf8(&mut [0; 4])),
+        Value::Text(text) => push_json_text(text, out),
+        Value::Duration(ns) => push_int(ns, out),
+        Value::Seq { total, kept } if total as usize > kept.len() => {
+            let _ = write!(out, "{{\"total\":{total},\"kept\":");
+            push_json_list(kept, out);
+            out.push(b'}');
+        }
+        Value::Seq { kept: numbers, .. } | Value::Array(numbers) => push_json_list(numbers, out),
+        Value::None => out.extend_from_slice(b"null"),
+        Value::Enum(Some(name), _) => push_json(out, name),
+        // Numbers and truth values are spelled alike.
+        other => push_value(other, out),
+    }
+}
+
+fn push_json_list(numbers: Numbers<'_>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (i, value) in numbers.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        push_json_value(value, out);
+    }
+    out.push(b']');
+}
+
+fn push_json_text(text: Text<'_>, out: &mut Vec<u8>) {
+    let bytes = text.bytes();
+    if let Ok(text) = std::str::from_utf8(&bytes) {
+        return push_json(out, text);
+    }
+    out.extend_from_slice(b"{\"lossy\":");
+    push_json(out, &String::from_utf8_lossy(&bytes));
+    out.extend_from_slice(b",\"hex\":\"");
+    push_hex(out, &bytes);
+    out.extend_from_slice(b"\"}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(push: impl Fn(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        push(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn durations_are_exact() {
+        for (ns, want) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_000, "1us"),
+            (1_200, "1.2us"),
+            (1_000_001, "1.000001ms"),
+            (90_000_000_000, "90s"),
+            (u64::MAX, "18446744073.709551615s"),
+        ] {
+            assert_eq!(spelled(|out| push_duration(ns, out)), want);
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (days, want) in [
+            (0, "1970-01-01"),
+            (59, "1970-03-01"),
+            (11_016, "2000-02-29"),
+            (11_017, "2000-03-01"),
+            (20_512, "2026-02-28"),
+            (213_503, "2554-07-21"),
+        ] {
+            assert_eq!(spelled(|out| push_date(days, out)), want);
+        }
+    }
+
+    #[test]
+    fn json_of_odd_values() {
+        for (value, want) in [
+            (Value::Float(f64::NAN), "\"NaN\""),
+            (Value::Float(f64::NEG_INFINITY), "\"-inf\""),
+            (Value::Float(1e300), "1e300"),
+            (Value::Float32(0.1), "0.1"),
+            (Value::Wide(u128::MAX), "340282366920938463463374607431768211455"),
+            (Value::Text(Text(b"a\xC0\x80b")), "\"a\\u0000b\""),
+            (Value::Text(Text(b"a\xff")), "{\"lossy\":\"a\u{fffd}\",\"hex\":\"61ff\"}"),
+            (Value::Char('"'), "\"\\\"\""),
+            (Value::Enum(None, 7), "7"),
+        ] {
+            assert_eq!(spelled(|out| push_json_value(value, out)), want);
+        }
+    }
+}

@@ -46,7 +46,8 @@ pub(crate) fn decide() {
     if MODE.load(Ordering::Acquire) != UNDECIDED {
         return;
     }
-    let cheap = !system::fences_are_forced() && system::register_membarrier();
+    // Registered also where read sections are told to do without: `heavy_barrier` uses it.
+    let cheap = system::register_membarrier() && !system::fences_are_forced();
     let code = system::register_membarrier_for_code();
     CODE.store(u32::from(code), Ordering::Relaxed);
     let mode = if cheap { MEMBARRIER } else { FENCE };

@@ -1,0 +1,156 @@
+//! Children of `fork`, made while other threads are inside read sections and are driving.
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "a child can report in no other way")]
+
+use gracepoint_rcu::{Domain, Progress};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// So long that only a hang reaches it.
+const HANG: Duration = Duration::from_secs(60);
+
+/// One test forks at a time: children inherit what other tests' threads are doing, which is
+/// allowed, but a failure would be hard to read.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Forks; true if `child` returned without a panic in the child.
+fn in_child(child: impl FnOnce()) -> bool {
+    // SAFETY: the child runs only code that works after fork in a threaded process: glibc
+    // keeps malloc usable, and what else it touches is what is being tested.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork failed");
+    if pid == 0 {
+        let code = match catch_unwind(AssertUnwindSafe(child)) {
+            Ok(()) => 0,
+            Err(_) => 1,
+        };
+        // SAFETY: leaves the child at once, running nothing of the test harness.
+        unsafe { libc::_exit(code) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child; the status goes to a variable of ours.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(waited, pid);
+    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+}
+
+#[test]
+fn readers_that_the_child_does_not_have_hold_up_nothing() {
+    static DOMAIN: Domain = Domain::new("fork readers");
+    static RUN: AtomicUsize = AtomicUsize::new(0);
+    let _one = ONE.lock();
+    let inside = Barrier::new(3);
+    let leave = Barrier::new(3);
+    let mine = gracepoint_rcu::thread_index().expect("an index");
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let _outer = DOMAIN.read();
+                let _inner = DOMAIN.read();
+                inside.wait();
+                leave.wait();
+            });
+        }
+        inside.wait();
+        let cookie = DOMAIN.start_poll();
+        DOMAIN.call(|| {
+            RUN.fetch_add(1, Ordering::Relaxed);
+        });
+        while DOMAIN.poll() == Progress::Advanced {}
+        assert_eq!(DOMAIN.holdouts().len(), 2, "both are waited for");
+
+        assert!(in_child(|| {
+            assert!(DOMAIN.holdouts().is_empty());
+            assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"), "held up in the child");
+            assert!(DOMAIN.poll_state(cookie), "the parent's cookie too");
+            assert_eq!(DOMAIN.pending_callbacks(), 1);
+            DOMAIN.barrier().expect("outside");
+            assert_eq!(RUN.load(Ordering::Relaxed), 1, "what was queued runs");
+            assert_eq!(gracepoint_rcu::thread_index(), Some(mine));
+            let info = gracepoint_rcu::thread_info(mine).expect("alive");
+            assert_eq!(info.tid, std::process::id(), "its new number");
+            assert_eq!(gracepoint_rcu::live_threads().count(), 1, "nobody else");
+            let other = thread::spawn(gracepoint_rcu::thread_index).join().expect("joined");
+            assert!(other.expect("an index") <= 1 + mine, "indices were freed");
+        }));
+
+        assert!(!DOMAIN.poll_state(cookie), "in the parent they still are inside");
+        assert_eq!(DOMAIN.holdouts().len(), 2);
+        leave.wait();
+    });
+    DOMAIN.barrier().expect("outside");
+    assert_eq!(RUN.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn the_forking_threads_own_section_goes_on() {
+    static DOMAIN: Domain = Domain::new("fork inside");
+    let _one = ONE.lock();
+    let mut guard = Some(DOMAIN.read());
+    assert!(in_child(|| {
+        assert!(DOMAIN.in_read_section());
+        assert!(DOMAIN.synchronize().is_err());
+        let cookie = DOMAIN.start_poll();
+        for _ in 0..10 {
+            DOMAIN.poll();
+        }
+        assert!(!DOMAIN.poll_state(cookie), "the guard came along and still protects");
+        drop(guard.take());
+        assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
+    }));
+    drop(guard);
+    DOMAIN.synchronize().expect("outside");
+}
+
+#[test]
+fn forks_while_others_drive() {
+    static DOMAIN: Domain = Domain::new("fork drivers");
+    let _one = ONE.lock();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let guard = DOMAIN.read();
+                    DOMAIN.retire(vec![1_u8; 16]);
+                    drop(guard);
+                    DOMAIN.drive();
+                    if DOMAIN.pending_callbacks() > 1000 {
+                        thread::yield_now();
+                    }
+                }
+            });
+        }
+        let good = (0..100).all(|_| {
+            in_child(|| {
+                assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
+                DOMAIN.barrier().expect("outside");
+                assert_eq!(DOMAIN.pending_callbacks(), 0, "counted anew");
+                assert_eq!(DOMAIN.drive(), Progress::Idle);
+            })
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert!(good, "a child failed or hung");
+    });
+    DOMAIN.barrier().expect("outside");
+}
+
+#[test]
+fn a_callback_may_fork() {
+    static DOMAIN: Domain = Domain::new("fork callback");
+    static GOOD: AtomicBool = AtomicBool::new(false);
+    let _one = ONE.lock();
+    DOMAIN.call(|| {
+        let good = in_child(|| {
+            assert_eq!(DOMAIN.pending_callbacks(), 2, "this one and the next");
+            assert!(DOMAIN.barrier().is_err(), "this thread is in a callback in the child too");
+            assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
+        });
+        GOOD.store(good, Ordering::Relaxed);
+    });
+    DOMAIN.barrier().expect("outside");
+    assert!(GOOD.load(Ordering::Relaxed));
+}

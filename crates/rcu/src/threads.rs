@@ -26,7 +26,7 @@
 //! so the section never ends, and its culprit stays known by name (`Holdout::ended`).
 //!
 //! A thread whose first section comes in the last rounds of its pthread-key destructors gets no
-//! notice; [`refresh_names`] finds such indices, by looking for their threads in `/proc`.
+//! notice; [`refresh_names`] finds such indices, by asking the kernel for their threads.
 
 use crate::arch;
 use crate::region;
@@ -412,18 +412,21 @@ pub fn live_threads() -> impl Iterator<Item = (u32, ThreadInfo)> {
 /// gracepoint_rcu::refresh_names();
 /// ```
 pub fn refresh_names() {
+    let mine = thread_index();
     for index in 0..high_water() {
         let Some(record) = record(index) else { return };
         let Some((version, info)) = record.read() else { continue };
-        match system::task_name(info.tid) {
-            Ok(Some(name)) if !info.ended => {
-                record.amend(version, LIVE, |record| record.set_name(name));
-            }
-            // Gone without notice, or gone inside a section of a domain that is gone too.
-            Ok(None) if !region::is_inside_any(index) && record.amend(version, FREE, |_| ()) => {
+        // Never this thread's own, which is alive whatever its record says: a child made by
+        // a bare `clone` has its parent's number there.
+        if Some(index) != mine && system::thread_is_gone(info.tid) {
+            // Gone without notice, or inside a section of a domain that is now gone too. The
+            // fence is for the counters, which the thread wrote before the kernel forgot it.
+            fence(Ordering::SeqCst);
+            if !region::is_inside_any(index) && record.amend(version, FREE, |_| ()) {
                 put_back(index);
             }
-            _ => {}
+        } else if let Some(name) = system::task_name(info.tid) {
+            record.amend(version, LIVE, |record| record.set_name(name));
         }
     }
 }
@@ -435,14 +438,20 @@ pub(crate) fn child_after_fork(neutralise: impl Fn(u32)) {
         0 => None,
         word => Some(index_of(word)),
     };
-    for index in 0..high_water() {
-        let taken = TAKEN[index as usize / 64].load(Ordering::Relaxed) & (1 << (index % 64)) != 0;
-        let Some(record) = record(index) else { return };
-        if Some(index) == mine {
-            record.occupy();
-        } else if taken && record.version.load(Ordering::Relaxed) & STATE != ENDED {
-            neutralise(index);
-            free_record(index);
+    // All of the bitmap, and not up to the high-water mark: a lost thread may have been
+    // between its claim and raising the mark.
+    for (position, word) in TAKEN.iter().enumerate() {
+        let mut taken = word.load(Ordering::Relaxed);
+        while taken != 0 {
+            let index = position as u32 * 64 + taken.trailing_zeros();
+            taken &= taken - 1;
+            let Some(record) = record(index) else { return };
+            if Some(index) == mine {
+                record.occupy();
+            } else if record.version.load(Ordering::Relaxed) & STATE != ENDED {
+                neutralise(index);
+                free_record(index);
+            }
         }
     }
 }

@@ -291,7 +291,7 @@ fn torture(world: &'static World, rounds: usize, seed: u64) {
 #[test]
 fn nothing_is_used_after_it_is_retired() {
     static WORLD: World = World::new(Domain::new("torture"));
-    let rounds = 150_000 * number_from("GRACEPOINT_TORTURE").unwrap_or(1) as usize;
+    let rounds = 40_000 * number_from("GRACEPOINT_TORTURE").unwrap_or(1) as usize;
     let seed = seed();
     SIGNALLED.store(std::ptr::from_ref(&WORLD).cast_mut(), Ordering::Release);
     WORLD.domain.synchronize().expect("outside");

@@ -89,25 +89,23 @@ pub(crate) fn thread_name() -> [u8; NAME_LEN] {
     name
 }
 
-/// The name of any thread of this process now; `None` if there is no such thread.
+/// The name of any thread of this process now; `None` if it cannot be read.
 /// Opens a file and allocates: not for signal handlers.
-pub(crate) fn task_name(tid: u32) -> std::io::Result<Option<[u8; NAME_LEN]>> {
-    match std::fs::read(format!("/proc/self/task/{tid}/comm")) {
-        Ok(text) => {
-            let text = text.strip_suffix(b"\n").unwrap_or(&text);
-            let mut name = [0_u8; NAME_LEN];
-            let len = text.len().min(NAME_LEN - 1);
-            name[..len].copy_from_slice(&text[..len]);
-            Ok(Some(name))
-        }
-        // ESRCH: the thread ended between the open and the read.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            // No such thread, or no /proc at all: only the former means that it ended.
-            if std::path::Path::new("/proc/self/task").exists() { Ok(None) } else { Err(error) }
-        }
-        Err(error) => Err(error),
-    }
+pub(crate) fn task_name(tid: u32) -> Option<[u8; NAME_LEN]> {
+    let text = std::fs::read(format!("/proc/self/task/{tid}/comm")).ok()?;
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    let mut name = [0_u8; NAME_LEN];
+    let len = text.len().min(NAME_LEN - 1);
+    name[..len].copy_from_slice(&text[..len]);
+    Some(name)
+}
+
+/// Whether this process certainly has no such thread. Asked of the kernel and not of
+/// `/proc`, which may be that of another pid namespace, with other numbers.
+pub(crate) fn thread_is_gone(tid: u32) -> bool {
+    // SAFETY: signal 0 is only checked and never sent; the call takes three integers.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, 0 as c_int) };
+    sent != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Zeroed pages that take no memory until they are touched. Never given back.

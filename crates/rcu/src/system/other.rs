@@ -70,8 +70,13 @@ pub(crate) fn thread_name() -> [u8; NAME_LEN] {
 }
 
 /// Not known here.
-pub(crate) fn task_name(_tid: u32) -> std::io::Result<Option<[u8; NAME_LEN]>> {
-    Err(std::io::ErrorKind::Unsupported.into())
+pub(crate) fn task_name(_tid: u32) -> Option<[u8; NAME_LEN]> {
+    None
+}
+
+/// Never certain here.
+pub(crate) fn thread_is_gone(_tid: u32) -> bool {
+    false
 }
 
 /// Zeroed pages. Never given back.

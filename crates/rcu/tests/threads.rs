@@ -1,0 +1,226 @@
+//! The registry: indices, names, thread exit, signal handlers.
+//!
+//! These tests share one process-wide registry and look at high and low indices, so they
+//! take turns.
+#![cfg(target_os = "linux")]
+
+use gracepoint_rcu::{Domain, live_threads, refresh_names, thread_index, thread_info};
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::thread;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a test while no other does, on a thread of its own that has the lowest index: the
+/// harness's threads must not come and go meanwhile with indices of theirs.
+fn alone(test: impl FnOnce() + Send) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    named("test", || {
+        assert_eq!(thread_index(), Some(0));
+        test();
+    });
+}
+
+fn named<R: Send>(name: &str, f: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name(name.to_owned());
+        builder.spawn_scoped(scope, f).expect("spawned").join().expect("joined")
+    })
+}
+
+#[test]
+fn an_index_is_used_again_lowest_first() {
+    alone(|| {
+        let mine = thread_index().expect("an index");
+        let first = named("one", thread_index).expect("an index");
+        // `join` returns when the kernel has cleared the thread's tid, after its destructors.
+        for _ in 0..300 {
+            let again = named("again", thread_index).expect("an index");
+            assert_eq!(again, first, "the lowest free one");
+        }
+        assert_ne!(mine, first);
+        assert!(gracepoint_rcu::high_water() > first.max(mine));
+    });
+}
+
+#[test]
+fn records_have_number_and_name() {
+    alone(|| {
+        let (index, tid) = named("worker-3", || {
+            let index = thread_index().expect("an index");
+            let info = thread_info(index).expect("alive");
+            assert_eq!(info.name.to_string(), "worker-3");
+            assert_eq!(info.name.as_bytes(), b"worker-3");
+            // SAFETY: gettid takes nothing.
+            assert_eq!(i64::from(info.tid), unsafe { libc::syscall(libc::SYS_gettid) });
+            // SAFETY: PR_SET_NAME reads a C string.
+            unsafe { libc::prctl(libc::PR_SET_NAME, c"renamed".as_ptr()) };
+            assert_eq!(
+                thread_info(index).expect("alive").name.to_string(),
+                "worker-3",
+                "as it was"
+            );
+            refresh_names();
+            assert_eq!(thread_info(index).expect("alive").name.to_string(), "renamed");
+            assert!(live_threads().any(|(other, _)| other == index));
+            (index, info.tid)
+        });
+        assert!(thread_info(index).is_none_or(|info| info.tid != tid), "it ended");
+        assert!(thread_info(gracepoint_rcu::MAX_THREADS as u32).is_none());
+    });
+}
+
+#[test]
+fn a_first_section_may_be_in_a_signal_handler() {
+    alone(|| {
+        static DOMAIN: Domain = Domain::new("handler");
+        static SEEN: AtomicU32 = AtomicU32::new(u32::MAX);
+        extern "C" fn handler(_: libc::c_int) {
+            let _outer = DOMAIN.read();
+            let _inner = DOMAIN.read();
+            SEEN.store(thread_index().unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
+        // SAFETY: the handler does what is being tested; the structure is fully initialised.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as *const () as usize;
+            assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
+        }
+        named("in a handler", || {
+            // SAFETY: errno's location is always valid; raise sends a signal with a handler.
+            unsafe {
+                *libc::__errno_location() = 77;
+                libc::raise(libc::SIGUSR2);
+                assert_eq!(*libc::__errno_location(), 77, "errno is the interrupted code's");
+            }
+            assert_eq!(Some(SEEN.load(Ordering::Relaxed)), thread_index());
+        });
+        DOMAIN.synchronize().expect("outside");
+    });
+}
+
+#[test]
+fn sections_in_destructors_of_thread_locals() {
+    alone(|| {
+        static DOMAIN: Domain = Domain::new("destructor");
+        static READ: AtomicUsize = AtomicUsize::new(0);
+        struct Reads;
+        impl Drop for Reads {
+            fn drop(&mut self) {
+                let _guard = DOMAIN.read();
+                READ.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        thread_local! {
+            static EARLY: Cell<Option<Reads>> = const { Cell::new(None) };
+        }
+        let before = named("probe", thread_index);
+        // With a section before, and with the first one in the destructor.
+        for first in [true, false] {
+            named("destructor", move || {
+                EARLY.set(Some(Reads));
+                if first {
+                    drop(DOMAIN.read());
+                }
+            });
+        }
+        assert_eq!(READ.load(Ordering::Relaxed), 2);
+        DOMAIN.synchronize().expect("outside");
+        assert_eq!(named("probe", thread_index), before, "no index was lost");
+    });
+}
+
+#[test]
+fn after_its_index_is_gone_a_thread_still_reads() {
+    alone(|| {
+        static DOMAIN: Domain = Domain::new("after the end");
+        static LATE: AtomicUsize = AtomicUsize::new(0);
+        static KEY: AtomicU32 = AtomicU32::new(0);
+        /// Keeps going to the last round, where it comes after the registry's own destructor.
+        extern "C" fn late(round: *mut c_void) {
+            let round = round.addr();
+            let key = KEY.load(Ordering::Relaxed);
+            // SAFETY: the key exists; the value is a number.
+            unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(round + 1)) };
+            if thread_index().is_none() {
+                let guard = DOMAIN.read();
+                let cookie = DOMAIN.start_poll();
+                for _ in 0..10 {
+                    DOMAIN.poll();
+                }
+                assert!(!DOMAIN.poll_state(cookie), "the shared slot protects");
+                assert!(DOMAIN.synchronize().is_err(), "and knows its thread");
+                let holdouts = DOMAIN.holdouts();
+                assert!(holdouts.iter().any(|holdout| holdout.index.is_none()), "{holdouts:?}");
+                drop(guard);
+                DOMAIN.synchronize().expect("outside");
+                LATE.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let before = named("probe", thread_index);
+        let mut key = 0;
+        // SAFETY: the key goes to a variable of ours; the destructor has the right type.
+        assert_eq!(unsafe { libc::pthread_key_create(&raw mut key, Some(late)) }, 0);
+        KEY.store(key, Ordering::Relaxed);
+        named("late", || {
+            thread_index().expect("an index");
+            // SAFETY: the key exists; the value is a number.
+            unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(1)) };
+        });
+        assert_eq!(LATE.load(Ordering::Relaxed), 1, "the last round was seen");
+        assert_eq!(named("probe", thread_index), before, "and the index came back");
+    });
+}
+
+#[test]
+fn a_thread_that_ends_inside_is_named_and_its_index_kept() {
+    alone(|| {
+        let domain = Domain::new("leaky");
+        let index = named("leaker", || {
+            #[expect(clippy::mem_forget, reason = "leaking a guard is what is tested")]
+            std::mem::forget(domain.read());
+            thread_index().expect("an index")
+        });
+        let cookie = domain.start_poll();
+        for _ in 0..20 {
+            domain.poll();
+        }
+        assert!(!domain.poll_state(cookie), "a leaked section never ends");
+        let holdouts = domain.holdouts();
+        assert_eq!(holdouts.len(), 1);
+        let text = holdouts[0].to_string();
+        assert!(
+            text.contains("(leaker) ended inside 1 read section of domain \"leaky\""),
+            "{text}"
+        );
+        assert_ne!(named("next", thread_index), Some(index), "not used again");
+        refresh_names();
+        assert!(thread_info(index).expect("kept").ended);
+        // The section's lifetime ends with its domain, and then the index can go too.
+        drop(domain);
+        refresh_names();
+        assert!(thread_info(index).is_none());
+        assert_eq!(named("next", thread_index), Some(index));
+    });
+}
+
+#[test]
+fn many_threads_at_once() {
+    alone(|| {
+        let all = Barrier::new(200);
+        let mut indices: Vec<u32> = thread::scope(|scope| {
+            let take = || {
+                let index = thread_index().expect("an index");
+                all.wait();
+                index
+            };
+            let threads: Vec<_> = (0..200).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("joined")).collect()
+        });
+        indices.sort_unstable();
+        indices.dedup();
+        assert_eq!(indices.len(), 200, "each its own");
+    });
+}

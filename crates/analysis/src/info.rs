@@ -1,7 +1,19 @@
 //! What a trace contains, counted without decoding values.
 
-use crate::{Damage, Result, Trace};
+mod text;
+
+pub(crate) use text::grouped;
+
+use crate::damage::DamageLog;
+use crate::stream::{Budget, Kinds, Packet, StreamFile};
+use crate::trace::{ToNs, is_loss};
+use crate::{Damage, Result, Trace, escape};
+use gracepoint_wire::packet::{NAME, PacketHeader};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Contradictions that are listed.
+const MOST_CONTRADICTIONS: usize = 50;
 
 /// What a trace contains. Counts of events are without `gp:*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,11 +98,193 @@ pub struct ThreadInfo {
 
 /// Counts what is in `trace`.
 ///
+/// ```no_run
+/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// let info = gracepoint_analysis::info::info(&trace)?;
+/// eprintln!("{} events, {} lost", info.events, info.lost);
+/// # Ok::<(), gracepoint_analysis::Error>(())
+/// ```
+///
 /// # Errors
 /// None today; damage is part of the result.
 pub fn info(trace: &Trace) -> Result<Info> {
-    let _ = trace;
-    unimplemented!()
+    let mut count = Count::new(trace);
+    for path in &trace.streams {
+        count.stream(StreamFile::new(path.clone()));
+    }
+    Ok(count.finish())
+}
+
+/// A count under way.
+struct Count<'t> {
+    trace: &'t Trace,
+    kinds: Kinds<'t>,
+    budget: Budget,
+    damage: DamageLog,
+    /// Records and losses by position in the trace's events.
+    events: Vec<u64>,
+    /// Lost events by id, from `gp:loss`.
+    lost: BTreeMap<u32, u64>,
+    /// Position of `gp:loss`.
+    loss: u32,
+    own: Vec<bool>,
+    threads: HashMap<(u32, [u8; NAME]), u64>,
+    packets: u64,
+    discarded: u64,
+    /// First and last time of an event of the program.
+    range: (u64, u64),
+}
+
+impl<'t> Count<'t> {
+    fn new(trace: &'t Trace) -> Count<'t> {
+        let events = trace.events();
+        let loss = events.iter().position(is_loss).map_or(u32::MAX, |i| i as u32);
+        Count {
+            trace,
+            kinds: Kinds::new(events),
+            budget: Budget::new(1),
+            damage: trace.damage_log(),
+            events: vec![0; events.len()],
+            lost: BTreeMap::new(),
+            loss,
+            own: events.iter().map(|e| e.is_own()).collect(),
+            threads: HashMap::new(),
+            packets: 0,
+            discarded: 0,
+            range: (u64::MAX, 0),
+        }
+    }
+
+    fn stream(&mut self, mut file: StreamFile) {
+        let mut discarded = 0;
+        while let Some(mut packet) = file.next_header(&mut self.budget, &mut self.damage) {
+            file.load(&mut packet, &mut self.budget, &mut self.damage);
+            self.packets += 1;
+            discarded = packet.header.discarded;
+            let thread = (packet.header.tid, packet.header.thread);
+            let n = self.packet(&file, &mut packet);
+            if n > 0 {
+                *self.threads.entry(thread).or_default() += n;
+            }
+        }
+        self.discarded = self.discarded.saturating_add(discarded);
+    }
+
+    /// Counts the events of one packet.
+    fn packet(&mut self, file: &StreamFile, packet: &mut Packet) -> u64 {
+        let mut n = 0;
+        let (mut first, mut last) = self.range;
+        while let Some(record) = file.next_record(packet, &self.kinds, &mut self.damage) {
+            self.events[record.event as usize] += 1;
+            if !self.own[record.event as usize] {
+                n += 1;
+                first = first.min(record.ticks);
+                last = last.max(record.ticks);
+            } else if record.event == self.loss {
+                let payload = &file.window()[record.payload];
+                let (Some(id), Some(count)) = (payload.first_chunk(), payload.last_chunk()) else {
+                    continue;
+                };
+                let lost = self.lost.entry(u32::from_le_bytes(*id)).or_default();
+                *lost = lost.saturating_add(u64::from_le_bytes(*count));
+            }
+        }
+        self.range = (first, last);
+        n
+    }
+
+    fn finish(self) -> Info {
+        let contradictions = self.contradictions();
+        let trace = self.trace;
+        let to_ns = ToNs::new(trace.clock());
+        let lost = |id: u32| self.lost.get(&id).copied().unwrap_or(0);
+        let mut per_event = Vec::new();
+        for (event, &events) in trace.events().iter().zip(&self.events) {
+            if !event.is_own() {
+                let (name, lost) = (event.name.clone(), lost(event.declared.id));
+                per_event.push(EventInfo { name, events, lost });
+            }
+        }
+        for (&id, &lost) in self.lost.iter().filter(|(id, _)| self.kinds.index(**id).is_none()) {
+            per_event.push(EventInfo { name: format!("(id {id})"), events: 0, lost });
+        }
+        let thread = |((tid, name), events): (&(u32, [u8; NAME]), &u64)| {
+            let header = PacketHeader { thread: *name, ..PacketHeader::default() };
+            ThreadInfo { tid: *tid, name: header.thread_name(), events: *events }
+        };
+        let mut threads: Vec<ThreadInfo> = self.threads.iter().map(thread).collect();
+        threads.sort_by(|a, b| {
+            b.events.cmp(&a.events).then_with(|| (a.tid, &a.name).cmp(&(b.tid, &b.name)))
+        });
+        let clock = trace.clock();
+        let (begin, end) = self.range;
+        let sidecar = trace.sidecar();
+        Info {
+            events: per_event.iter().map(|e| e.events).sum(),
+            lost: self.lost.values().fold(0, |sum, n| sum.saturating_add(*n)),
+            streams: trace.streams() as u64,
+            packets: self.packets,
+            begin_ns: (begin <= end).then(|| to_ns.real(begin)),
+            end_ns: (begin <= end).then(|| to_ns.real(end)),
+            clock: ClockInfo { source: clock.source.name().into(), freq_hz: clock.freq_hz },
+            program: program(trace),
+            per_event,
+            threads,
+            bytes: trace.bytes(),
+            complete: sidecar.is_some_and(|s| s.complete),
+            ended: sidecar.map_or_else(String::new, |s| s.ended.clone()),
+            holdouts: sidecar.map_or_else(Vec::new, |s| s.holdouts.clone()),
+            damage: self.damage.into_list(),
+            contradictions,
+        }
+    }
+
+    /// Where the sidecar's totals, or the packets' own counters, differ from what was counted.
+    fn contradictions(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let told = self.trace.sidecar().filter(|s| s.complete || !s.lost.is_empty());
+        if let Some(sidecar) = told {
+            let ids: BTreeSet<u32> = sidecar.lost.keys().chain(self.lost.keys()).copied().collect();
+            for id in ids {
+                let told = sidecar.lost.get(&id).copied().unwrap_or(0);
+                let counted = self.lost.get(&id).copied().unwrap_or(0);
+                if told != counted && out.len() < MOST_CONTRADICTIONS {
+                    let name = match self.kinds.index(id) {
+                        Some(index) => escape::name(&self.kinds.events[index as usize].name),
+                        None => format!("(id {id})"),
+                    };
+                    out.push(format!(
+                        "{name}: the recorder counted {told} lost, the gp:loss records of the \
+                         trace tell of {counted}"
+                    ));
+                }
+            }
+        }
+        let lost = self.lost.values().fold(0u64, |sum, n| sum.saturating_add(*n));
+        if self.discarded > lost {
+            out.push(format!(
+                "the packets' own counters say that {} events were lost, the gp:loss records of \
+                 the trace tell of {lost}",
+                self.discarded
+            ));
+        }
+        out
+    }
+}
+
+/// Who was traced: by the sidecar, else by the metadata's `env`.
+fn program(trace: &Trace) -> ProgramInfo {
+    if let Some(sidecar) = trace.sidecar() {
+        let p = sidecar.program.clone();
+        return ProgramInfo { name: p.name, pid: p.pid, exe: p.exe, args: p.args };
+    }
+    let env = |keys: &[&str]| {
+        let found = trace.env().iter().find(|(key, _)| keys.contains(&key.as_str()));
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let pid = env(&["pid", "vpid"]).parse().unwrap_or(0);
+    let name = env(&["program", "procname", "program_name"]);
+    ProgramInfo { name, pid, exe: env(&["exe"]), args: Vec::new() }
 }
 
 impl Info {
@@ -101,6 +295,6 @@ impl Info {
 
     /// For people; names are escaped.
     pub fn to_text(&self) -> String {
-        unimplemented!()
+        text::spell(self)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`report`] does the whole; [`Lines`] spells one event, for those who read events themselves.
 
-mod spell;
+pub(crate) mod spell;
 
 pub use spell::Lines;
 

@@ -174,7 +174,7 @@ fn push_nanos(mut ns: u64, out: &mut Vec<u8>) {
 }
 
 /// `2026-02-28`; the Gregorian calendar from 1970 on, in eras of 400 years that begin in March.
-fn push_date(days: u64, out: &mut Vec<u8>) {
+pub(crate) fn push_date(days: u64, out: &mut Vec<u8>) {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;

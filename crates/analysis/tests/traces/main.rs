@@ -1,0 +1,9 @@
+//! Traces made with the encoders of `gracepoint-wire`, read back; whole, cut and damaged.
+#![forbid(unsafe_code)]
+
+mod babeltrace;
+mod corruption;
+mod counting;
+mod reading;
+mod recording;
+mod sidecar;

@@ -2,8 +2,9 @@
 //!
 //! [`Event`] is implemented by `#[derive(gracepoint::Event)]` and by nothing else. A record is the
 //! fields one after the other, each as [`Field`](crate::field::Field) says, with no padding. The
-//! order of calls is `prepare`, then `size`, then `write`: fields recorded through `Display` or
-//! `Debug` run the program's own code, so they are rendered first, while no space is reserved.
+//! order of calls is `prepare`, then `size`, then `write`. `prepare` does what must not happen
+//! while space is reserved (fields recorded through `Display` or `Debug` run the program's own
+//! code) and what should happen once (looking for NULs in text, deciding where to cut it).
 
 use crate::field::TypeDesc;
 use crate::key::Key;
@@ -104,11 +105,12 @@ pub unsafe trait Event {
     const DESC: &'static EventDesc;
     /// The static key that all sites of this event share.
     const KEY: &'static Key;
-    /// What the fields recorded through `Display` or `Debug` rendered to: `()` or a tuple of
-    /// [`Text`](crate::field::Text).
+    /// A tuple with something for each field: its [`Plan`](crate::field::Plan), or for a field
+    /// recorded through `Display` or `Debug` its [`Text`](crate::field::Text).
     type Prepared;
 
-    /// Renders the fields that are recorded as text; runs code of the traced program.
+    /// Renders the fields that are recorded through `Display` or `Debug`, which runs code of the
+    /// traced program, and plans all.
     fn prepare(&self) -> Self::Prepared;
 
     /// Bytes that [`write`](Event::write) will write.

@@ -1,16 +1,16 @@
 //! How a Rust value becomes bytes of a record.
 //!
 //! The encoding is the table at [`gracepoint_wire::schema::Type`]; this module is its writer. Each
-//! type says it in two steps, because space is reserved in between: [`Field::size`], then
-//! [`Field::write`]. Everything rests on one invariant, **AGREE**: for an unchanged value and the
-//! same limit, `write` writes exactly `size` bytes. Two rules keep it:
+//! type does it in steps, because space is reserved in between: [`Field::plan`] looks at the value
+//! once (where to cut, is there a NUL to escape), [`Field::size`] says how many bytes that makes,
+//! and [`Field::write`] writes them. Everything rests on one invariant, **AGREE**: for an unchanged
+//! value and the plan made from it, `write` writes exactly `size` bytes. Two rules keep it:
 //!
 //! - only types whose value cannot change behind a shared reference implement [`Field`] (no
 //!   atomics, no cells), and pointers do only where `Deref` is the standard library's own (`&T`,
 //!   `Box`, `Rc`, `Arc`, and `Cow` of the standard library's types, since `Cow` of another type
 //!   runs that type's `Borrow`);
-//! - for each shape (number, text, sequence) one function decides what is kept, and both steps
-//!   call it.
+//! - whatever depends on the limit is decided in the plan, once.
 //!
 //! `Display` and `Debug` keep no such promise, so their output goes into a [`Text`] first.
 //!
@@ -88,6 +88,20 @@ impl TypeDesc {
     }
 }
 
+/// What was decided about a value before it is written. Most types have nothing to decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Text: the first so many bytes are kept. Sequence: the first so many elements.
+    kept: usize,
+    /// Text: bytes in the record.
+    size: usize,
+}
+
+impl Plan {
+    /// The plan of a type with nothing to decide.
+    pub const NOTHING: Plan = Plan { kept: 0, size: 0 };
+}
+
 /// A value that can be a field of an event.
 ///
 /// `limit` bounds text and sequences, in bytes; other types ignore it. It comes from
@@ -96,18 +110,20 @@ impl TypeDesc {
 /// ```
 /// use gracepoint::field::Field;
 /// let key = "user:7";
-/// let mut record = vec![0; key.size(1024)];
-/// // SAFETY: `record` has room for `size(1024)` bytes, and `key` does not change.
-/// unsafe { key.write(1024, record.as_mut_ptr()) };
+/// let plan = key.plan(1024);
+/// let mut record = vec![0; key.size(plan)];
+/// // SAFETY: `record` has room for `size(plan)` bytes, and `key` does not change.
+/// unsafe { key.write(plan, record.as_mut_ptr()) };
 /// assert_eq!(record, b"user:7\0");
 /// ```
 ///
 /// # Safety
 ///
-/// For a value that is not changed in between, and for any `limit`, [`write`](Field::write) writes
-/// exactly [`size`](Field::size)`(limit)` bytes, all of them, beginning at `at`, and returns `at`
-/// plus that size. The bytes are as [`gracepoint_wire::schema::Type`] says for
-/// [`TYPE`](Field::TYPE). Neither panics, blocks or allocates.
+/// For a value that is not changed in between, and for the plan made from it with any limit,
+/// [`write`](Field::write) writes exactly [`size`](Field::size)`(plan)` bytes, all of them,
+/// beginning at `at`, and returns `at` plus that size. The bytes are as
+/// [`gracepoint_wire::schema::Type`] says for [`TYPE`](Field::TYPE). None of the methods panics,
+/// blocks, allocates or runs code of the traced program.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of an event",
     label = "Gracepoint does not know how to record this type",
@@ -118,37 +134,46 @@ pub unsafe trait Field {
     /// How values of this type are written.
     const TYPE: TypeDesc;
 
+    /// Decides what of the value is kept.
+    fn plan(&self, limit: usize) -> Plan;
+
     /// Bytes that [`write`](Field::write) will write.
-    fn size(&self, limit: usize) -> usize;
+    fn size(&self, plan: Plan) -> usize;
 
     /// Writes the value and returns the end of what was written.
     ///
     /// # Safety
     ///
-    /// [`size`](Field::size)`(limit)` bytes from `at` may be written, and the value was not changed
-    /// since `size` was asked.
-    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8;
+    /// `plan` was made from this value, which was not changed since, and
+    /// [`size`](Field::size)`(plan)` bytes from `at` may be written.
+    unsafe fn write(&self, plan: Plan, at: *mut u8) -> *mut u8;
 }
 
 /// Implements [`Field`] by way of a function that gives another field, which must be one of the
 /// standard library's own so that it gives the same one each time.
 macro_rules! delegate {
     ($([$($generics:tt)*] $ty:ty => $target:ty, |$value:ident| $get:expr;)*) => {$(
-        // SAFETY: size and write see the same target (the function is pure), whose AGREE holds.
+        // SAFETY: all steps see the same target (the function is pure), whose AGREE holds.
         unsafe impl<$($generics)*> Field for $ty {
             const TYPE: TypeDesc = <$target as Field>::TYPE;
 
             #[inline(always)]
-            fn size(&self, limit: usize) -> usize {
+            fn plan(&self, limit: usize) -> Plan {
                 let $value = self;
-                <$target as Field>::size($get, limit)
+                <$target as Field>::plan($get, limit)
             }
 
             #[inline(always)]
-            unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
+            fn size(&self, plan: Plan) -> usize {
+                let $value = self;
+                <$target as Field>::size($get, plan)
+            }
+
+            #[inline(always)]
+            unsafe fn write(&self, plan: Plan, at: *mut u8) -> *mut u8 {
                 let $value = self;
                 // SAFETY: the caller's promise about `self` is one about its target.
-                unsafe { <$target as Field>::write($get, limit, at) }
+                unsafe { <$target as Field>::write($get, plan, at) }
             }
         }
     )*};
@@ -187,18 +212,28 @@ unsafe impl<T: Field> Field for Option<T> {
     };
 
     #[inline(always)]
-    fn size(&self, limit: usize) -> usize {
-        1 + self.as_ref().map_or(0, |value| value.size(limit))
+    fn plan(&self, limit: usize) -> Plan {
+        self.as_ref().map_or(Plan::NOTHING, |value| value.plan(limit))
     }
 
     #[inline(always)]
-    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
-        // SAFETY: the caller gave room for the tag and the value.
+    fn size(&self, plan: Plan) -> usize {
+        1 + self.as_ref().map_or(0, |value| value.size(plan))
+    }
+
+    #[inline(always)]
+    unsafe fn write(&self, plan: Plan, at: *mut u8) -> *mut u8 {
+        // SAFETY: the caller gave room for the tag and the value, whose plan is its own.
         unsafe {
-            at.write(u8::from(self.is_some()));
             match self {
-                Some(value) => value.write(limit, at.add(1)),
-                None => at.add(1),
+                Some(value) => {
+                    at.write(1);
+                    value.write(plan, at.add(1))
+                }
+                None => {
+                    at.write(0);
+                    at.add(1)
+                }
             }
         }
     }

@@ -32,8 +32,9 @@ fn written(size: usize, write: impl FnOnce(*mut u8) -> *mut u8) -> Vec<u8> {
 }
 
 fn encode_at<T: Field + ?Sized>(value: &T, limit: usize) -> Vec<u8> {
+    let plan = value.plan(limit);
     // SAFETY: `written` gives room for `size` bytes, and `value` does not change.
-    written(value.size(limit), |at| unsafe { value.write(limit, at) })
+    written(value.size(plan), |at| unsafe { value.write(plan, at) })
 }
 
 fn encode<T: Field + ?Sized>(value: &T) -> Vec<u8> {

@@ -18,8 +18,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let statics = input.generics.lifetimes().map(|_| quote!('static));
     Ok(quote! {
         #[automatically_derived]
-        unsafe impl #impl_generics #root::__private::Event for #ident #type_generics #clause {
-            const DESC: &'static #root::__private::EventDesc = &#desc;
+        unsafe impl #impl_generics #root::event::Event for #ident #type_generics #clause {
+            const DESC: &'static #root::event::EventDesc = &#desc;
             const KEY: &'static #root::__private::Key = {
                 static KEY: #root::__private::Key =
                     #root::__private::Key::new::<#ident<#(#statics),*>>();
@@ -165,18 +165,18 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
         let ty = match member.field.how {
             How::Typed => {
                 let ty = member.ty;
-                quote_spanned!(ty.span()=> <#ty as #root::__private::Field>::TYPE)
+                quote_spanned!(ty.span()=> <#ty as #root::field::Field>::TYPE)
             }
-            How::Display | How::Debug => quote!(#root::__private::TypeDesc::Str),
+            How::Display | How::Debug => quote!(#root::field::TypeDesc::Str),
         };
-        quote!(#root::__private::FieldDesc { name: #name, ty: #ty, docs: #docs })
+        quote!(#root::event::FieldDesc { name: #name, ty: #ty, docs: #docs })
     });
     let (ident, docs) = (plain(&input.ident), docs(&input.attrs));
     // The line of the struct's name, not of the derive.
     let place = quote_spanned!(input.ident.span()=>
         file: ::core::file!(), line: ::core::line!());
     quote! {
-        #root::__private::EventDesc {
+        #root::event::EventDesc {
             module: ::core::module_path!(),
             ident: #ident,
             name: #name,
@@ -187,49 +187,48 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
     }
 }
 
-/// `Prepared`, `prepare`, `size` and `write`.
+/// `Prepared`, `prepare`, `size` and `write`. `Prepared` has one element for each field: its plan, or
+/// its rendered text.
 fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
     let root = &container.root;
-    let mut rendered = Vec::new();
+    let p = quote!(#root::field);
+    let (mut types, mut plans) = (Vec::new(), Vec::new());
     let (mut sizes, mut writes) = (Vec::new(), Vec::new());
-    for member in members {
+    for (index, member) in members.iter().enumerate() {
         let (ident, ty, limit) = (member.ident, member.ty, member.field.limit);
+        let index = syn::Index::from(index);
         let span = ty.span();
-        let (ty, value) = match member.field.how {
-            How::Typed => (quote!(#ty), quote!(&self.#ident)),
-            How::Display | How::Debug => {
-                let how = if member.field.how == How::Debug { "debug" } else { "display" };
-                let how = syn::Ident::new(how, span);
-                let index = syn::Index::from(rendered.len());
-                rendered.push(quote_spanned! {span=>
-                    #root::__private::Text::#how::<#ty>(&self.#ident, #limit)
-                });
-                (quote!(#root::__private::Text), quote!(&prepared.#index))
+        let render = match member.field.how {
+            How::Typed => None,
+            How::Display => Some(quote_spanned!(span=> display)),
+            How::Debug => Some(quote_spanned!(span=> debug)),
+        };
+        let (encoded, value, plan) = match render {
+            None => {
+                types.push(quote!(#p::Plan));
+                plans.push(quote_spanned!(span=> <#ty as #p::Field>::plan(&self.#ident, #limit)));
+                (quote!(#ty), quote!(&self.#ident), quote!(prepared.#index))
+            }
+            Some(render) => {
+                types.push(quote!(#p::Text));
+                plans.push(quote_spanned!(span=> #p::Text::#render::<#ty>(&self.#ident, #limit)));
+                (quote!(#p::Text), quote!(&prepared.#index), quote!(#p::Plan::NOTHING))
             }
         };
-        sizes.push(quote_spanned! {span=>
-            <#ty as #root::__private::Field>::size(#value, #limit)
-        });
-        writes.push(quote_spanned! {span=>
-            <#ty as #root::__private::Field>::write(#value, #limit, at)
-        });
+        sizes.push(quote_spanned!(span=> <#encoded as #p::Field>::size(#value, #plan)));
+        writes.push(quote_spanned!(span=> <#encoded as #p::Field>::write(#value, #plan, at)));
     }
-    let texts = rendered.iter().map(|_| quote!(#root::__private::Text));
-    let prepared = match rendered.is_empty() {
-        true => quote!(_),
-        false => quote!(prepared),
-    };
-    // A `()` as the last expression would be a clippy warning in the user's crate.
-    let rendered = match rendered.is_empty() {
-        true => quote!(),
-        false => quote!((#(#rendered,)*)),
+    // A `()` as the last expression, or an unused argument, would be a warning in the user's crate.
+    let (prepared, plans) = match members.is_empty() {
+        true => (quote!(_), quote!()),
+        false => (quote!(prepared), quote!((#(#plans,)*))),
     };
     quote! {
-        type Prepared = (#(#texts,)*);
+        type Prepared = (#(#types,)*);
 
-        #[inline]
+        #[inline(always)]
         fn prepare(&self) -> Self::Prepared {
-            #rendered
+            #plans
         }
 
         #[inline(always)]

@@ -62,26 +62,31 @@ fn implementation(input: &DeriveInput, container: &Container, data: &DataEnum) -
             let value: u64 = match *self {
                 #(#ident::#variants => #ident::#variants as u64,)*
             };
-            unsafe { #root::__private::write_enum(value, SIZE, at) }
+            unsafe { #root::field::write_enum(value, SIZE, at) }
         }
     };
     let at = if variants.is_empty() { quote!(_) } else { quote!(at) };
     quote! {
         const _: () = {
-            const SIZE: u8 = #root::__private::enum_size(&[#(#ident::#variants as i128),*]);
+            const SIZE: u8 = #root::field::enum_size(&[#(#ident::#variants as i128),*]);
 
             #[automatically_derived]
-            unsafe impl #impl_generics #root::__private::Field for #ident #type_generics #clause {
-                const TYPE: #root::__private::TypeDesc =
-                    #root::__private::TypeDesc::Enum(SIZE, &[#((#names, #ident::#variants as u64)),*]);
+            unsafe impl #impl_generics #root::field::Field for #ident #type_generics #clause {
+                const TYPE: #root::field::TypeDesc =
+                    #root::field::TypeDesc::Enum(SIZE, &[#((#names, #ident::#variants as u64)),*]);
 
                 #[inline(always)]
-                fn size(&self, _: usize) -> usize {
+                fn plan(&self, _: usize) -> #root::field::Plan {
+                    #root::field::Plan::NOTHING
+                }
+
+                #[inline(always)]
+                fn size(&self, _: #root::field::Plan) -> usize {
                     SIZE as usize
                 }
 
                 #[inline(always)]
-                unsafe fn write(&self, _: usize, #at: *mut u8) -> *mut u8 {
+                unsafe fn write(&self, _: #root::field::Plan, #at: *mut u8) -> *mut u8 {
                     #write
                 }
             }

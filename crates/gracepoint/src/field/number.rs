@@ -1,9 +1,10 @@
 //! Numbers and what is recorded as one: integers, floats, `bool`, `Duration`.
 //!
 //! Everything is little-endian. `usize` and `isize` are 64 bits wide in a trace, whatever the
-//! machine. AGREE holds because a number's size does not depend on its value.
+//! machine. There is nothing to plan, and AGREE holds because a number's
+//! size does not depend on its value.
 
-use super::{Field, TypeDesc};
+use super::{Field, Plan, TypeDesc};
 use std::num::NonZero;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 ///
 /// # Safety
 ///
-/// As a [`Field`], the type takes `SIZE` bytes whatever the value; where `PLAIN` is true, those
+/// As a [`Field`], the type takes `SIZE` bytes whatever the value and the plan; where `PLAIN` is true, those
 /// are the bytes of the value in memory, all of which are initialized.
 #[diagnostic::on_unimplemented(
     message = "a sequence of `{Self}` cannot be a field of an event",
@@ -25,6 +26,18 @@ pub unsafe trait Number: Field + Copy {
     const PLAIN: bool;
 }
 
+/// Reads a field with a load of its own.
+///
+/// An event is built right before it is written, field by field. Optimizers like to merge the loads
+/// of neighbouring fields into a wider one, for which the processor must wait until the narrower
+/// stores have left the store buffer. That costs more than all the rest (an event of two `u64` and
+/// a text of 16 bytes: 7.1 ns instead of 2.4 on a Zen processor); volatile loads are not merged.
+#[inline(always)]
+fn load<T: Copy>(value: &T) -> T {
+    // SAFETY: a reference may be read from.
+    unsafe { std::ptr::from_ref(value).read_volatile() }
+}
+
 macro_rules! numbers {
     ($($ty:ty as $wide:ty => $kind:ident;)*) => {$(
         // SAFETY: size and write both say the size of the wide type.
@@ -32,13 +45,18 @@ macro_rules! numbers {
             const TYPE: TypeDesc = TypeDesc::$kind(size_of::<$wide>() as u8);
 
             #[inline(always)]
-            fn size(&self, _limit: usize) -> usize {
+            fn plan(&self, _limit: usize) -> Plan {
+ Plan::NOTHING
+}
+
+            #[inline(always)]
+            fn size(&self, _plan: Plan) -> usize {
                 size_of::<$wide>()
             }
 
             #[inline(always)]
-            unsafe fn write(&self, _limit: usize, at: *mut u8) -> *mut u8 {
-                let bytes = (*self as $wide).to_le_bytes();
+            unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
+                let bytes = (load(self) as $wide).to_le_bytes();
                 // SAFETY: the caller gave room for `size` bytes; byte arrays need no alignment.
                 unsafe {
                     at.cast::<[u8; size_of::<$wide>()]>().write(bytes);
@@ -80,14 +98,19 @@ macro_rules! non_zero {
             const TYPE: TypeDesc = <$ty as Field>::TYPE;
 
             #[inline(always)]
-            fn size(&self, limit: usize) -> usize {
-                self.get().size(limit)
+            fn plan(&self, _limit: usize) -> Plan {
+ Plan::NOTHING
+}
+
+            #[inline(always)]
+            fn size(&self, _plan: Plan) -> usize {
+                self.get().size(Plan::NOTHING)
             }
 
             #[inline(always)]
-            unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
+            unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
                 // SAFETY: the caller's promise, passed on.
-                unsafe { self.get().write(limit, at) }
+                unsafe { load(self).get().write(Plan::NOTHING, at) }
             }
         }
 
@@ -106,15 +129,20 @@ unsafe impl Field for bool {
     const TYPE: TypeDesc = TypeDesc::Bool;
 
     #[inline(always)]
-    fn size(&self, _limit: usize) -> usize {
+    fn plan(&self, _limit: usize) -> Plan {
+        Plan::NOTHING
+    }
+
+    #[inline(always)]
+    fn size(&self, _plan: Plan) -> usize {
         1
     }
 
     #[inline(always)]
-    unsafe fn write(&self, _limit: usize, at: *mut u8) -> *mut u8 {
+    unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
         // SAFETY: the caller gave room for one byte.
         unsafe {
-            at.write(u8::from(*self));
+            at.write(u8::from(load(self)));
             at.add(1)
         }
     }
@@ -125,18 +153,24 @@ unsafe impl Field for Duration {
     const TYPE: TypeDesc = TypeDesc::Duration;
 
     #[inline(always)]
-    fn size(&self, _limit: usize) -> usize {
+    fn plan(&self, _limit: usize) -> Plan {
+        Plan::NOTHING
+    }
+
+    #[inline(always)]
+    fn size(&self, _plan: Plan) -> usize {
         8
     }
 
     #[inline(always)]
-    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
-        let nanos = self
+    unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
+        let duration = load(self);
+        let nanos = duration
             .as_secs()
             .checked_mul(1_000_000_000)
-            .and_then(|n| n.checked_add(u64::from(self.subsec_nanos())))
+            .and_then(|n| n.checked_add(u64::from(duration.subsec_nanos())))
             .unwrap_or(u64::MAX);
         // SAFETY: the caller gave room for eight bytes.
-        unsafe { nanos.write(limit, at) }
+        unsafe { nanos.write(Plan::NOTHING, at) }
     }
 }

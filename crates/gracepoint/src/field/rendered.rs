@@ -5,7 +5,7 @@
 //! destructor, and nothing is reserved yet) or write without end (it gets an error at the limit,
 //! and what it wrote is cut there).
 
-use super::{Field, TypeDesc, text};
+use super::{Field, Plan, TypeDesc, text};
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 
@@ -23,6 +23,8 @@ pub struct Text {
     limit: usize,
     /// There was more than `limit`.
     was_cut: bool,
+    /// Made from the first `len` bytes when all was rendered; they do not change after that.
+    plan: Plan,
 }
 
 impl Text {
@@ -48,6 +50,7 @@ impl Text {
         unsafe { std::slice::from_raw_parts(self.buf.as_ptr().cast(), self.len) }
     }
 
+    #[inline(never)]
     fn render(args: fmt::Arguments<'_>, limit: usize) -> Text {
         let limit = limit.clamp(text::ELLIPSIS.len(), Text::CAPACITY);
         let mut text = Text {
@@ -55,13 +58,15 @@ impl Text {
             len: 0,
             limit,
             was_cut: false,
+            plan: Plan::NOTHING,
         };
         // An error is ours, at the limit, or the program's; both leave what was written.
-        let _ = text.write_fmt(args);
+        let _ = Sink(&mut text).write_fmt(args);
         if text.was_cut {
             text.len = text::cut(text.as_bytes(), limit);
             text.append(text::ELLIPSIS);
         }
+        text.plan = text::plan(text.as_bytes(), Text::CAPACITY);
         text
     }
 
@@ -78,11 +83,15 @@ impl Text {
     }
 }
 
-impl Write for Text {
+/// What rendering writes into; private to it, since a finished text does not change.
+struct Sink<'a>(&'a mut Text);
+
+impl Write for Sink<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.was_cut |= text.len() > self.limit - self.len;
-        self.append(text.as_bytes());
-        if self.was_cut { Err(fmt::Error) } else { Ok(()) }
+        let Sink(into) = self;
+        into.was_cut |= text.len() > into.limit - into.len;
+        into.append(text.as_bytes());
+        if into.was_cut { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
@@ -92,18 +101,23 @@ impl fmt::Debug for Text {
     }
 }
 
-// SAFETY: the same bytes in both steps, with no further cut.
+// SAFETY: the same bytes and the same plan in both steps.
 unsafe impl Field for Text {
     const TYPE: TypeDesc = TypeDesc::Str;
 
     #[inline]
-    fn size(&self, _limit: usize) -> usize {
-        text::size(self.as_bytes(), usize::MAX)
+    fn plan(&self, _limit: usize) -> Plan {
+        Plan::NOTHING
     }
 
     #[inline]
-    unsafe fn write(&self, _limit: usize, at: *mut u8) -> *mut u8 {
-        // SAFETY: the caller gave room for `size` bytes.
-        unsafe { text::write(self.as_bytes(), usize::MAX, at) }
+    fn size(&self, _plan: Plan) -> usize {
+        self.plan.size
+    }
+
+    #[inline]
+    unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
+        // SAFETY: the plan was made from these bytes, and the caller gave room for its size.
+        unsafe { text::write(self.as_bytes(), self.plan, at) }
     }
 }

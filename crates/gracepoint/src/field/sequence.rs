@@ -1,9 +1,10 @@
 //! Sequences of numbers: slices and vectors, cut at the field's limit, and arrays, never cut.
 //!
 //! A sequence is its original length (u32, saturating), the number of elements kept (u16) and the
-//! elements; an array is its elements. AGREE: [`kept`] alone decides how many elements there are.
+//! elements; an array is its elements. The plan of a sequence is
+//! how many elements are kept.
 
-use super::{Field, Number, TypeDesc, delegate};
+use super::{Field, Number, Plan, TypeDesc, delegate};
 use std::borrow::Cow;
 
 /// Largest array that may be a field, in bytes: as much as `#[event(limit)]` allows elsewhere.
@@ -15,12 +16,6 @@ const MAX_ARRAY: usize = 16384;
 
 /// Bytes of the two counts before the elements of a sequence.
 const COUNTS: usize = 4 + 2;
-
-/// How many of `len` elements are kept.
-#[inline(always)]
-fn kept<T: Number>(len: usize, limit: usize) -> usize {
-    len.min(limit / T::SIZE).min(usize::from(u16::MAX))
-}
 
 /// Writes all of `items`.
 ///
@@ -41,7 +36,7 @@ unsafe fn write_items<T: Number>(items: &[T], mut at: *mut u8) -> *mut u8 {
     } else {
         for item in items {
             // SAFETY: each element takes SIZE bytes and the caller gave room for all.
-            at = unsafe { item.write(0, at) };
+            at = unsafe { item.write(Plan::NOTHING, at) };
         }
         at
     }
@@ -54,24 +49,30 @@ impl<T: Number> Element<T> {
     const TYPE: &'static TypeDesc = &T::TYPE;
 }
 
-// SAFETY: both steps keep `kept` elements of SIZE bytes after the counts.
+// SAFETY: the planned number of elements of SIZE bytes, after the counts, in both steps.
 unsafe impl<T: Number> Field for [T] {
     const TYPE: TypeDesc = TypeDesc::Seq(Element::<T>::TYPE);
 
     #[inline(always)]
-    fn size(&self, limit: usize) -> usize {
-        COUNTS + kept::<T>(self.len(), limit) * T::SIZE
+    fn plan(&self, limit: usize) -> Plan {
+        let kept = self.len().min(limit / T::SIZE).min(usize::from(u16::MAX));
+        Plan { kept, ..Plan::NOTHING }
     }
 
     #[inline(always)]
-    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
-        let kept = kept::<T>(self.len(), limit);
+    fn size(&self, plan: Plan) -> usize {
+        COUNTS + plan.kept * T::SIZE
+    }
+
+    #[inline(always)]
+    unsafe fn write(&self, plan: Plan, at: *mut u8) -> *mut u8 {
+        let kept = plan.kept;
         let total = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        // SAFETY: the caller gave room for COUNTS bytes and `kept` elements; `kept` is at most the
-        // slice's length and fits 16 bits.
+        // SAFETY: the caller gave room for COUNTS bytes and `kept` elements; by its promise `kept`
+        // is from `plan`, so it is at most the slice's length and fits 16 bits.
         unsafe {
-            let at = total.write(limit, at);
-            let at = (kept as u16).write(limit, at);
+            let at = total.write(Plan::NOTHING, at);
+            let at = (kept as u16).write(Plan::NOTHING, at);
             write_items(self.get_unchecked(..kept), at)
         }
     }
@@ -95,12 +96,17 @@ unsafe impl<T: Number, const N: usize> Field for [T; N] {
     };
 
     #[inline(always)]
-    fn size(&self, _limit: usize) -> usize {
+    fn plan(&self, _limit: usize) -> Plan {
+        Plan::NOTHING
+    }
+
+    #[inline(always)]
+    fn size(&self, _plan: Plan) -> usize {
         N * T::SIZE
     }
 
     #[inline(always)]
-    unsafe fn write(&self, _limit: usize, at: *mut u8) -> *mut u8 {
+    unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
         // SAFETY: the caller gave room for N elements.
         unsafe { write_items(self, at) }
     }

@@ -4,11 +4,11 @@
 //! that the reader sees the cut; what is kept, with the `…`, is within the limit. Bytes that are
 //! not UTF-8 pass unchanged.
 //!
-//! AGREE: [`kept`] decides how much is kept, for both steps, and the number of NULs in it decides
-//! the rest. `size` looks for NULs; `write` looks again while it copies, because nothing is handed
-//! from one step to the other. Text of up to [`SHORT`] bytes does both a word at a time, in line.
+//! The plan is how much is kept and how many bytes that becomes. Nearly all text has no NUL and is
+//! within the limit, which shows in the plan as `size == kept + 1`; then writing is a copy. Text of
+//! up to [`SHORT`] bytes is looked at and copied in line, in overlapping blocks.
 
-use super::{Field, TypeDesc, delegate};
+use super::{Field, Plan, TypeDesc, delegate};
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(super) const ELLIPSIS: &[u8] = "…".as_bytes();
 const SHORT: usize = 32;
 
 /// Where to cut `bytes` so that `…` after it ends within `limit`: at the last character boundary.
-/// Needs `bytes.len() > limit`.
+/// Needs `bytes.len() >= limit`.
 pub(super) fn cut(bytes: &[u8], limit: usize) -> usize {
     let end = limit.saturating_sub(ELLIPSIS.len());
     // A character has at most three continuation bytes; where there are more, it is not UTF-8 and
@@ -31,91 +31,61 @@ pub(super) fn cut(bytes: &[u8], limit: usize) -> usize {
         .unwrap_or(end)
 }
 
-/// What of `bytes` is kept, and whether `…` follows.
+/// How text will be written: `size` is the bytes that are kept, one more for each NUL among them,
+/// `…` if that is not all, and the last NUL.
 #[inline(always)]
-fn kept(bytes: &[u8], limit: usize) -> (&[u8], bool) {
-    if bytes.len() <= limit { (bytes, false) } else { kept_of_long(bytes, limit) }
+pub(super) fn plan(bytes: &[u8], limit: usize) -> Plan {
+    let len = bytes.len();
+    if len <= limit && !has_nul(bytes) {
+        Plan { kept: len, size: len + 1 }
+    } else {
+        plan_altered(bytes, limit)
+    }
 }
 
+/// The plan for text that is cut, or has NULs, or both.
 #[cold]
-fn kept_of_long(bytes: &[u8], limit: usize) -> (&[u8], bool) {
-    (&bytes[..cut(bytes, limit)], true)
-}
-
-/// Bytes that [`write`] will write.
-#[inline(always)]
-pub(super) fn size(bytes: &[u8], limit: usize) -> usize {
-    let (kept, was_cut) = kept(bytes, limit);
+#[inline(never)]
+fn plan_altered(bytes: &[u8], limit: usize) -> Plan {
+    let was_cut = bytes.len() > limit;
+    let kept = if was_cut { cut(bytes, limit) } else { bytes.len() };
+    let nuls = bytes[..kept].iter().filter(|&&byte| byte == 0).count();
     let ellipsis = if was_cut { ELLIPSIS.len() } else { 0 };
-    let nuls = if has_nul(kept) { count_nuls(kept) } else { 0 };
-    kept.len() + nuls + ellipsis + 1
+    Plan { kept, size: kept + nuls + ellipsis + 1 }
 }
 
 /// Writes text and returns its end.
 ///
 /// # Safety
 ///
-/// `size(bytes, limit)` bytes from `at` may be written.
+/// `plan` was made from `bytes`, and `plan.size` bytes from `at` may be written.
 #[inline(always)]
-pub(super) unsafe fn write(bytes: &[u8], limit: usize, at: *mut u8) -> *mut u8 {
-    let (kept, was_cut) = kept(bytes, limit);
-    // SAFETY: `size` counts the kept bytes, one more for each NUL among them, the ellipsis and the
-    // last NUL; this is the order in which they are written.
+pub(super) unsafe fn write(bytes: &[u8], plan: Plan, at: *mut u8) -> *mut u8 {
+    if plan.size != plan.kept + 1 {
+        // SAFETY: the caller's promise, passed on.
+        return unsafe { write_altered(bytes, plan, at) };
+    }
+    // SAFETY: all bytes are kept (a cut adds `…` to the size), there is no NUL among them, and there
+    // is room for one more byte.
     unsafe {
-        let at = write_kept(kept, at);
-        let at = if was_cut { append(ELLIPSIS, at) } else { at };
+        let at = copy(bytes, at);
         at.write(0);
         at.add(1)
     }
 }
 
-/// Writes `bytes`, NULs escaped.
+/// Writes text that is cut, or has NULs, or both.
 ///
 /// # Safety
 ///
-/// `bytes.len()` plus the number of NULs in it may be written from `at`.
-#[inline(always)]
-unsafe fn write_kept(bytes: &[u8], at: *mut u8) -> *mut u8 {
-    let clean = if bytes.len() <= SHORT {
-        // SAFETY: there is room for at least `bytes.len()` bytes.
-        unsafe { copy_short(bytes, at) }
-    } else {
-        // SAFETY: as above.
-        unsafe { append(bytes, at) };
-        !has_nul_long(bytes)
-    };
-    if clean {
-        // SAFETY: within the room that the caller gave.
-        unsafe { at.add(bytes.len()) }
-    } else {
-        // SAFETY: the caller gave room for the NULs too; what was copied is written over.
-        unsafe { write_escaped(bytes, at) }
-    }
-}
-
-/// Copies `bytes` as they are.
-///
-/// # Safety
-///
-/// `bytes.len()` bytes from `at` may be written.
-unsafe fn append(bytes: &[u8], at: *mut u8) -> *mut u8 {
-    // SAFETY: the caller's promise; a record never overlaps the program's data.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len());
-        at.add(bytes.len())
-    }
-}
-
-/// Copies `bytes` with each NUL as `C0 80`.
-///
-/// # Safety
-///
-/// As [`write_kept`].
+/// As [`write`].
 #[cold]
-unsafe fn write_escaped(bytes: &[u8], mut at: *mut u8) -> *mut u8 {
-    for &byte in bytes {
-        // SAFETY: one byte each, two for a NUL: what the caller gave room for.
-        unsafe {
+#[inline(never)]
+unsafe fn write_altered(bytes: &[u8], plan: Plan, mut at: *mut u8) -> *mut u8 {
+    // SAFETY: `size` counts the kept bytes, one more for each NUL among them, `…` exactly if not
+    // all are kept, and the last NUL; this is the order in which they are written.
+    unsafe {
+        for &byte in &bytes[..plan.kept] {
             if byte == 0 {
                 at.write(0xc0);
                 at.add(1).write(0x80);
@@ -125,11 +95,44 @@ unsafe fn write_escaped(bytes: &[u8], mut at: *mut u8) -> *mut u8 {
                 at = at.add(1);
             }
         }
+        if plan.kept < bytes.len() {
+            at = copy(ELLIPSIS, at);
+        }
+        at.write(0);
+        at.add(1)
     }
-    at
 }
 
-/// Non-zero exactly if a byte of `word` is zero.
+/// 16 bytes. Loops over them compile to one vector instruction each.
+type Block = [u8; 16];
+
+/// Reads `T`, an integer or an array of bytes, at `index`.
+///
+/// # Safety
+///
+/// `index + size_of::<T>() <= bytes.len()`.
+#[inline(always)]
+unsafe fn read<T: Copy>(bytes: &[u8], index: usize) -> T {
+    // SAFETY: within the slice by the caller's promise; the read needs no alignment.
+    unsafe { bytes.as_ptr().add(index).cast::<T>().read_unaligned() }
+}
+
+/// The smaller of each pair of bytes.
+#[inline(always)]
+fn least(mut a: Block, b: Block) -> Block {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a = (*a).min(b);
+    }
+    a
+}
+
+#[inline(always)]
+fn block_has_nul(block: Block) -> bool {
+    // No early exit, or it would not be one instruction.
+    block.iter().fold(false, |found, &byte| found | (byte == 0))
+}
+
+/// Not zero exactly if a byte of `word` is zero.
 #[inline(always)]
 fn zero_byte(word: u64) -> u64 {
     const LOW: u64 = u64::from_ne_bytes([0x01; 8]);
@@ -137,134 +140,114 @@ fn zero_byte(word: u64) -> u64 {
     word.wrapping_sub(LOW) & !word & HIGH
 }
 
-/// Reads 8 bytes of `bytes` at `index`.
-///
-/// # Safety
-///
-/// `index + 8 <= bytes.len()`.
-#[inline(always)]
-unsafe fn word(bytes: &[u8], index: usize) -> u64 {
-    // SAFETY: within the slice by the caller's promise; the read needs no alignment.
-    unsafe { bytes.as_ptr().add(index).cast::<u64>().read_unaligned() }
-}
-
 #[inline(always)]
 fn has_nul(bytes: &[u8]) -> bool {
     let len = bytes.len();
-    if len > SHORT {
-        return has_nul_long(bytes);
-    }
-    if len < 8 {
-        // Seven bytes at most: the loop is shorter than what a word would need.
-        return zero_byte(small(bytes)) != 0;
-    }
-    // SAFETY: 8 <= len, and in the second block 16 <= len: each word lies within the slice.
+    // SAFETY: by the branches, everything read lies within the slice.
     unsafe {
-        let mut found = zero_byte(word(bytes, 0)) | zero_byte(word(bytes, len - 8));
-        if len > 16 {
-            found |= zero_byte(word(bytes, 8)) | zero_byte(word(bytes, len - 16));
+        if len > SHORT {
+            has_nul_long(bytes)
+        } else if len >= 16 {
+            block_has_nul(least(read(bytes, 0), read(bytes, len - 16)))
+        } else if len >= 8 {
+            let (first, last) = (read(bytes, 0), read(bytes, len - 8));
+            zero_byte(first) | zero_byte(last) != 0
+        } else if len >= 4 {
+            let (first, last): (u32, u32) = (read(bytes, 0), read(bytes, len - 4));
+            zero_byte(u64::from(first) | u64::from(last) << 32) != 0
+        } else {
+            len > 0 && (bytes[0] == 0 || bytes[len / 2] == 0 || bytes[len - 1] == 0)
         }
-        found != 0
     }
 }
 
-/// The bytes of a text shorter than 8 in a word, some perhaps twice, the rest of it not zero.
-#[inline(always)]
-fn small(bytes: &[u8]) -> u64 {
-    const FILL: u64 = u64::MAX;
+/// [`has_nul`] for more than [`SHORT`] bytes.
+#[inline(never)]
+fn has_nul_long(bytes: &[u8]) -> bool {
     let len = bytes.len();
-    if len >= 4 {
-        // SAFETY: both halves are four bytes within the slice; the reads need no alignment.
-        unsafe {
-            let low = bytes.as_ptr().cast::<u32>().read_unaligned();
-            let high = bytes.as_ptr().add(len - 4).cast::<u32>().read_unaligned();
-            u64::from(low) | u64::from(high) << 32
+    assert!(len > SHORT);
+    // SAFETY: the last two blocks begin at `len - 32`, which is above zero; a pair in the loop ends
+    // at `index + 32`, which is below `len`.
+    unsafe {
+        let (mut a, mut b): (Block, Block) = (read(bytes, len - 32), read(bytes, len - 16));
+        let mut index = 0;
+        while index + 32 < len {
+            a = least(a, read(bytes, index));
+            b = least(b, read(bytes, index + 16));
+            index += 32;
         }
-    } else if len > 0 {
-        let [a, b, c] = [bytes[0], bytes[len / 2], bytes[len - 1]];
-        u64::from_le_bytes([a, b, c, 1, 1, 1, 1, 1])
-    } else {
-        FILL
+        block_has_nul(least(a, b))
     }
 }
 
-/// Copies at most [`SHORT`] bytes and says whether none was NUL.
+/// Copies `bytes` as they are and returns the end.
 ///
 /// # Safety
 ///
-/// `bytes.len() <= SHORT`, and as many bytes from `at` may be written.
+/// `bytes.len()` bytes from `at` may be written.
 #[inline(always)]
-unsafe fn copy_short(bytes: &[u8], at: *mut u8) -> bool {
+unsafe fn copy(bytes: &[u8], at: *mut u8) -> *mut u8 {
     let len = bytes.len();
-    // SAFETY: by the branches, every word read lies within the slice, and it is written at the
-    // same index, within the room that the caller gave; nothing needs alignment.
+    // SAFETY: by the branches, everything read lies within the slice, and it is written at the same
+    // index, within the room that the caller gave; a record never overlaps the program's data.
     unsafe {
-        let put = |index: usize, word: u64| at.add(index).cast::<u64>().write_unaligned(word);
-        if len >= 8 {
-            let (first, last) = (word(bytes, 0), word(bytes, len - 8));
-            let mut found = zero_byte(first) | zero_byte(last);
-            put(0, first);
-            if len > 16 {
-                let (second, third) = (word(bytes, 8), word(bytes, len - 16));
-                found |= zero_byte(second) | zero_byte(third);
-                put(8, second);
-                put(len - 16, third);
-            }
-            put(len - 8, last);
-            found == 0
-        } else {
-            let small = small(bytes);
-            if len >= 4 {
-                at.cast::<u32>().write_unaligned(small as u32);
-                at.add(len - 4).cast::<u32>().write_unaligned((small >> 32) as u32);
-            } else if len > 0 {
-                let [a, b, c, ..] = small.to_le_bytes();
-                at.write(a);
-                at.add(len / 2).write(b);
-                at.add(len - 1).write(c);
-            }
-            zero_byte(small) == 0
+        if len > SHORT {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, len);
+        } else if len >= 16 {
+            copy_ends::<u128>(bytes, at);
+        } else if len >= 8 {
+            copy_ends::<u64>(bytes, at);
+        } else if len >= 4 {
+            copy_ends::<u32>(bytes, at);
+        } else if len > 0 {
+            at.write(bytes[0]);
+            at.add(len / 2).write(bytes[len / 2]);
+            at.add(len - 1).write(bytes[len - 1]);
         }
+        at.add(len)
     }
 }
 
-/// Looks for a NUL with byte-wise minimums, which compile to one vector instruction per 16 bytes.
-#[inline(never)]
-fn has_nul_long(bytes: &[u8]) -> bool {
-    let mut least = [u8::MAX; 32];
-    let chunks = bytes.chunks_exact(32);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (least, &byte) in least.iter_mut().zip(chunk) {
-            *least = (*least).min(byte);
-        }
+/// Copies the first and the last `T` of `bytes`, which overlap or meet.
+///
+/// # Safety
+///
+/// `T` is an integer, `size_of::<T>() <= bytes.len()`, and `bytes.len()` bytes from `at` may be
+/// written.
+#[inline(always)]
+unsafe fn copy_ends<T: Copy>(bytes: &[u8], at: *mut u8) {
+    let last = bytes.len() - size_of::<T>();
+    // SAFETY: both lie within the slice and within the room; neither needs alignment.
+    unsafe {
+        let ends: (T, T) = (read(bytes, 0), read(bytes, last));
+        at.cast::<T>().write_unaligned(ends.0);
+        at.add(last).cast::<T>().write_unaligned(ends.1);
     }
-    least.contains(&0) || rest.contains(&0)
-}
-
-#[cold]
-fn count_nuls(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|&&byte| byte == 0).count()
 }
 
 /// Implements [`Field`] for what has bytes.
 macro_rules! texts {
     ($($ty:ty, |$value:ident| $bytes:expr;)*) => {$(
-        // SAFETY: size and write encode the same bytes in the same way.
+        // SAFETY: all steps take the same bytes, as planned.
         unsafe impl Field for $ty {
             const TYPE: TypeDesc = TypeDesc::Str;
 
             #[inline(always)]
-            fn size(&self, limit: usize) -> usize {
+            fn plan(&self, limit: usize) -> Plan {
                 let $value = self;
-                size($bytes, limit)
+                plan($bytes, limit)
             }
 
             #[inline(always)]
-            unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
+            fn size(&self, plan: Plan) -> usize {
+                plan.size
+            }
+
+            #[inline(always)]
+            unsafe fn write(&self, plan: Plan, at: *mut u8) -> *mut u8 {
                 let $value = self;
-                // SAFETY: the caller gave room for `size` bytes.
-                unsafe { write($bytes, limit, at) }
+                // SAFETY: the caller's promise, passed on.
+                unsafe { write($bytes, plan, at) }
             }
         }
     )*};
@@ -294,18 +277,24 @@ unsafe impl Field for char {
     const TYPE: TypeDesc = TypeDesc::Char;
 
     #[inline(always)]
-    fn size(&self, _limit: usize) -> usize {
+    fn plan(&self, _limit: usize) -> Plan {
+        Plan::NOTHING
+    }
+
+    #[inline(always)]
+    fn size(&self, _plan: Plan) -> usize {
         if *self == '\0' { 1 } else { self.len_utf8() + 1 }
     }
 
     #[inline(always)]
-    unsafe fn write(&self, limit: usize, at: *mut u8) -> *mut u8 {
+    unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
         let mut buf = [0; 4];
         let utf8: &str = if *self == '\0' { "" } else { self.encode_utf8(&mut buf) };
         // SAFETY: the caller gave room for the UTF-8 bytes and the NUL.
         unsafe {
-            let at = append(utf8.as_bytes(), at);
-            0_u8.write(limit, at)
+            let at = copy(utf8.as_bytes(), at);
+            at.write(0);
+            at.add(1)
         }
     }
 }

@@ -20,7 +20,7 @@ use gracepoint_wire::schema::Role;
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Plan, Recorded, Session, Until};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where a trace goes, and where one is looked for, unless told otherwise.
 pub(crate) const DEFAULT_DIR: &str = "gracepoint.trace";
@@ -178,7 +178,7 @@ fn conclude(
 
 /// What follows `gracepoint report`; nothing for the directory that it reads anyway.
 fn report_argument(dir: &Path) -> String {
-    if dir == PathBuf::from(DEFAULT_DIR) {
+    if dir == Path::new(DEFAULT_DIR) {
         return String::new();
     }
     let text = dir.to_string_lossy();

@@ -52,7 +52,7 @@ pub(crate) fn hist(args: &HistArgs, console: &mut Console) -> Result<u8> {
     let text = if args.json { hist.to_json() } else { hist.to_text(width()) };
     console.line(text.trim_end())?;
     console.flush()?;
-    warn(hist.damage(), console);
+    warn(&hist.damage, console);
     Ok(0)
 }
 

@@ -9,12 +9,16 @@
 //! program then spoils its own packets and not the trace, and at the end we know where each stream
 //! stands. Pages are used again without being cleared, so behind a page's last packet there may be
 //! an older one: its sequence number gives it away, which in a stream only ever grows.
+//!
+//! Pages go to the file as they are, with one exception. Readers of CTF take losses from the
+//! difference between two packets, so a stream whose first packet tells of losses already gets an
+//! empty one before it, and all its sequence numbers move up by one.
 
 use super::arena::{Arena, is_full, is_owned};
 use super::streams::Streams;
 use gracepoint_wire::arena::PageEntry;
 use gracepoint_wire::packet::{
-    CONTENT_AT, DISCARDED_AT, END_AT, HEADER, NAME, PACKET_AT, PacketHeader, round_up,
+    CONTENT_AT, DISCARDED_AT, END_AT, HEADER, NAME, PACKET_AT, PacketHeader, SEQ_AT, round_up,
 };
 use std::collections::HashMap;
 use std::io;
@@ -23,8 +27,12 @@ use std::io;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
     next_ordinal: u64,
-    /// Sequence number of the next packet.
+    /// Whether anything is in its file.
+    pub(crate) begun: bool,
+    /// Sequence number of the next packet, as the program counts.
     pub(crate) next_seq: u64,
+    /// What to add to that for the file.
+    pub(crate) shift: u64,
     /// Latest end of a packet.
     pub(crate) end: u64,
     /// Losses that its packets tell so far.
@@ -39,6 +47,8 @@ pub(crate) struct Copier {
     pub(crate) arena: Arena,
     pub(crate) streams: Streams,
     pub(crate) slots: HashMap<u32, Slot>,
+    /// When the session began, in ticks.
+    pub(crate) since: u64,
     /// Pages in which not everything was a packet.
     pub(crate) spoilt: u64,
     page: Vec<u8>,
@@ -53,7 +63,7 @@ struct Page {
 
 impl Copier {
     pub(crate) fn new(arena: Arena, streams: Streams) -> Copier {
-        Copier { arena, streams, slots: HashMap::new(), spoilt: 0, page: Vec::new() }
+        Copier { arena, streams, slots: HashMap::new(), since: 0, spoilt: 0, page: Vec::new() }
     }
 
     /// Copies what is full; returns the pages (index, ordinal) that may be given back.
@@ -138,7 +148,7 @@ impl Copier {
         let mut after = *slot;
         let good = walk_closed(&self.page, page.entry.slot, &mut after);
         self.spoilt += u64::from(good < used);
-        self.streams.append(page.entry.slot.into(), &self.page[..good])?;
+        append(&mut self.streams, page.entry.slot, &mut self.page[..good], &mut after, self.since)?;
         *slot = after;
         Ok(())
     }
@@ -175,10 +185,49 @@ impl Copier {
     fn copy_open_page(&mut self, page: Page, discarded: u64) -> io::Result<()> {
         let slot = self.slots.entry(page.entry.slot).or_default();
         let mut after = *slot;
-        let bytes = committed(&self.arena, page, &mut after, discarded)?;
-        self.streams.append(page.entry.slot.into(), &bytes)?;
+        let mut bytes = committed(&self.arena, page, &mut after, discarded)?;
+        append(&mut self.streams, page.entry.slot, &mut bytes, &mut after, self.since)?;
         *slot = after;
         Ok(())
+    }
+}
+
+/// Appends whole packets to a stream's file; see the top for the one exception.
+fn append(
+    streams: &mut Streams,
+    stream: u32,
+    packets: &mut [u8],
+    slot: &mut Slot,
+    since: u64,
+) -> io::Result<()> {
+    let Ok(first) = PacketHeader::parse(packets) else { return Ok(()) };
+    if !slot.begun && first.discarded > 0 {
+        let empty = empty_packet(&first, since.min(first.begin));
+        streams.append(stream.into(), &empty.to_bytes())?;
+        slot.shift = 1;
+    }
+    slot.begun = true;
+    let mut at = 0;
+    while slot.shift > 0
+        && let Ok(header) = PacketHeader::parse(&packets[at..])
+    {
+        let seq = header.seq + slot.shift;
+        packets[at + SEQ_AT..at + SEQ_AT + 8].copy_from_slice(&seq.to_le_bytes());
+        at += header.packet_bytes() as usize;
+    }
+    streams.append(stream.into(), packets)
+}
+
+/// A packet without events or losses at the beginning of a stream that `first` continues.
+pub(crate) fn empty_packet(first: &PacketHeader, at: u64) -> PacketHeader {
+    PacketHeader {
+        begin: at,
+        end: at,
+        content_bits: HEADER as u64 * 8,
+        packet_bits: HEADER as u64 * 8,
+        seq: 0,
+        discarded: 0,
+        ..*first
     }
 }
 
@@ -187,7 +236,7 @@ fn follows(header: &PacketHeader, stream: u32, slot: &Slot) -> bool {
     header.stream == u64::from(stream)
         && header.seq >= slot.next_seq
         && header.begin >= slot.end
-        && header.content_bits % 8 == 0
+        && header.content_bits.is_multiple_of(8)
 }
 
 fn step(slot: &mut Slot, header: &PacketHeader) {
@@ -205,7 +254,7 @@ fn walk_closed(bytes: &[u8], stream: u32, slot: &mut Slot) -> usize {
         let Ok(header) = PacketHeader::parse(&bytes[at..]) else { break };
         let size = header.packet_bytes();
         let whole = header.packet_bits != 0
-            && header.packet_bits % 64 == 0
+            && header.packet_bits.is_multiple_of(64)
             && size <= (bytes.len() - at) as u64;
         if !whole || header.end < header.begin || !follows(&header, stream, slot) {
             break;

@@ -6,7 +6,7 @@
 //! our totals and those of babeltrace2 agree with the arena's.
 
 use super::arena::{Loss, SlotLoss};
-use super::copy::Copier;
+use super::copy::{Copier, empty_packet};
 use gracepoint_wire::packet::{HEADER, NAME, PacketHeader, compact_header, round_up};
 use gracepoint_wire::schema::LOSS_ID;
 use std::collections::BTreeMap;
@@ -36,20 +36,25 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
     if loss.discarded <= slot.discarded {
         return Ok(());
     }
-    let header = PacketHeader {
+    let at = if slot.begun { slot.end } else { now };
+    let last = PacketHeader {
         stream: loss.slot.into(),
-        begin: if slot.next_seq == 0 { now } else { slot.end },
-        end: if slot.next_seq == 0 { now } else { slot.end },
+        begin: at,
+        end: at,
         content_bits: HEADER as u64 * 8,
         packet_bits: HEADER as u64 * 8,
-        seq: slot.next_seq,
+        seq: slot.next_seq + slot.shift,
         discarded: loss.discarded,
         tid: if loss.tid == 0 { slot.tid } else { loss.tid },
         thread: slot.thread,
     };
-    slot.next_seq += 1;
-    slot.discarded = loss.discarded;
-    copier.streams.append(loss.slot.into(), &header.to_bytes())
+    if slot.begun {
+        return copier.streams.append(loss.slot.into(), &last.to_bytes());
+    }
+    // A difference takes two.
+    let first = empty_packet(&last, copier.since.min(at));
+    let both = [first.to_bytes(), PacketHeader { seq: 1, ..last }.to_bytes()].concat();
+    copier.streams.append(loss.slot.into(), &both)
 }
 
 /// One packet of `gp:loss` records.

@@ -144,10 +144,11 @@ impl Session {
             buffer_bytes: plan.buffer_bytes,
             mode: Mode::Discard,
         });
-        let Message::Created(Created { session, mut events, clock }) = ask(&mut link, &create)?
+        let Message::Created(Created { session, mut events, mut clock }) = ask(&mut link, &create)?
         else {
             return Err(unexpected());
         };
+        clock.refine();
         if !events.iter().any(|event| event.id == LOSS_ID) {
             events.insert(0, loss_event());
         }
@@ -184,6 +185,7 @@ impl Session {
             return Err(unexpected());
         };
         session.note_time(at);
+        session.copier.since = at.ticks;
         session.began = Instant::now();
         Ok(session)
     }

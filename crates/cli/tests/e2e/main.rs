@@ -1,1 +1,35 @@
-fn main() {}
+//! The command against programs: each test is a world of its own (see `scene`), in which this very
+//! binary is also the traced program.
+
+mod fake;
+mod fakes;
+mod ring;
+mod scene;
+mod trace;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|arg| arg == "--program") {
+        match args[2].as_str() {
+            "fake" => fake::main(&args[3..]),
+            other => panic!("no program {other}"),
+        }
+    }
+    let mut trials = fakes::trials();
+    // A test that needs what is not here is shown as such and not passed over in silence.
+    let babeltrace = scene::is_installed("babeltrace2");
+    for (name, test) in fakes::with_babeltrace() {
+        let trial = Trial::test(name, move || {
+            test();
+            Ok(())
+        });
+        trials.push(if babeltrace {
+            trial
+        } else {
+            trial.with_kind("skipped, needs babeltrace2").with_ignored_flag(true)
+        });
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}

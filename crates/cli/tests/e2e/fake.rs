@@ -1,0 +1,273 @@
+//! A fake agent: speaks the protocol over a socket without any runtime behind it, and can
+//! misbehave in every way that a tool must survive. One process each, started by the tests.
+
+use crate::ring::{Ring, triple};
+use gracepoint_wire::clock::{Clock, Source};
+use gracepoint_wire::control::{
+    Created, Failure, Hello, Listed, MAX_REQUEST, Message, Program, Stopped, next_frame,
+};
+use gracepoint_wire::schema::{Declared, Field, Role, Schema, loss_event};
+use rustix::fd::AsFd;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// Id of `t:tick`.
+pub(crate) const TICK: u32 = 16;
+/// Threads that the fake pretends to have.
+pub(crate) const SLOTS: usize = 3;
+
+/// How the fake behaves.
+struct Fake {
+    mode: String,
+    ring: Option<Ring>,
+    fired: Vec<u64>,
+    recorded: u64,
+    running: bool,
+}
+
+/// Runs the fake until it is killed: `MODE NAME`.
+pub(crate) fn main(args: &[String]) -> ! {
+    let (mode, name) = (args[0].as_str(), args[1].as_str());
+    let dir = std::env::var_os("GRACEPOINT_DIR").expect("tests set GRACEPOINT_DIR");
+    let path = Path::new(&dir).join(format!("{}.gp1.sock", std::process::id()));
+    let listener = bind(&path);
+    say("ready");
+    if mode == "mute" {
+        std::thread::sleep(Duration::from_secs(600));
+    }
+    loop {
+        let (stream, _) = listener.accept().unwrap();
+        let fake = Fake {
+            mode: mode.to_owned(),
+            ring: None,
+            fired: vec![0; SLOTS],
+            recorded: 0,
+            running: false,
+        };
+        // One recorder at a time is enough here, except where a hung one must not be in the way.
+        let name = name.to_owned();
+        std::thread::spawn(move || fake.serve(stream, &name));
+    }
+}
+
+/// Paths of tests may be longer than a socket address.
+fn bind(path: &Path) -> UnixListener {
+    std::env::set_current_dir(path.parent().unwrap()).unwrap();
+    UnixListener::bind(path.file_name().unwrap()).unwrap()
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).unwrap();
+}
+
+impl Fake {
+    fn serve(mut self, mut stream: UnixStream, name: &str) {
+        if !self.greet(&mut stream, name) {
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let (mut buffer, mut chunk) = (Vec::new(), [0; 4096]);
+        loop {
+            match stream.read(&mut chunk) {
+                Ok(0) => return,
+                Ok(n) => buffer.extend_from_slice(&chunk[..n]),
+                Err(_) => self.work(),
+            }
+            while let Some((payload, len)) = next_frame(&buffer, MAX_REQUEST).unwrap() {
+                let message = Message::parse(payload).unwrap();
+                buffer.drain(..len);
+                if !self.handle(message, &mut stream) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says hello; false to say nothing more.
+    fn greet(&self, stream: &mut UnixStream, name: &str) -> bool {
+        let program = Program {
+            name: name.into(),
+            pid: std::process::id(),
+            exe: "/bin/fake".into(),
+            since_ns: triple().real_ns - 5_000_000_000,
+            patching: "branch".into(),
+            launched_by: std::env::var("GRACEPOINT_RECORDER").unwrap_or_default(),
+            events_on: 1,
+            events: 3,
+        };
+        let mut hello = Hello::current(Some(program));
+        if self.mode == "future" {
+            hello.major = 9;
+        }
+        let frame = Message::Hello(hello).to_frame();
+        match self.mode.as_str() {
+            "half" => {
+                stream.write_all(&frame[..frame.len() / 2]).unwrap();
+                return false;
+            }
+            "rubbish" => stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").unwrap(),
+            "huge" => stream.write_all(&[0xff; 64]).unwrap(),
+            // One byte at a time: readers must put pieces together.
+            "drip" => frame.iter().for_each(|b| stream.write_all(&[*b]).unwrap()),
+            _ => stream.write_all(&frame).unwrap(),
+        }
+        true
+    }
+
+    fn handle(&mut self, message: Message, stream: &mut UnixStream) -> bool {
+        let reply = match message {
+            Message::Hello(_) => return true,
+            Message::List => Message::Events(listed(&self.mode)),
+            Message::Create(_) if self.mode == "busy" => Message::Failure(Failure {
+                code: "busy".into(),
+                text: "process 7 is recording already: wait for it\x1b[2J".into(),
+            }),
+            Message::Create(_) if self.mode == "drop" => return false,
+            Message::Create(_) => return self.create(stream),
+            Message::Start(_) => self.start(),
+            Message::Stop(_) => {
+                self.running = false;
+                say(&format!("fired {:?} recorded {}", self.fired, self.recorded));
+                let holdouts = vec!["thread 101 (writer)".to_owned()];
+                let settled = self.mode != "holdout";
+                let holdouts = if settled { Vec::new() } else { holdouts };
+                Message::Stopped(Stopped { settled, holdouts, at: triple() })
+            }
+            Message::Release(..) if self.mode == "starved" => return true,
+            Message::Release(_, pages) => {
+                self.ring.as_mut().unwrap().release(&pages);
+                return true;
+            }
+            Message::Flush(_) => {
+                (0..SLOTS).for_each(|slot| self.ring.as_mut().unwrap().finish_page(slot));
+                self.ring.as_ref().unwrap().write_triple();
+                Message::Flushed(SLOTS as u32)
+            }
+            Message::Proceed => {
+                say("proceed");
+                Message::Done
+            }
+            _ => Message::Failure(Failure { code: "unsupported".into(), text: String::new() }),
+        };
+        if self.mode == "tight" && matches!(reply, Message::Stopped(_)) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        stream.write_all(&reply.to_frame()).is_ok()
+    }
+
+    fn create(&mut self, stream: &UnixStream) -> bool {
+        let pages = match self.mode.as_str() {
+            "tight" => 4,
+            // One stream gets a page only after it has lost events, or never.
+            "late" | "starved" => SLOTS as u32 - 1,
+            _ => 64,
+        };
+        let ring = Ring::new(pages, TICK + 1, SLOTS as u32);
+        if self.mode == "liar" {
+            ring.put(24, 0xffff_ffff);
+        }
+        let clock = Clock {
+            source: Source::Monotonic,
+            freq_hz: 1_000_000_000,
+            boot_id: [3; 16],
+            triples: vec![triple()],
+        };
+        let tick = Declared { id: TICK, role: Role::Event, schema: schema("t:tick") };
+        let created = Created { session: 5, events: vec![loss_event(), tick], clock };
+        let frame = Message::Created(created).to_frame();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [ring.file.as_fd()];
+        if self.mode != "fdless" {
+            assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        }
+        sendmsg(stream, &[IoSlice::new(&frame)], &mut control, SendFlags::empty()).unwrap();
+        self.ring = Some(ring);
+        true
+    }
+
+    fn start(&mut self) -> Message {
+        let at = triple();
+        self.running = true;
+        match self.mode.as_str() {
+            // Within the arena, so that nothing is lost; then silence.
+            "starved" => {
+                (0..3000).for_each(|n| self.tick(n % SLOTS));
+                self.running = false;
+            }
+            "die" => {
+                (0..3000).for_each(|n| self.tick(n % SLOTS));
+                say(&format!("wrote {:?}", self.fired));
+                self.running = false;
+            }
+            "exit" => {
+                (0..300).for_each(|n| self.tick(n % SLOTS));
+                std::process::exit(7);
+            }
+            "scribble" => {
+                (0..600).for_each(|n| self.tick(n % SLOTS));
+                self.ring.as_ref().unwrap().scribble(0);
+                self.running = false;
+            }
+            _ => {}
+        }
+        Message::Started(at)
+    }
+
+    /// What the program does between messages.
+    fn work(&mut self) {
+        if self.running {
+            let burst = if self.mode == "tight" { 2000 } else { 50 };
+            (0..burst).for_each(|n| self.tick(n % SLOTS));
+        }
+    }
+
+    fn tick(&mut self, slot: usize) {
+        let mut payload = self.fired[slot].to_le_bytes().to_vec();
+        payload.extend_from_slice(b"hello\0");
+        self.fired[slot] += 1;
+        let ring = self.ring.as_mut().unwrap();
+        self.recorded += u64::from(ring.record(slot, TICK, &payload));
+    }
+}
+
+fn schema(name: &str) -> Schema {
+    let field = |name: &str, ty: &str, docs: &str| Field {
+        name: name.into(),
+        ty: ty.parse().unwrap(),
+        docs: docs.into(),
+    };
+    Schema {
+        name: name.into(),
+        docs: "Time passes.\nAlways.".into(),
+        fields: vec![field("n", "u64", "How often so far."), field("text", "str", "")],
+    }
+}
+
+fn listed(mode: &str) -> Vec<Listed> {
+    if mode == "eventless" {
+        return Vec::new();
+    }
+    let event = |name: &str, sites, spans, on, location: &str| Listed {
+        schema: schema(name),
+        sites,
+        spans,
+        on,
+        location: location.into(),
+    };
+    let mut events = vec![
+        event("t:tick", 2, 0, 1, "src/clock.rs:12"),
+        event("t:alarm", 0, 1, 0, "src/clock.rs:40"),
+        event("net:send", 1, 0, 0, ""),
+    ];
+    if mode == "evil" {
+        events[0].schema.name = "t:\x1b[31mtick\n".into();
+        events[0].schema.docs = "\x1b]0;pwned\x07".into();
+    }
+    events
+}

@@ -277,7 +277,7 @@ fn assert_reported(scene: &Scene, recorded: u64) {
     assert_eq!(report.out.lines().count() as u64, recorded);
     let first: serde_json::Value =
         serde_json::from_str(report.out.lines().next().unwrap()).unwrap();
-    assert_eq!(first["event"], "t:tick", "{first}");
+    assert_eq!(first["name"], "t:tick", "{first}");
     let info = scene.run(&["info", "--json", "t.trace"]);
     let info: serde_json::Value = serde_json::from_str(&info.out).unwrap();
     assert_eq!(info["events"], recorded);

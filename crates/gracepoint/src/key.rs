@@ -1,15 +1,125 @@
-//! Static keys: one per event type, shared by all its sites.
+//! Static keys: one per event type, shared by all its sites. A key holds the event's probes and,
+//! for sites that load and branch, the switch.
+//!
+//! # Function and data are one
+//! The probes of a key are an immutable array of (function, data) pairs behind one pointer. A hit
+//! loads the pointer once, inside a read section, and walks what it found; a change publishes a new
+//! array and retires the old one. So no hit can call a function with another probe's data, and
+//! no transition has to wait (design decision D4).
+//!
+//! Orderings: the array is written before the release store in [`Key::publish`], which pairs with
+//! the acquire load in [`fire`]; without it a hit could walk an array that is not there yet. The
+//! array is freed only after a grace period of [`TRACE`] that begins after the store.
+
 use crate::event::{Event, EventDesc};
+use gracepoint_rcu::Domain;
+use std::ptr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU32};
+
+/// Read sections of tracepoints.
+pub(crate) static TRACE: Domain = Domain::new("gracepoint");
+
+/// The ids of a span at its begin or end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpanPoint {
+    pub(crate) id: u64,
+    pub(crate) parent: u64,
+}
+
+/// What an entry calls: its data, the event (null at the end of a span), the span's ids (null
+/// where there is no span). True if it was recorded.
+pub(crate) type Call = unsafe fn(*const (), *const (), *const SpanPoint) -> bool;
+
+/// One probe; an array ends with one whose `call` is `None`.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    pub(crate) call: Option<Call>,
+    pub(crate) data: *const (),
+}
+
+// SAFETY: `data` is only handed to `call`, which is made for it and may run on any thread.
+unsafe impl Send for Entry {}
+// SAFETY: as above.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    pub(crate) const END: Entry = Entry { call: None, data: ptr::null() };
+}
 
 /// The key of an event type.
 #[doc(hidden)]
 pub struct Key {
+    on: AtomicU32,
+    probes: AtomicPtr<Entry>,
     pub(crate) desc: &'static EventDesc,
+    /// The session writer, made for this event type.
+    pub(crate) record: Call,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("event", &self.desc.name()).finish_non_exhaustive()
+    }
 }
 
 impl Key {
     /// The key of `E`; the derive makes exactly one static of it.
     pub const fn new<E: Event>() -> Key {
-        Key { desc: E::DESC }
+        Key {
+            on: AtomicU32::new(0),
+            probes: AtomicPtr::new(ptr::null_mut()),
+            desc: E::DESC,
+            record: crate::session::record::<E>,
+        }
     }
+
+    /// Puts `array` in place of the current one. It must end with [`Entry::END`] and live until a
+    /// grace period after its own replacement.
+    pub(crate) fn publish(&self, array: *mut Entry) {
+        self.probes.store(array, Release); // pairs with the load in `fire`
+    }
+
+    /// The switch of sites that load and branch.
+    #[cfg_attr(not(gp_branch), allow(dead_code, reason = "patched sites have no switch"))]
+    pub(crate) fn switch(&self, on: bool) {
+        self.on.store(u32::from(on), Relaxed);
+    }
+
+    #[inline(always)]
+    #[cfg_attr(not(gp_branch), allow(dead_code, reason = "patched sites have no switch"))]
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Relaxed) != 0
+    }
+}
+
+/// Calls the key's probes. True if one of them recorded the event.
+///
+/// # Safety
+/// `event` is null or points to a value of the type that the key was made for.
+#[inline(always)]
+pub(crate) unsafe fn fire(key: &Key, event: *const (), span: *const SpanPoint) -> bool {
+    let _section = TRACE.read();
+    let mut at = key.probes.load(Acquire);
+    let mut recorded = false;
+    if !at.is_null() {
+        // SAFETY: a published array ends with `Entry::END`, and lives until a grace period after
+        // it was replaced, so as long as this section.
+        while let Entry { call: Some(call), data } = unsafe { *at } {
+            // SAFETY: function and data were put in as a pair; the event is the caller's promise.
+            recorded |= unsafe { call(data, event, span) };
+            // SAFETY: this entry was not the last.
+            at = unsafe { at.add(1) };
+        }
+    }
+    recorded
+}
+
+/// The cold path of `trace!`.
+#[doc(hidden)]
+#[cold]
+#[inline(never)]
+pub fn emit<E: Event>(event: &E) {
+    // SAFETY: `E::KEY` is the key of `E`.
+    unsafe { fire(E::KEY, (&raw const *event).cast(), ptr::null()) };
 }

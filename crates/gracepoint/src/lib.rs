@@ -1,19 +1,203 @@
-//! Tracepoints for Rust programs that cost a NOP until somebody switches them on
+//! Tracepoints that a program carries in production for nothing, and that anyone allowed to can
+//! switch on while it runs.
+//!
+//! Declare an event, put `trace!` where it happens, start the agent:
+//!
+//! ```
+//! /// A key was looked up.
+//! #[derive(gracepoint::Event)]
+//! #[event(name = "kv:get")]
+//! pub struct Get<'a> {
+//!     /// The key as the client sent it.
+//!     pub key: &'a str,
+//!     pub hit: bool,
+//! }
+//!
+//! fn get(key: &str) -> Option<u64> {
+//!     let found = key.parse().ok();
+//!     gracepoint::trace!(Get { key, hit: found.is_some() });
+//!     found
+//! }
+//!
+//! fn main() {
+//!     if let Err(error) = gracepoint::init() {
+//!         eprintln!("{error}"); // the program goes on, untraced
+//!     }
+//!     get("17");
+//! }
+//! ```
+//!
+//! Then, from another terminal: `gracepoint list -p PID`, `gracepoint record -p PID`, `gracepoint
+//! report DIR`. The fields are evaluated only while somebody records the event; while nobody does,
+//! the site is one 5-byte NOP (x86-64 Linux), or a load and a branch (other Linux, or built
+//! with `GRACEPOINT_PATCH=branch` in the environment). On other systems, and with the feature
+//! `off`, the macros type-check and do nothing.
+//!
+//! # Environment
+//! | variable | effect |
+//! |---|---|
+//! | `GRACEPOINT=off` | [`init`] does nothing |
+//! | `GRACEPOINT_DIR` | directory of the agent's socket; must be the user's own, mode 0700 |
+//! | `GRACEPOINT_RECORDER` | set by `gracepoint record -- CMD`: [`init`] waits up to 1 s for it |
+//!
+//! All of it is ignored in programs that run with more rights than their caller.
 
-// Derived code names the crate by its outer path, here too.
-extern crate self as gracepoint;
-
+#[cfg(gp_supported)]
+mod agent;
+mod arch;
+#[cfg(gp_supported)]
+mod clock;
+mod error;
 pub mod event;
 pub mod field;
-#[doc(hidden)]
-pub mod key;
+mod key;
+mod macros;
+#[cfg(gp_supported)]
+mod patch;
+#[cfg(gp_supported)]
+mod ring;
+#[cfg(gp_supported)]
+mod session;
+mod site;
+mod span;
+#[cfg(gp_supported)]
+mod start;
+#[cfg(gp_supported)]
+mod sys;
+#[cfg(gp_supported)]
+mod tracer;
 
+pub use error::{Error, ErrorKind};
+#[doc(inline)]
+pub use event::Event;
+#[doc(inline)]
+pub use field::Field;
 pub use gracepoint_macros::{Event, Field};
+pub use span::Span;
 
-/// What generated code names; not for use by hand.
+use std::path::PathBuf;
+
+/// What [`init`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// The agent listens on this socket.
+    Listening(PathBuf),
+    /// The environment says `GRACEPOINT=off`.
+    Off,
+    /// This system, or this build of the program, has no tracing.
+    Unsupported,
+}
+
+/// Starts the agent with the defaults of [`Builder`].
+///
+/// Returns when the program can be traced. If `gracepoint record -- CMD` launched the program,
+/// waits until that recorder has switched its events on, at most 1 s.
+///
+/// # Errors
+/// See [`ErrorKind`]. The program can go on; its tracepoints stay off.
+///
+/// ```
+/// match gracepoint::init() {
+///     Ok(status) => println!("{status:?}"),
+///     Err(error) => eprintln!("{error}"),
+/// }
+/// ```
+pub fn init() -> Result<Status, Error> {
+    Builder::new().start()
+}
+
+/// How this build switches its sites: `patch` (code), `branch` (a load and a branch) or `none`.
+///
+/// ```
+/// assert!(["patch", "branch", "none"].contains(&gracepoint::patching()));
+/// ```
+pub fn patching() -> &'static str {
+    #[cfg(gp_supported)]
+    return patch::patching();
+    #[cfg(not(gp_supported))]
+    return "none";
+}
+
+/// Settings of the agent.
+///
+/// ```
+/// let status = gracepoint::Builder::new()
+///     .name("kv-server")
+///     .directory(std::env::temp_dir().join(format!("gp-doc-{}", std::process::id())))
+///     .most_memory(64 << 20)
+///     .start();
+/// # assert!(status.is_ok(), "{status:?}");
+/// ```
+#[derive(Debug, Clone, Default)]
+#[must_use = "nothing happens before `start`"]
+pub struct Builder {
+    name: Option<String>,
+    directory: Option<PathBuf>,
+    most_memory: Option<u64>,
+}
+
+impl Builder {
+    /// The defaults: the executable's name; `$GRACEPOINT_DIR`, else `$XDG_RUNTIME_DIR/gracepoint`,
+    /// else `/tmp/gracepoint-UID`; at most 1 GiB of buffers for one session.
+    pub fn new() -> Builder {
+        Builder::default()
+    }
+
+    /// The program's name in `gracepoint ps` and for `--name`.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where the socket lies. Tools look there only if `GRACEPOINT_DIR` or `-p PID` leads them.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Builder {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Most bytes of buffers that one session may ask for.
+    pub fn most_memory(mut self, bytes: u64) -> Builder {
+        self.most_memory = Some(bytes);
+        self
+    }
+
+    /// Starts the agent; see [`init`].
+    ///
+    /// # Errors
+    /// As [`init`].
+    pub fn start(self) -> Result<Status, Error> {
+        #[cfg(gp_supported)]
+        return start::start(start::Options {
+            name: self.name,
+            directory: self.directory,
+            most_bytes: self.most_memory.unwrap_or(1 << 30),
+        })
+        .map(|path| path.map_or(Status::Off, Status::Listening));
+        #[cfg(not(gp_supported))]
+        return Ok(Status::Unsupported);
+    }
+}
+
+#[cfg(gp_supported)]
+fn glob_any(globs: &[String], name: &str) -> bool {
+    globs.iter().any(|glob| gracepoint_wire::glob::matches(glob, name))
+}
+
+/// What the macros expand to. Not for use by hand: no stability but ABI 1's.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
-    pub use crate::field::{Field, Text, TypeDesc, enum_size, write_enum};
-    pub use crate::key::Key;
+    pub use crate::field::{Field, Text, TypeDesc};
+    pub use crate::key::{Key, emit};
+    pub use crate::site::{Site, SiteKind};
+    #[cfg(gp_supported)]
+    pub use crate::site::{gp1_load_module, gp1_unload_module};
+
+    /// The switch of a site that loads and branches.
+    #[cfg(all(gp_supported, gp_branch))]
+    #[inline(always)]
+    pub fn is_on(site: &Site) -> bool {
+        site.key().is_on()
+    }
 }

@@ -1,0 +1,434 @@
+//! The agent: one thread behind a Unix socket that lists events, makes sessions, hands out arenas
+//! and takes pages back. It sleeps without a timeout while nobody is connected.
+//!
+//! What a peer sends is bounded and checked: frames by `control::MAX_REQUEST`, connections by
+//! [`MOST_PEERS`], replies that a peer does not read by [`MOST_UNSENT`]. A peer that breaks a rule
+//! loses its connection and its sessions; the program goes on.
+
+use crate::session::{self, MOST_SESSIONS, Session};
+use crate::{clock, patch, sys, tracer};
+use gracepoint_rcu::Progress;
+use gracepoint_wire::clock::Triple;
+use gracepoint_wire::control::{
+    Create, Failure, Hello, Listed, MAX_REQUEST, Message, Program, next_frame,
+};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Most connections at once; more are closed at once.
+const MOST_PEERS: usize = 64;
+/// Most bytes of replies that wait for a peer to read them.
+const MOST_UNSENT: usize = 64 << 20;
+/// How often a running session's clock triple is renewed.
+const TICK: Duration = Duration::from_secs(1);
+/// Shortest time between a program's first triple and a session's, to measure the clock.
+const BASELINE: Duration = Duration::from_millis(10);
+
+/// Descriptors of the agent, for a forked child to close; −1 where there is none.
+static OPEN: [AtomicI32; MOST_PEERS + 1] = [const { AtomicI32::new(-1) }; MOST_PEERS + 1];
+
+fn remember(fd: RawFd) {
+    for place in &OPEN {
+        if place.compare_exchange(-1, fd, Relaxed, Relaxed).is_ok() {
+            return;
+        }
+    }
+}
+
+fn forget(fd: RawFd) {
+    for place in &OPEN {
+        let _ = place.compare_exchange(fd, -1, Relaxed, Relaxed);
+    }
+}
+
+/// In a forked child: the agent's sockets are the parent's business.
+pub(crate) fn child_after_fork() {
+    for place in &OPEN {
+        let fd = place.swap(-1, Relaxed);
+        if fd >= 0 {
+            sys::close(fd);
+        }
+    }
+}
+
+/// Whether the recorder that launched this program has begun, or has said that it will not.
+#[derive(Default)]
+pub(crate) struct Launch {
+    decided: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Launch {
+    fn decide(&self) {
+        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for a decision, at most `most`.
+    pub(crate) fn wait(&self, most: Duration) {
+        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
+        let _unused = self.changed.wait_timeout_while(decided, most, |decided| !*decided);
+    }
+}
+
+/// What the agent is told at its start.
+pub(crate) struct Setup {
+    pub(crate) listener: UnixListener,
+    pub(crate) name: String,
+    pub(crate) launched_by: String,
+    pub(crate) most_bytes: u64,
+    pub(crate) launch: Arc<Launch>,
+}
+
+struct Agent {
+    setup: Setup,
+    since: Triple,
+    started: Instant,
+    exe: String,
+    peers: Vec<Peer>,
+    sessions: Vec<Owned>,
+    next_session: u64,
+    ticked: Instant,
+}
+
+/// A session and the connection that made it.
+struct Owned {
+    session: Arc<Session>,
+    peer: RawFd,
+}
+
+struct Peer {
+    stream: UnixStream,
+    inbox: Vec<u8>,
+    outbox: VecDeque<Outgoing>,
+    greeted: bool,
+}
+
+struct Outgoing {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// The session whose arena goes with the first byte.
+    arena: Option<Arc<Session>>,
+}
+
+/// A reply to a request.
+enum Reply {
+    None,
+    Plain(Message),
+    WithArena(Message, Arc<Session>),
+}
+
+/// Runs the agent; does not return.
+pub(crate) fn run(setup: Setup) {
+    remember(setup.listener.as_raw_fd());
+    let exe = std::env::current_exe().unwrap_or_default();
+    let mut agent = Agent {
+        setup,
+        since: clock::triple(clock::source()),
+        started: Instant::now(),
+        exe: exe.to_string_lossy().into_owned(),
+        peers: Vec::new(),
+        sessions: Vec::new(),
+        next_session: 1,
+        ticked: Instant::now(),
+    };
+    loop {
+        agent.step();
+    }
+}
+
+impl Agent {
+    /// Waits for something to do, and does it.
+    fn step(&mut self) {
+        let mut waits = vec![wait(self.setup.listener.as_raw_fd(), false)];
+        waits.extend(self.peers.iter().map(|p| wait(p.stream.as_raw_fd(), !p.outbox.is_empty())));
+        sys::poll(&mut waits, self.timeout());
+        let mut gone = Vec::new();
+        for polled in &waits[1..] {
+            let at = self.peers.iter().position(|p| p.stream.as_raw_fd() == polled.fd);
+            let Some(at) = at else { continue };
+            let alive = (!polled.ready || self.receive(at)) && self.flush(at);
+            if !alive {
+                gone.push(polled.fd);
+            }
+        }
+        for fd in gone {
+            self.hang_up(fd);
+        }
+        if waits[0].ready {
+            self.accept();
+        }
+        if !self.sessions.is_empty() && self.ticked.elapsed() >= TICK {
+            self.ticked = Instant::now();
+            for owned in &self.sessions {
+                owned.session.tick();
+            }
+        }
+        crate::key::TRACE.drive();
+    }
+
+    /// Milliseconds until something is due of itself; −1 for never.
+    fn timeout(&self) -> i32 {
+        let mut due = None;
+        if !self.sessions.is_empty() {
+            due = Some(TICK.saturating_sub(self.ticked.elapsed()));
+        }
+        if let Progress::Pending(delay) = crate::key::TRACE.drive() {
+            due = Some(due.map_or(delay, |due| due.min(delay)));
+        }
+        // Rounded up: a grace period is not worth a busy loop.
+        due.map_or(-1, |due| i32::try_from(due.as_millis()).unwrap_or(i32::MAX).saturating_add(1))
+    }
+
+    fn accept(&mut self) {
+        while let Ok((stream, _)) = self.setup.listener.accept() {
+            if self.peers.len() >= MOST_PEERS || !admitted(&stream) {
+                continue; // closes it
+            }
+            if stream.set_nonblocking(true).is_err() {
+                continue;
+            }
+            remember(stream.as_raw_fd());
+            let mut peer =
+                Peer { stream, inbox: Vec::new(), outbox: VecDeque::new(), greeted: false };
+            peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
+            self.peers.push(peer);
+            let at = self.peers.len() - 1;
+            if !self.flush(at) {
+                self.hang_up(self.peers[at].stream.as_raw_fd());
+            }
+        }
+    }
+
+    fn program(&self) -> Program {
+        let events = tracer::catalogue();
+        Program {
+            name: self.setup.name.clone(),
+            pid: std::process::id(),
+            exe: self.exe.clone(),
+            since_ns: self.since.real_ns,
+            patching: patch::patching().into(),
+            launched_by: self.setup.launched_by.clone(),
+            events_on: events.iter().filter(|known| known.on > 0).count() as u32,
+            events: events.len() as u32,
+        }
+    }
+
+    /// Reads what has come and answers it. False when the connection is over.
+    fn receive(&mut self, at: usize) -> bool {
+        let mut chunk = [0; 16 << 10];
+        loop {
+            match self.peers[at].stream.read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(n) => self.peers[at].inbox.extend_from_slice(&chunk[..n]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return false,
+            }
+            if !self.answer_all(at) {
+                return false;
+            }
+        }
+    }
+
+    fn answer_all(&mut self, at: usize) -> bool {
+        loop {
+            let message = match next_frame(&self.peers[at].inbox, MAX_REQUEST) {
+                Ok(Some((payload, taken))) => {
+                    let message = Message::parse(payload);
+                    self.peers[at].inbox.drain(..taken);
+                    message
+                }
+                Ok(None) => return true,
+                Err(error) => Err(error),
+            };
+            let (reply, last) = match message {
+                Ok(message) => self.answer(at, message),
+                Err(error) => (Reply::Plain(refusal("protocol", error.to_string())), true),
+            };
+            let peer = &mut self.peers[at];
+            match reply {
+                Reply::None => {}
+                Reply::Plain(message) => peer.queue(&message, None),
+                Reply::WithArena(message, session) => peer.queue(&message, Some(session)),
+            }
+            if last || peer.unsent() > MOST_UNSENT {
+                self.flush(at);
+                return false;
+            }
+        }
+    }
+
+    /// The reply, and whether the connection is over after it.
+    fn answer(&mut self, at: usize, message: Message) -> (Reply, bool) {
+        if let Message::Hello(hello) = message {
+            self.peers[at].greeted = true;
+            if Hello::current(None).speaks_to(&hello) {
+                return (Reply::None, false);
+            }
+            let text = format!(
+                "the program speaks version {} and the tool {}; use a tool of the program's age",
+                gracepoint_wire::ABI_MAJOR,
+                hello.major
+            );
+            return (Reply::Plain(refusal("unsupported", text)), true);
+        }
+        if !self.peers[at].greeted {
+            return (Reply::Plain(refusal("protocol", "say hello first")), true);
+        }
+        (self.request(at, message), false)
+    }
+
+    fn request(&mut self, at: usize, message: Message) -> Reply {
+        match message {
+            Message::List => Reply::Plain(Message::Events(listing())),
+            Message::Create(create) => self.create(at, &create),
+            Message::Start(id) => {
+                self.with_session(at, id, |session, launch| match session.start() {
+                    Ok(()) => {
+                        let at = session.tick();
+                        launch.decide();
+                        Message::Started(at)
+                    }
+                    Err(failure) => Message::Failure(failure),
+                })
+            }
+            Message::Stop(id) => {
+                self.with_session(at, id, |session, _| Message::Stopped(session.stop()))
+            }
+            Message::Flush(id) => {
+                self.with_session(at, id, |session, _| Message::Flushed(session.ring.take_back()))
+            }
+            Message::Release(id, pages) => {
+                if let Some(session) = self.find(at, id) {
+                    for (page, ordinal) in pages {
+                        session.ring.arena.give_back(page, ordinal);
+                    }
+                }
+                Reply::None
+            }
+            Message::Proceed => {
+                self.setup.launch.decide();
+                Reply::Plain(Message::Done)
+            }
+            other => {
+                let text = format!("the program does not know this request ({other:?})");
+                Reply::Plain(refusal("unsupported", text))
+            }
+        }
+    }
+
+    fn create(&mut self, at: usize, wanted: &Create) -> Reply {
+        if self.sessions.len() >= MOST_SESSIONS {
+            return Reply::Plain(Message::Failure(session::too_many()));
+        }
+        std::thread::sleep(BASELINE.saturating_sub(self.started.elapsed()));
+        match Session::create(self.next_session, wanted, self.setup.most_bytes) {
+            Ok(session) => {
+                self.next_session += 1;
+                let peer = self.peers[at].stream.as_raw_fd();
+                self.sessions.push(Owned { session: Arc::clone(&session), peer });
+                self.ticked = Instant::now();
+                Reply::WithArena(Message::Created(session.created(self.since)), session)
+            }
+            Err(failure) => Reply::Plain(Message::Failure(failure)),
+        }
+    }
+
+    /// The session `id`, if this connection made it.
+    fn find(&self, at: usize, id: u64) -> Option<Arc<Session>> {
+        let peer = self.peers[at].stream.as_raw_fd();
+        let owned = self.sessions.iter().find(|o| o.session.id == id && o.peer == peer)?;
+        Some(Arc::clone(&owned.session))
+    }
+
+    fn with_session(
+        &self,
+        at: usize,
+        id: u64,
+        verb: impl FnOnce(&Arc<Session>, &Launch) -> Message,
+    ) -> Reply {
+        Reply::Plain(match self.find(at, id) {
+            Some(session) => verb(&session, &self.setup.launch),
+            None => refusal("session", format!("this connection has no session {id}")),
+        })
+    }
+
+    /// Sends what waits, as far as the peer reads. False when the connection is over.
+    fn flush(&mut self, at: usize) -> bool {
+        let peer = &mut self.peers[at];
+        while let Some(out) = peer.outbox.front_mut() {
+            let arena = out.arena.as_ref().map(|session| session.ring.arena.file());
+            match sys::send(peer.stream.as_fd(), &out.bytes[out.sent..], arena) {
+                Ok(n) => {
+                    out.sent += n;
+                    out.arena = None;
+                    if out.sent == out.bytes.len() {
+                        peer.outbox.pop_front();
+                    }
+                }
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+
+    /// Ends a connection and the sessions that it made.
+    fn hang_up(&mut self, fd: RawFd) {
+        forget(fd);
+        self.peers.retain(|peer| peer.stream.as_raw_fd() != fd);
+        let (ended, left) =
+            std::mem::take(&mut self.sessions).into_iter().partition(|o| o.peer == fd);
+        self.sessions = left;
+        let ended: Vec<Owned> = ended;
+        for owned in ended {
+            owned.session.end();
+        }
+    }
+}
+
+impl Peer {
+    fn queue(&mut self, message: &Message, arena: Option<Arc<Session>>) {
+        self.outbox.push_back(Outgoing { bytes: message.to_frame(), sent: 0, arena });
+    }
+
+    fn unsent(&self) -> usize {
+        self.outbox.iter().map(|out| out.bytes.len() - out.sent).sum()
+    }
+}
+
+fn wait(fd: RawFd, write: bool) -> sys::Wait {
+    sys::Wait { fd, write, ready: false, writable: false }
+}
+
+fn refusal(code: &str, text: impl Into<String>) -> Message {
+    Message::Failure(Failure { code: code.into(), text: text.into() })
+}
+
+/// The same user, or root; a program that nobody may inspect admits root alone.
+fn admitted(stream: &UnixStream) -> bool {
+    match sys::peer_user(stream.as_fd()) {
+        Ok(0) => true,
+        Ok(user) => user == sys::user() && sys::dumpable(),
+        Err(_) => false,
+    }
+}
+
+fn listing() -> Vec<Listed> {
+    tracer::catalogue()
+        .into_iter()
+        .map(|known| Listed {
+            schema: known.schema,
+            sites: known.sites,
+            spans: known.spans,
+            on: known.on,
+            location: known.location,
+        })
+        .collect()
+}

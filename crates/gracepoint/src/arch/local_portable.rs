@@ -1,0 +1,30 @@
+//! The same operations by ordinary atomics: dearer, but right on every architecture.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+/// Raises `word` by one.
+#[inline(always)]
+pub(crate) fn increment(word: &AtomicU32) {
+    word.fetch_add(1, Relaxed);
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Lowers `word` by one; what was written before is seen by whoever sees this.
+#[inline(always)]
+pub(crate) fn decrement(word: &AtomicU32) {
+    word.fetch_sub(1, Release);
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Replaces `old` in `word` by `new`; false if something else was there.
+#[inline(always)]
+pub(crate) fn replace(word: &AtomicU64, old: u64, new: u64) -> bool {
+    word.compare_exchange(old, new, Relaxed, Relaxed).is_ok()
+}
+
+/// No counter that the kernel vouches for: callers use the monotonic clock.
+#[inline(always)]
+pub(crate) fn counter() -> u64 {
+    0
+}

@@ -1,0 +1,50 @@
+//! Single instructions without a lock prefix. A signal is delivered between instructions, so each
+//! of these is atomic towards handlers that run on the same thread; towards other threads it is an
+//! ordinary load and an ordinary store. x86 keeps loads in order and stores in order.
+
+use core::arch::asm;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Raises `word` by one.
+#[inline(always)]
+pub(crate) fn increment(word: &AtomicU32) {
+    // SAFETY: the operand is a live, aligned u32 in memory that this process may write. The
+    // default (no `nomem`) makes the compiler keep all other accesses on their side of it.
+    unsafe {
+        asm!("inc dword ptr [{}]", in(reg) word.as_ptr(), options(nostack));
+    }
+}
+
+/// Lowers `word` by one.
+#[inline(always)]
+pub(crate) fn decrement(word: &AtomicU32) {
+    // SAFETY: as in `increment`.
+    unsafe {
+        asm!("dec dword ptr [{}]", in(reg) word.as_ptr(), options(nostack));
+    }
+}
+
+/// Replaces `old` in `word` by `new`; false if something else was there.
+#[inline(always)]
+pub(crate) fn replace(word: &AtomicU64, old: u64, new: u64) -> bool {
+    let found: u64;
+    // SAFETY: as in `increment`, for a u64.
+    unsafe {
+        asm!(
+            "cmpxchg qword ptr [{}], {}",
+            in(reg) word.as_ptr(),
+            in(reg) new,
+            inlateout("rax") old => found,
+            options(nostack),
+        );
+    }
+    found == old
+}
+
+/// The time-stamp counter.
+#[inline(always)]
+pub(crate) fn counter() -> u64 {
+    // SAFETY: user space may execute rdtsc wherever the kernel's own clocksource is the TSC, and
+    // only there is it called; it has no other precondition.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}

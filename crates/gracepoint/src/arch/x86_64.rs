@@ -1,0 +1,61 @@
+//! Sites on x86-64: a 5-byte NOP in the code, a record in a section of its own.
+//!
+//! # The site
+//! `.p2align 3,,4` pads at most 4 bytes, and only where the 5 bytes that follow would cross an
+//! 8-byte boundary; so one aligned 8-byte store can change NOP to jump and back, and no reader of
+//! the code ever sees half of either.
+//!
+//! # The record (ABI 1, section `gp1_sites`)
+//! `i32` distance to the NOP, `i32` distance to the cold block, 8 bytes pointer to the [`Site`].
+//! The section is writable (its pointers are relocated) and retained (`R`): without that flag the
+//! default linker drops it, since nothing refers to it by name.
+//!
+//! [`Site`]: crate::site::Site
+
+/// Is this site on? Expands to one NOP that falls through to `false`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __gp1_site {
+    ($site:path) => {
+        'gp1_site: {
+            #[allow(unused_unsafe)]
+            // SAFETY: the NOP falls through or, once patched, jumps to the label below; the record
+            // only adds to a section that the runtime reads; no register or memory is touched.
+            unsafe {
+                ::core::arch::asm!(
+                    ".p2align 3,,4",
+                    "2: .byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
+                    ".pushsection gp1_sites, \"awR\", @progbits",
+                    ".p2align 3",
+                    ".long 2b - .",
+                    ".long {cold} - .",
+                    ".quad {site}",
+                    ".popsection",
+                    $crate::__gp1_module!(),
+                    cold = label { break 'gp1_site true },
+                    site = sym $site,
+                    load = sym $crate::__private::gp1_load_module,
+                    unload = sym $crate::__private::gp1_unload_module,
+                    options(nomem, nostack, preserves_flags),
+                )
+            }
+            false
+        }
+    };
+}
+
+/// A switched-off site: `nop dword ptr [rax + rax]`.
+pub(crate) const NOP: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// A switched-on site at `code`: `jmp rel32` to `target`, where that is within reach.
+pub(crate) fn jump(code: usize, target: usize) -> Option<[u8; 5]> {
+    let next = code.wrapping_add(5);
+    let distance = i32::try_from(target.wrapping_sub(next).cast_signed()).ok()?;
+    let [a, b, c, d] = distance.to_le_bytes();
+    Some([0xe9, a, b, c, d])
+}
+
+/// Do the 5 bytes at `code` lie within one aligned 8-byte word?
+pub(crate) fn fits_one_word(code: usize) -> bool {
+    code & 7 <= 3
+}

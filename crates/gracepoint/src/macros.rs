@@ -1,0 +1,72 @@
+//! `trace!` and `span!`. Each expansion is one site: a static, and the code that the architecture's
+//! `__gp1_site!` emits.
+
+/// Records an event, if somebody has switched it on.
+///
+/// The fields are written as in a struct literal. They are evaluated only while the event is on,
+/// so they may be expensive and must not be relied upon for their effects.
+///
+/// ```
+/// #[derive(gracepoint::Event)]
+/// struct Accepted { port: u16 }
+/// #[derive(gracepoint::Event)]
+/// struct Idle;
+///
+/// fn accept(port: u16) {
+///     gracepoint::trace!(Accepted { port });
+///     gracepoint::trace!(Idle);
+/// }
+/// accept(80);
+/// ```
+#[macro_export]
+macro_rules! trace {
+    ($($event:ident)::+ { $($fields:tt)* }) => {{
+        static __GP1_SITE: $crate::__private::Site = $crate::__private::Site::new(
+            <$($event)::+ as $crate::__private::Event>::KEY,
+            $crate::__private::SiteKind::Event,
+            ::core::file!(),
+            ::core::line!(),
+        );
+        if $crate::__gp1_site!(__GP1_SITE) {
+            $crate::__private::emit(&$($event)::+ { $($fields)* });
+        }
+    }};
+    ($($event:ident)::+) => {
+        $crate::trace!($($event)::+ {})
+    };
+}
+
+/// Begins a span; it ends when the returned [`Span`](crate::Span) is dropped.
+///
+/// Bind it to a name (`let _span = …`); `let _ = …` would end it at once. The fields are those of
+/// the begin. The guard may be held across `.await` and dropped on another thread.
+///
+/// ```
+/// #[derive(gracepoint::Event)]
+/// struct Query<'a> { table: &'a str }
+///
+/// fn query(table: &str) -> usize {
+///     let _span = gracepoint::span!(Query { table });
+///     table.len()
+/// }
+/// query("users");
+/// ```
+#[macro_export]
+macro_rules! span {
+    ($($event:ident)::+ { $($fields:tt)* }) => {{
+        static __GP1_SITE: $crate::__private::Site = $crate::__private::Site::new(
+            <$($event)::+ as $crate::__private::Event>::KEY,
+            $crate::__private::SiteKind::Span,
+            ::core::file!(),
+            ::core::line!(),
+        );
+        if $crate::__gp1_site!(__GP1_SITE) {
+            $crate::Span::begin(&$($event)::+ { $($fields)* })
+        } else {
+            $crate::Span::off()
+        }
+    }};
+    ($($event:ident)::+) => {
+        $crate::span!($($event)::+ {})
+    };
+}

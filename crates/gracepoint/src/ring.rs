@@ -1,0 +1,324 @@
+//! The ring: how an event gets from a thread into a page of the arena.
+//!
+//! # Who owns what
+//! Each ring slot has a [`Writer`]. Slots below [`gracepoint_rcu::MAX_THREADS`] belong to threads
+//! (a slot is the thread's index); the [`BORROWED`] ones above are lent for a single event to
+//! whoever cannot use its own: a thread without an index (being torn down), or a signal handler
+//! that interrupted the turning of a page. A slot's owner alone writes its `Writer` and its page,
+//! with two exceptions, `claim` and `floor`, by which the agent takes pages back (below).
+//!
+//! # Reserve, write, commit (safe against the thread's own signal handlers)
+//! ```text
+//! depth += 1                        one instruction
+//! claim == 0 ?                      else: slow path
+//! loop { pos; ticks; cmpxchg pos }  a handler that records in between makes the exchange fail
+//! write header and fields
+//! depth == 1 ?  commit word = pos   only the outermost writer publishes
+//! depth -= 1
+//! pos unchanged ?                   else a handler came after the store: publish again
+//! ```
+//! * The clock is read between loading `pos` and exchanging it, so records lie in the order of
+//!   their times. (`last` only serves to choose the header: it may lag behind, which at worst
+//!   makes a header extended without need, because it is never later than the record before.)
+//! * A nested writer never turns a page: `pos` only grows while `depth` is not 0, so an equal `pos`
+//!   means that nothing happened, and `limit` and `packet` fit it.
+//! * A record is complete when the commit word passes its end, also if the process is killed at
+//!   any instruction.
+//!
+//! # Taking pages back from idle threads
+//! The agent sets `claim` 0 → [`ASKED`], passes a heavy barrier and reads `depth`. The barrier pairs
+//! with the order "raise `depth`, then load `claim`" in the writer, which costs it only a compiler
+//! fence: either the agent sees the raised depth and withdraws, or the writer sees the claim. (That
+//! pairing is store buffering, checked on the machine by `gracepoint-rcu`'s `tests/litmus.rs`.) If it
+//! saw depth 0 it exchanges ASKED → [`TAKEN`]; a writer that meets ASKED exchanges it back to 0 and
+//! keeps its page, and one that meets TAKEN forgets the page and goes on with another. Both sides
+//! go on at once; nobody waits. The agent fixes the packet's end time in `floor` before the
+//! exchange, so the next packet of that slot cannot begin before it.
+//!
+//! # fork
+//! Writers lie in memory that is zero in a forked child: no page, and not [`Ring::alive`]. The
+//! child takes the slow path at its first event and returns. It cannot write into its parent's
+//! pages, which it does not even have mapped.
+
+pub(crate) mod arena;
+mod back;
+mod turn;
+
+use crate::arch::local;
+use crate::{clock, sys};
+use arena::Arena;
+use gracepoint_wire::clock::Source;
+use gracepoint_wire::packet::{self, COMPACT_HEADER, CONTENT_AT, END_AT, EXTENDED_HEADER};
+use std::io;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+/// Slots that are lent for one event.
+pub(crate) const BORROWED: u32 = 64;
+/// All slots.
+pub(crate) const SLOTS: u32 = gracepoint_rcu::MAX_THREADS as u32 + BORROWED;
+
+/// `claim`: the agent asks for the page.
+const ASKED: u32 = 1;
+/// `claim`: the agent has the page.
+const TAKEN: u32 = 2;
+
+/// State of one slot: a cache line. Zero means "no page".
+#[repr(C, align(64))]
+pub(crate) struct Writer {
+    /// Address where the next record goes.
+    pos: AtomicU64,
+    /// Address that no record may pass; 0 sends everybody to the slow path.
+    limit: AtomicU64,
+    /// Ticks of a record not later than the one before `pos`.
+    last: AtomicU64,
+    /// Address of the open packet; 0 when the slot has no page.
+    packet: AtomicU64,
+    /// Writers under way on this slot: 1, and one more for each handler on top.
+    depth: AtomicU32,
+    /// 0, [`ASKED`] or [`TAKEN`].
+    claim: AtomicU32,
+    /// Index of the page.
+    page: AtomicU32,
+    /// Thread that the open packet belongs to.
+    tid: AtomicU32,
+    /// Packets closed so far.
+    seq: AtomicU32,
+    /// Pages taken so far.
+    ordinal: AtomicU32,
+    /// No later packet of this slot begins before this.
+    floor: AtomicU64,
+}
+
+/// Space for one record, reserved and not yet committed.
+#[derive(Clone, Copy)]
+struct Reserved {
+    pos: u64,
+    end: u64,
+    now: u64,
+    extended: bool,
+}
+
+/// The ring of one session.
+pub(crate) struct Ring {
+    pub(crate) arena: Arena,
+    writers: sys::Mapping,
+    source: Source,
+    /// Which borrowed slots are in use, a bit each.
+    lent: AtomicU64,
+    /// Losses have been counted that are not yet in the trace.
+    lossy: AtomicBool,
+    #[cfg(test)]
+    twin: Twin,
+}
+
+/// Ways in which tests break the ring, to show that they would notice.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Twin {
+    None,
+    /// The writer does not look at `claim`.
+    IgnoresClaim,
+    /// The agent does not look at `depth`.
+    IgnoresDepth,
+    /// The clock is read before `pos` is loaded.
+    ClockFirst,
+    /// The outermost writer does not look again after publishing.
+    PublishesOnce,
+    /// Writers publish whatever their depth.
+    NestedPublishes,
+}
+
+/// Is the ring this broken twin? `false`, known to the compiler, outside of tests.
+macro_rules! twin {
+    ($ring:expr, $twin:ident) => {{
+        #[cfg(test)]
+        let is = $ring.twin == Twin::$twin;
+        #[cfg(not(test))]
+        let is = false;
+        is
+    }};
+}
+use twin;
+
+impl Ring {
+    /// A ring of `pages` pages for ids below `ids`.
+    ///
+    /// # Errors
+    /// When the memory cannot be had.
+    pub(crate) fn new(page_bytes: u32, pages: u32, ids: u32) -> io::Result<Ring> {
+        let writers = sys::Mapping::wiped_on_fork((SLOTS as usize + 1) * size_of::<Writer>())?;
+        let ring = Ring {
+            arena: Arena::new(page_bytes, pages, ids, SLOTS)?,
+            writers,
+            source: clock::source(),
+            lent: AtomicU64::new(0),
+            lossy: AtomicBool::new(false),
+            #[cfg(test)]
+            twin: Twin::None,
+        };
+        ring.cell(0).depth.store(1, Relaxed); // see `alive`
+        Ok(ring)
+    }
+
+    /// A cell of the writers' memory; the first one is no writer.
+    #[inline(always)]
+    fn cell(&self, index: u32) -> &Writer {
+        debug_assert!(index <= SLOTS);
+        // SAFETY: the mapping holds SLOTS + 1 writers, zeroed, and all fields are atomics, for
+        // which every bit pattern is valid.
+        unsafe { &*self.writers.base().cast::<Writer>().add(index as usize) }
+    }
+
+    #[inline(always)]
+    fn writer(&self, slot: u32) -> &Writer {
+        self.cell(slot + 1)
+    }
+
+    /// False in a forked child: the first cell was not 0, and fork has wiped it.
+    fn alive(&self) -> bool {
+        self.cell(0).depth.load(Relaxed) != 0
+    }
+
+    #[inline(always)]
+    fn ticks(&self) -> u64 {
+        clock::ticks(self.source)
+    }
+
+    /// Records an event with `len` bytes of fields, which `fill` writes to the address that it is
+    /// given. False if it was lost (and counted), or if this is a forked child.
+    #[inline(always)]
+    pub(crate) fn write(&self, id: u32, len: usize, fill: impl FnOnce(*mut u8)) -> bool {
+        let index = gracepoint_rcu::thread_index();
+        let quick = match index {
+            Some(index) => {
+                let writer = self.writer(index);
+                local::increment(&writer.depth);
+                if writer.claim.load(Relaxed) == 0 || twin!(self, IgnoresClaim) {
+                    self.reserve(writer, id, len).map(|reserved| (writer, reserved))
+                } else {
+                    None
+                }
+            }
+            None => None,
+        };
+        let (writer, reserved) = match quick {
+            Some(both) => both,
+            None => match self.slow(index, id, len) {
+                Some(both) => both,
+                None => return false,
+            },
+        };
+        fill(put_header(id, &reserved));
+        self.commit(writer, &reserved);
+        if quick.is_none() {
+            self.after_slow(writer);
+        }
+        true
+    }
+
+    /// Reserves space on the current page; `None` if there is none. `depth` is raised.
+    #[inline(always)]
+    fn reserve(&self, writer: &Writer, id: u32, len: usize) -> Option<Reserved> {
+        loop {
+            let early = if twin!(self, ClockFirst) { self.ticks() } else { 0 };
+            let pos = writer.pos.load(Relaxed);
+            let limit = writer.limit.load(Relaxed);
+            let last = writer.last.load(Relaxed);
+            // The clock must be read after `pos` (see the top); the processor keeps to program
+            // order as far as its own signals are concerned, the compiler has to be told.
+            compiler_fence(Ordering::SeqCst);
+            let now = if twin!(self, ClockFirst) { early } else { self.ticks().max(last) };
+            let extended = packet::needs_extended(id, now.wrapping_sub(last));
+            let header = if extended { EXTENDED_HEADER } else { COMPACT_HEADER };
+            let end = pos + (header + len) as u64;
+            if end > limit {
+                return None;
+            }
+            if local::replace(&writer.pos, pos, end) {
+                writer.last.store(now, Relaxed);
+                return Some(Reserved { pos, end, now, extended });
+            }
+        }
+    }
+
+    /// Publishes what has been written, if this is the outermost writer, and lowers `depth`.
+    #[inline(always)]
+    fn commit(&self, writer: &Writer, reserved: &Reserved) {
+        if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
+            let mut end = reserved.now;
+            loop {
+                let pos = writer.pos.load(Relaxed);
+                let packet = writer.packet.load(Relaxed);
+                if pos != reserved.end {
+                    end = self.ticks(); // a handler has recorded later than this event
+                }
+                if packet != 0 {
+                    word(packet, END_AT).store(end, Relaxed);
+                    // The commit: whoever sees this word (the consumer, or the reader of a dead
+                    // program's pages) sees what lies before it.
+                    word(packet, CONTENT_AT).store((pos - packet) * 8, Release);
+                }
+                local::decrement(&writer.depth);
+                if writer.pos.load(Relaxed) == pos || twin!(self, PublishesOnce) {
+                    return;
+                }
+                // A handler recorded between the load of `pos` and the decrement and left the
+                // publishing to us; or after it, and published by itself. Again, to be sure.
+                local::increment(&writer.depth);
+                if !keep(writer) {
+                    break; // the agent has published and taken the page
+                }
+            }
+        }
+        local::decrement(&writer.depth);
+    }
+
+    /// Forgets the slot's packet at its thread's end: the next owner opens its own.
+    pub(crate) fn leave(&self, slot: u32) {
+        self.writer(slot).limit.store(0, Relaxed);
+    }
+}
+
+/// After raising `depth`: does the slot still own its page? Denies the agent if it has only asked.
+fn keep(writer: &Writer) -> bool {
+    writer.claim.load(Relaxed) == 0
+        || writer.claim.compare_exchange(ASKED, 0, AcqRel, Acquire).is_ok()
+}
+
+/// Writes the event header; returns where the fields go.
+#[inline(always)]
+fn put_header(id: u32, reserved: &Reserved) -> *mut u8 {
+    let at = reserved.pos as *mut u8;
+    if reserved.extended {
+        put_extended_header(at, id, reserved.now);
+        return at.wrapping_add(EXTENDED_HEADER);
+    }
+    let header = packet::compact_header(id, reserved.now);
+    // SAFETY: `reserve` gave this thread the bytes from `pos` to `end`, of which the header is the
+    // first five; they lie in a page that stays mapped while the session's read section lasts.
+    unsafe {
+        at.cast::<u32>().write_unaligned(header as u32);
+        at.add(4).write((header >> 32) as u8);
+    }
+    at.wrapping_add(COMPACT_HEADER)
+}
+
+#[cold]
+fn put_extended_header(at: *mut u8, id: u32, now: u64) {
+    let header = packet::extended_header(id, now);
+    // SAFETY: as in `put_header`, with fourteen bytes.
+    unsafe { at.copy_from_nonoverlapping(header.as_ptr(), header.len()) };
+}
+
+/// A word of the packet header at `packet`.
+#[inline(always)]
+fn word<'a>(packet: u64, at: usize) -> &'a AtomicU64 {
+    // SAFETY: `packet` is the address of a packet that the caller's slot owns; packets start on 8
+    // bytes and `at` is a multiple of 8 inside the header; the arena outlives the read section in
+    // which all of this runs.
+    unsafe { AtomicU64::from_ptr((packet as *mut u8).add(at).cast()) }
+}
+
+#[cfg(test)]
+mod tests;

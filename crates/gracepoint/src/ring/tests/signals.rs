@@ -1,0 +1,159 @@
+//! A signal handler that records in the middle of a record, of a commit and of a page turn.
+//!
+//! The handler runs on the thread under test, which signals itself through a timer of its own
+//! CPU time, so that the signal lands at arbitrary instructions.
+
+use super::*;
+use std::sync::atomic::AtomicPtr;
+use std::sync::{Mutex, PoisonError};
+
+static RING: AtomicPtr<Ring> = AtomicPtr::new(std::ptr::null_mut());
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+static KEPT: AtomicU64 = AtomicU64::new(0);
+/// The timer's signal belongs to the process: one of these tests at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const BY_HANDLER: u32 = 17;
+
+extern "C" fn handler(_signal: libc::c_int) {
+    // SAFETY: null, or the ring of the test that runs, which outlives its timer.
+    if let Some(ring) = unsafe { RING.load(Acquire).as_ref() } {
+        for _ in 0..3 {
+            let value = HANDLED.fetch_add(1, Relaxed);
+            KEPT.fetch_add(u64::from(put(ring, BY_HANDLER, value)), Relaxed);
+        }
+    }
+}
+
+/// A timer on the calling thread's CPU time that signals this thread.
+struct Storm(libc::timer_t);
+
+impl Storm {
+    fn start() -> Storm {
+        // SAFETY: zeroed sigaction, sigevent and timer are valid to be filled in; the handler only
+        // does what is allowed in one (that is what is tested).
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+            action.sa_flags = libc::SA_RESTART;
+            assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGUSR2;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer: libc::timer_t = std::mem::zeroed();
+            let clock = libc::CLOCK_MONOTONIC;
+            assert_eq!(libc::timer_create(clock, &raw mut event, &raw mut timer), 0);
+            let every = libc::timespec { tv_sec: 0, tv_nsec: 20_000 };
+            let spec = libc::itimerspec { it_interval: every, it_value: every };
+            assert_eq!(libc::timer_settime(timer, 0, &raw const spec, std::ptr::null_mut()), 0);
+            Storm(timer)
+        }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        // SAFETY: the timer was made by `start`.
+        unsafe { libc::timer_delete(self.0) };
+    }
+}
+
+/// Writes an event and looks, while it is unfinished, whether somebody has published it.
+fn put_watched(ring: &Ring, value: u64) -> bool {
+    let writer = ring.writer(gracepoint_rcu::thread_index().unwrap());
+    let kept = ring.write(16, 16, |at| {
+        // SAFETY: `at` has room for two words; tests write a multiple of 8, so no tail follows.
+        unsafe { at.cast::<u64>().write_unaligned(value * 8) };
+        let packet = writer.packet.load(Relaxed);
+        // Leave the handler some time to come in the middle.
+        for n in 0..10 {
+            std::hint::black_box(n);
+        }
+        if packet != 0 {
+            let committed = packet + word(packet, CONTENT_AT).load(Relaxed) / 8;
+            let mine = packet..packet + 4096;
+            assert!(!mine.contains(&(at as u64)) || committed <= at as u64, "published unfinished");
+        }
+        // SAFETY: as above.
+        unsafe { at.add(8).cast::<u64>().write_unaligned(!(value * 8)) };
+    });
+    kept
+}
+
+/// With no writer under way on this thread: is all that has been written committed?
+fn is_published(ring: &Ring) -> bool {
+    let writer = ring.writer(gracepoint_rcu::thread_index().unwrap());
+    let (pos, packet) = (writer.pos.load(Relaxed), writer.packet.load(Relaxed));
+    if packet == 0 {
+        return true;
+    }
+    let committed = packet + word(packet, CONTENT_AT).load(Relaxed) / 8;
+    // A handler in between makes the comparison void.
+    committed == pos || writer.pos.load(Relaxed) != pos
+}
+
+/// Writes under a storm of signals until the handler has run `signals` times.
+fn storm(twin: Twin, signals: u64) -> Result<(), String> {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let ring = Arc::new(Ring { twin, ..Ring::new(4096, 1024, 20).unwrap() });
+    HANDLED.store(0, Relaxed);
+    KEPT.store(0, Relaxed);
+    RING.store(Arc::as_ptr(&ring).cast_mut(), Release);
+    let mut consumer = Consumer::new(&ring);
+    let mut kept = Vec::new();
+    let mut value = 0;
+    let timer = Storm::start();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        while HANDLED.load(Relaxed) < signals * 3 {
+            for _ in 0..1000 {
+                if put_watched(&ring, value) {
+                    kept.push(value);
+                }
+                value += 1;
+                assert!(is_published(&ring), "the commit word lags behind");
+            }
+            consumer.drain();
+        }
+    }));
+    drop(timer);
+    RING.store(std::ptr::null_mut(), Release);
+    outcome.map_err(|_| "the pages make no sense".to_owned())?;
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| consumer.finish()));
+    let found = found.map_err(|_| "the pages make no sense at the end".to_owned())?;
+    let mut values = found.values(16);
+    values.sort_unstable(); // those that went to borrowed slots come last
+    if !values.iter().copied().eq(kept.iter().map(|value| value * 8)) {
+        return Err(format!("{} written, {} found", kept.len(), values.len()));
+    }
+    let nested = found.values(BY_HANDLER).len() as u64;
+    if nested != KEPT.load(Relaxed) {
+        return Err(format!("{} written by the handler, {nested} found", KEPT.load(Relaxed)));
+    }
+    let fired = value + HANDLED.load(Relaxed);
+    let lost = ring.arena.loss(16).lost.load(Relaxed) + ring.arena.loss(17).lost.load(Relaxed);
+    if kept.len() as u64 + nested + lost != fired {
+        return Err(format!("{fired} fired, {lost} lost"));
+    }
+    Ok(())
+}
+
+#[test]
+fn handlers_tear_nothing_disorder_nothing_lose_nothing() {
+    storm(Twin::None, 20_000).unwrap();
+}
+
+#[test]
+fn a_clock_read_before_the_position_is_caught() {
+    caught("clock", || storm(Twin::ClockFirst, 5_000));
+}
+
+#[test]
+fn a_commit_that_does_not_look_again_is_caught() {
+    caught("republish", || storm(Twin::PublishesOnce, 5_000));
+}
+
+#[test]
+fn a_nested_writer_that_publishes_is_caught() {
+    caught("nested", || storm(Twin::NestedPublishes, 5_000));
+}

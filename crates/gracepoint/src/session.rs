@@ -1,0 +1,294 @@
+//! A recording: which events go into which ring, and the agent's verbs on it.
+
+use crate::event::Event;
+use crate::key::{Entry, Key, SpanPoint, TRACE};
+use crate::ring::Ring;
+use crate::{clock, glob_any, sys, tracer};
+use gracepoint_wire::clock::{Clock, Triple};
+use gracepoint_wire::control::{Create, Created, Failure, Stopped};
+use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role, Schema, loss_event};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::time::{Duration, Instant};
+
+/// Most sessions at once.
+pub(crate) const MOST_SESSIONS: usize = 8;
+/// Buffer of a session that does not ask for a size.
+const DEFAULT_BUFFER: u64 = 16 << 20;
+/// Smallest buffer: less would be a page or two.
+const LEAST_BUFFER: u64 = 64 << 10;
+/// How long a stop waits for threads that are inside a read section before it names them.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Rings that threads and forked children have to know of.
+static RINGS: [AtomicPtr<Ring>; MOST_SESSIONS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; MOST_SESSIONS];
+
+/// The data of a session's probe: where one event goes.
+struct Target {
+    ring: *const Ring,
+    event: u32,
+    begin: u32,
+    end: u32,
+}
+
+/// See the top.
+pub(crate) struct Session {
+    pub(crate) id: u64,
+    pub(crate) ring: Box<Ring>,
+    targets: Box<[Target]>,
+    keys: Vec<(&'static Key, usize)>,
+    declared: Vec<Declared>,
+}
+
+// SAFETY: a target's pointer leads to the ring that the same session owns; the ring is made for
+// many threads.
+unsafe impl Send for Session {}
+// SAFETY: as above.
+unsafe impl Sync for Session {}
+
+/// The session writer for events of type `E`: what a session attaches to the key of `E`.
+///
+/// # Safety
+/// `data` points to a `Target` whose session is alive while the read section lasts; `event` is null
+/// (the end of a span) or points to an `E`; `span` points to a span's ids where it is not null,
+/// which it is not where `event` is.
+pub(crate) unsafe fn record<E: Event>(
+    data: *const (),
+    event: *const (),
+    span: *const SpanPoint,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let target = unsafe { &*data.cast::<Target>() };
+    // SAFETY: a target's ring lives as long as its session.
+    let ring = unsafe { &*target.ring };
+    // SAFETY: the caller's promise.
+    let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
+    match (event, span) {
+        (Some(event), None) => {
+            let prepared = event.prepare();
+            ring.write(target.event, event.size(&prepared), |at| {
+                // SAFETY: `at` has room for the `size` bytes that this writes.
+                unsafe { event.write(&prepared, at) };
+            })
+        }
+        (Some(event), Some(span)) => {
+            let prepared = event.prepare();
+            ring.write(target.begin, 16 + event.size(&prepared), |at| {
+                // SAFETY: `at` has room for two words and `size` bytes.
+                unsafe {
+                    at.cast::<u64>().write_unaligned(span.id);
+                    at.add(8).cast::<u64>().write_unaligned(span.parent);
+                    event.write(&prepared, at.add(16));
+                }
+            })
+        }
+        (None, span) => ring.write(target.end, 8, |at| {
+            let id = span.map_or(0, |span| span.id);
+            // SAFETY: `at` has room for a word.
+            unsafe { at.cast::<u64>().write_unaligned(id) };
+        }),
+    }
+}
+
+fn failure(code: &str, text: impl Into<String>) -> Failure {
+    Failure { code: code.into(), text: text.into() }
+}
+
+impl Session {
+    /// Makes a session, still off, of the events that any glob matches.
+    ///
+    /// # Errors
+    /// `no-match`, `memory` or `busy`, in words for the user of the tool.
+    pub(crate) fn create(
+        id: u64,
+        wanted: &Create,
+        most_bytes: u64,
+    ) -> Result<Arc<Session>, Failure> {
+        let mut events: Vec<_> = tracer::catalogue();
+        events.retain(|known| glob_any(&wanted.globs, &known.schema.name));
+        if events.is_empty() {
+            return Err(failure("no-match", "no event matches"));
+        }
+        let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };
+        let mut ids = Vec::new();
+        let mut keys = Vec::new();
+        for known in events {
+            keys.extend(known.keys.iter().map(|&key| (key, ids.len())));
+            ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
+        }
+        let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
+        let ring = Ring::new(page_bytes, pages, numbers.next).map_err(|error| {
+            let bytes = u64::from(page_bytes) * u64::from(pages);
+            failure(
+                "memory",
+                format!(
+                    "a buffer of {bytes} bytes cannot be had ({error}); ask for less with --buffer"
+                ),
+            )
+        })?;
+        let ring = Box::new(ring);
+        let of =
+            |[event, begin, end]: [u32; 3]| Target { ring: &raw const *ring, event, begin, end };
+        let targets = ids.into_iter().map(of).collect();
+        let session = Arc::new(Session { id, targets, ring, keys, declared: numbers.declared });
+        if session.announce() { Ok(session) } else { Err(too_many()) }
+    }
+
+    /// Makes the ring known to threads that end and to forked children.
+    fn announce(&self) -> bool {
+        let ring = (&raw const *self.ring).cast_mut();
+        RINGS
+            .iter()
+            .any(|place| place.compare_exchange(ptr::null_mut(), ring, AcqRel, Relaxed).is_ok())
+    }
+
+    /// The reply to `Create`. `first` is a triple from the program's start, for a longer baseline.
+    pub(crate) fn created(&self, first: Triple) -> Created {
+        let source = clock::source();
+        let clock = Clock {
+            source,
+            freq_hz: 1_000_000_000,
+            boot_id: self.ring.arena.header().boot_id,
+            triples: vec![first, clock::triple(source)],
+        };
+        Created { session: self.id, events: self.declared.clone(), clock }
+    }
+
+    fn probes(&self) -> impl Iterator<Item = (&'static Key, Entry)> {
+        self.keys.iter().map(|&(key, target)| {
+            let data = (&raw const self.targets[target]).cast();
+            (key, Entry { call: Some(key.record), data })
+        })
+    }
+
+    /// Switches the session's events on.
+    ///
+    /// # Errors
+    /// `patching`: the system does not let sites be switched.
+    pub(crate) fn start(self: &Arc<Session>) -> Result<(), Failure> {
+        gracepoint_rcu::refresh_names();
+        let probes: Vec<_> = self.probes().collect();
+        tracer::attach(&probes).map_err(|error| failure("patching", error.to_string()))
+    }
+
+    /// Switches them off, waits a moment for hits under way, and closes the pages.
+    pub(crate) fn stop(self: &Arc<Session>) -> Stopped {
+        let probes: Vec<_> = self.probes().map(|(key, entry)| (key, entry.data)).collect();
+        tracer::detach(&probes);
+        let settled = settle(SETTLE);
+        self.ring.take_back();
+        let holdouts = if settled {
+            Vec::new()
+        } else {
+            TRACE.holdouts().iter().map(ToString::to_string).collect()
+        };
+        Stopped { settled, holdouts, at: self.tick() }
+    }
+
+    /// Takes a clock triple and publishes it.
+    pub(crate) fn tick(&self) -> Triple {
+        let triple = clock::triple(clock::source());
+        self.ring.arena.set_triple(&triple);
+        triple
+    }
+
+    /// Ends the session: off, and freed once nobody can be inside.
+    pub(crate) fn end(self: Arc<Session>) {
+        let probes: Vec<_> = self.probes().map(|(key, entry)| (key, entry.data)).collect();
+        tracer::detach(&probes);
+        let ring = (&raw const *self.ring).cast_mut();
+        for place in &RINGS {
+            let _ = place.compare_exchange(ring, ptr::null_mut(), AcqRel, Relaxed);
+        }
+        TRACE.retire(self);
+    }
+}
+
+/// Hands out ids.
+struct Numbers {
+    next: u32,
+    declared: Vec<Declared>,
+}
+
+impl Numbers {
+    /// Ids of an event, its span's begin and its span's end; unused ones are 0.
+    fn declare(&mut self, schema: &Schema, event: bool, span: bool) -> [u32; 3] {
+        let mut give = |used: bool, role: Role| {
+            if !used {
+                return 0;
+            }
+            let id = self.next;
+            self.next += 1;
+            self.declared.push(Declared { id, role, schema: schema.clone() });
+            id
+        };
+        [give(event, Role::Event), give(span, Role::Begin), give(span, Role::End)]
+    }
+}
+
+pub(crate) fn too_many() -> Failure {
+    failure(
+        "busy",
+        format!("{MOST_SESSIONS} recordings of this program are under way already; end one"),
+    )
+}
+
+/// Bytes of a page and number of pages for a buffer.
+fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
+    let bytes = if wanted == 0 { DEFAULT_BUFFER.min(most) } else { wanted.max(LEAST_BUFFER) };
+    if bytes > most {
+        return Err(failure(
+            "memory",
+            format!("a buffer of {bytes} bytes is more than the program allows ({most})"),
+        ));
+    }
+    // At least 64 pages where that leaves them 4 KiB, and at most 64 KiB each.
+    let page = 1u64 << (bytes / 64).clamp(4096, 65536).ilog2();
+    let pages = u32::try_from(bytes / page).unwrap_or(u32::MAX);
+    Ok((page as u32, pages))
+}
+
+/// Drives grace periods until all sections open now have ended; false after `most`.
+fn settle(most: Duration) -> bool {
+    let cookie = TRACE.start_poll();
+    let deadline = Instant::now() + most;
+    loop {
+        let progress = TRACE.drive();
+        if TRACE.poll_state(cookie) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        if let gracepoint_rcu::Progress::Pending(delay) = progress {
+            std::thread::sleep(delay.min(Duration::from_millis(5)));
+        }
+    }
+}
+
+/// At a thread's end: its slot's next owner opens packets of its own.
+pub(crate) fn thread_ends(index: u32) {
+    let _section = TRACE.read();
+    for place in &RINGS {
+        // SAFETY: a ring in the table lives until a grace period after it was taken out.
+        if let Some(ring) = unsafe { place.load(Acquire).as_ref() } {
+            ring.leave(index);
+        }
+    }
+    crate::span::leave(index);
+}
+
+/// In a forked child: memory for stores that the fork interrupted; the parent's rings are not ours.
+pub(crate) fn child_after_fork() {
+    for place in &RINGS {
+        // SAFETY: as above; the child has a copy of the session's private memory.
+        if let Some(ring) = unsafe { place.load(Relaxed).as_ref() } {
+            let (base, len) = ring.arena.range();
+            sys::fill_hole(base, len);
+        }
+        place.store(ptr::null_mut(), Relaxed);
+    }
+}

@@ -1,0 +1,193 @@
+//! Starting the agent: where its socket lies, and what may go wrong.
+
+use crate::agent::{self, Launch, Setup};
+use crate::error::{Error, ErrorKind};
+use crate::{session, sys};
+use std::ffi::CString;
+use std::fs::{DirBuilder, Permissions};
+use std::io::ErrorKind as Io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+/// How long `init` waits for the recorder that launched the program.
+const RECORDER_WAIT: Duration = Duration::from_secs(1);
+/// Longest path of a Unix socket on Linux, without its NUL.
+const LONGEST_PATH: usize = 107;
+/// How many programs may share one pid in one directory (in pid namespaces of their own).
+const MOST_NAMESAKES: u32 = 64;
+
+/// Pid of the process whose agent runs; 0 for none. A forked child finds its parent's pid here.
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+/// Path of the socket, for the exit handler.
+static SOCKET: AtomicPtr<CString> = AtomicPtr::new(ptr::null_mut());
+
+/// What a builder has gathered.
+pub(crate) struct Options {
+    pub(crate) name: Option<String>,
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) most_bytes: u64,
+}
+
+/// Starts the agent; the socket's path, or `None` if the environment says off.
+pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
+    let environment = |name: &str| if sys::privileged() { None } else { std::env::var_os(name) };
+    if environment("GRACEPOINT").is_some_and(|value| value == "off") {
+        return Ok(None);
+    }
+    let pid = std::process::id();
+    let before = RUNNING.load(Acquire);
+    if before == pid || RUNNING.compare_exchange(before, pid, AcqRel, Relaxed).is_err() {
+        return Err(Error::new(ErrorKind::AlreadyStarted, "this process has an agent already"));
+    }
+    let launched_by = environment("GRACEPOINT_RECORDER").unwrap_or_default();
+    let launched_by = launched_by.to_string_lossy().into_owned();
+    let launch = Arc::new(Launch::default());
+    let result = directory(&options, environment).and_then(|dir| {
+        let (listener, path) = bind(&dir, pid)?;
+        prepare(before != 0);
+        let setup = Setup {
+            listener,
+            name: options.name.unwrap_or_else(program_name),
+            launched_by: launched_by.clone(),
+            most_bytes: options.most_bytes,
+            launch: Arc::clone(&launch),
+        };
+        spawn(setup).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        Ok(path)
+    });
+    let path = result.inspect_err(|_| RUNNING.store(0, Release))?;
+    remove_at_exit(&path);
+    if !launched_by.is_empty() {
+        launch.wait(RECORDER_WAIT);
+    }
+    Ok(Some(path))
+}
+
+/// Hooks of the process, once; in a forked child also what it inherited and must not use.
+fn prepare(forked: bool) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        sys::at_fork_in_child(child_after_fork);
+        sys::at_exit(exit);
+        gracepoint_rcu::on_thread_exit(session::thread_ends);
+    });
+    if forked {
+        crate::tracer::reset();
+    }
+}
+
+extern "C" fn child_after_fork() {
+    session::child_after_fork();
+    agent::child_after_fork();
+}
+
+fn spawn(setup: Setup) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name("gracepoint".into()).stack_size(256 << 10);
+    let spawned = sys::with_signals_blocked(|| thread.spawn(move || agent::run(setup)));
+    spawned.map(drop).map_err(|e| Error::new(ErrorKind::System, format!("no thread for it ({e})")))
+}
+
+fn program_name() -> String {
+    let exe = std::env::current_exe().unwrap_or_default();
+    exe.file_name().map_or_else(|| "program".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The socket's directory: made if need be, and checked.
+fn directory(
+    options: &Options,
+    environment: impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<PathBuf, Error> {
+    let given = options.directory.clone().or_else(|| environment("GRACEPOINT_DIR").map(Into::into));
+    let runtime = || {
+        let dir = PathBuf::from(environment("XDG_RUNTIME_DIR")?);
+        dir.is_dir().then(|| dir.join("gracepoint"))
+    };
+    let dir = given
+        .or_else(runtime)
+        .unwrap_or_else(|| PathBuf::from(format!("/tmp/gracepoint-{}", sys::user())));
+    let bad = |what: String| {
+        Error::new(ErrorKind::Directory, format!("{}: {what}; set GRACEPOINT_DIR", dir.display()))
+    };
+    match DirBuilder::new().recursive(true).mode(0o700).create(&dir) {
+        Ok(()) => {}
+        Err(error) if error.kind() == Io::AlreadyExists => {}
+        Err(error) => return Err(bad(error.to_string())),
+    }
+    let meta = std::fs::symlink_metadata(&dir).map_err(|error| bad(error.to_string()))?;
+    if !meta.is_dir() {
+        return Err(bad("is not a directory".into()));
+    }
+    if meta.uid() != sys::user() {
+        return Err(bad(format!("belongs to user {}, not to this program's", meta.uid())));
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(bad("is open to other users; chmod 700 it, or use another".into()));
+    }
+    Ok(dir)
+}
+
+/// Binds `PID.gp1.sock`, taking over what a dead program left; `PID-2.gp1.sock` and so on where a
+/// living one (of another pid namespace) has the name.
+fn bind(dir: &Path, pid: u32) -> Result<(UnixListener, PathBuf), Error> {
+    for n in 1..=MOST_NAMESAKES {
+        let name = if n == 1 { format!("{pid}.gp1.sock") } else { format!("{pid}-{n}.gp1.sock") };
+        let path = dir.join(name);
+        if path.as_os_str().len() > LONGEST_PATH {
+            let text =
+                format!("{}: path too long for a socket; set GRACEPOINT_DIR", path.display());
+            return Err(Error::new(ErrorKind::Directory, text));
+        }
+        let mut bound = UnixListener::bind(&path);
+        if bound.as_ref().is_err_and(|e| e.kind() == Io::AddrInUse) && is_stale(&path) {
+            let _ = std::fs::remove_file(&path);
+            bound = UnixListener::bind(&path);
+        }
+        let listener = match bound {
+            Ok(listener) => listener,
+            Err(error) if error.kind() == Io::AddrInUse => continue,
+            Err(error) => {
+                let text = format!("{}: {error}; set GRACEPOINT_DIR", path.display());
+                return Err(Error::new(ErrorKind::Directory, text));
+            }
+        };
+        let ready = std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .and_then(|()| listener.set_nonblocking(true));
+        return match ready {
+            Ok(()) => Ok((listener, path)),
+            Err(error) => {
+                Err(Error::new(ErrorKind::System, format!("{}: {error}", path.display())))
+            }
+        };
+    }
+    let text = format!("{}: too many programs with pid {pid}; set GRACEPOINT_DIR", dir.display());
+    Err(Error::new(ErrorKind::Directory, text))
+}
+
+/// Is nobody behind this socket any more?
+fn is_stale(path: &Path) -> bool {
+    matches!(UnixStream::connect(path), Err(error) if error.kind() == Io::ConnectionRefused)
+}
+
+fn remove_at_exit(path: &Path) {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return };
+    // The one before (of a parent process) is leaked: an exit handler may be reading it.
+    SOCKET.store(Box::into_raw(Box::new(path)), Release);
+}
+
+/// At exit: the socket's name goes, unless it is the parent's and this is a forked child.
+extern "C" fn exit() {
+    if RUNNING.load(Acquire) != std::process::id() {
+        return;
+    }
+    // SAFETY: null or a leaked box.
+    if let Some(path) = unsafe { SOCKET.load(Acquire).as_ref() } {
+        sys::unlink(path);
+    }
+}

@@ -1,0 +1,296 @@
+//! Typed doors to the system calls of the runtime. Nothing else in the crate calls `libc` but for
+//! clocks and thread-directed set-up.
+
+use std::ffi::CStr;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::{self, NonNull};
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: asks for a number; no precondition.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// Makes pages of code writable (they stay executable), or read-only again.
+#[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
+pub(crate) fn protect_code(pages: Range<usize>, writable: bool) -> io::Result<()> {
+    let write = if writable { libc::PROT_WRITE } else { 0 };
+    let protection = libc::PROT_READ | libc::PROT_EXEC | write;
+    // SAFETY: the range covers code of loaded objects, which keeps being readable and executable;
+    // adding or taking the right to write breaks nobody's assumption but a writer's, and the only
+    // writer is the caller.
+    check(unsafe { libc::mprotect(pages.start as *mut _, pages.len(), protection) })?;
+    Ok(())
+}
+
+/// A mapping, unmapped on drop.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is memory that belongs to the process; whoever holds the value may use it from
+// any thread under the rules of what lies in it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Private zeroed memory that is zero again in a forked child; costs nothing until touched.
+    pub(crate) fn wiped_on_fork(len: usize) -> io::Result<Mapping> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let mapping = Mapping::new(len, flags, -1)?;
+        mapping.advise(0..len, libc::MADV_WIPEONFORK)?;
+        Ok(mapping)
+    }
+
+    /// The whole of `fd`, shared; absent from a forked child.
+    pub(crate) fn shared(fd: BorrowedFd<'_>, len: usize) -> io::Result<Mapping> {
+        let mapping = Mapping::new(len, libc::MAP_SHARED, fd.as_raw_fd())?;
+        mapping.advise(0..len, libc::MADV_DONTFORK)?;
+        Ok(mapping)
+    }
+
+    fn new(len: usize, flags: libc::c_int, fd: RawFd) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches nobody's memory.
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
+        Ok(Mapping { base, len })
+    }
+
+    fn advise(&self, range: Range<usize>, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the range lies in this mapping (callers pass parts of it), whose content no
+        // advice used here changes in this process.
+        check(unsafe {
+            libc::madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice)
+        })?;
+        Ok(())
+    }
+
+    /// Touches pages ahead of time, where the kernel can.
+    pub(crate) fn populate(&self, range: Range<usize>) {
+        // Older kernels refuse; then pages are touched when they are first written.
+        let _ = self.advise(range, libc::MADV_POPULATE_WRITE);
+    }
+
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `new` and nobody uses it after the value.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+    }
+}
+
+/// In a forked child: puts private zeroes where a mapping of the parent is absent, so that code
+/// that the fork caught in the middle of a store stores into memory that nobody reads.
+pub(crate) fn fill_hole(base: usize, len: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the range is a hole that MADV_DONTFORK left in this child, which has one thread and
+    // has mapped nothing since the fork.
+    unsafe { libc::mmap(base as *mut _, len, protection, flags, -1, 0) };
+}
+
+/// An anonymous file of `len` bytes, of which `allocate` are given memory at once. Sealed against
+/// a change of its size.
+pub(crate) fn memory_file(name: &CStr, len: u64, allocate: &[Range<u64>]) -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: `name` is a C string; the call makes a new descriptor.
+    let raw = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
+    // SAFETY: `raw` is a new descriptor that nobody else owns.
+    let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+    let size = |n: u64| i64::try_from(n).map_err(|_| io::Error::other("buffer too large"));
+    // SAFETY: changes the size of our own new file.
+    check(unsafe { libc::ftruncate(raw, size(len)?) })?;
+    for range in allocate {
+        let (at, bytes) = (size(range.start)?, size(range.end - range.start)?);
+        // SAFETY: allocates inside our own new file.
+        check(unsafe { libc::fallocate(raw, 0, at, bytes) })?;
+    }
+    seal(&fd, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
+    Ok(fd)
+}
+
+/// Adds seals to a memory file.
+pub(crate) fn seal(fd: &OwnedFd, seals: libc::c_int) -> io::Result<()> {
+    // SAFETY: fcntl on a descriptor that we own.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(())
+}
+
+/// Seal: no further right to write can be had, neither by `write` nor by a new mapping.
+pub(crate) const NO_MORE_WRITERS: libc::c_int = libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
+
+/// The calling thread's id.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: asks for a number; no precondition.
+    unsafe { libc::gettid() }.cast_unsigned()
+}
+
+/// The calling thread's name, NUL-padded.
+pub(crate) fn thread_name() -> [u8; 16] {
+    let mut name = [0u8; 16];
+    // SAFETY: PR_GET_NAME writes 16 bytes to the buffer.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
+}
+
+/// May processes of other rights than root's read this one's memory?
+pub(crate) fn dumpable() -> bool {
+    // SAFETY: asks for a number; no precondition.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) == 1 }
+}
+
+/// Does this program run with other rights than its caller's (set-uid, capabilities)?
+pub(crate) fn privileged() -> bool {
+    // SAFETY: asks for a number; no precondition.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// The effective user.
+pub(crate) fn user() -> u32 {
+    // SAFETY: asks for a number; no precondition.
+    unsafe { libc::geteuid() }
+}
+
+/// The user at the other end of a connected Unix socket.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `peer` and `len` describe a buffer of the size that SO_PEERCRED writes.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(peer.uid)
+}
+
+/// Sends bytes, and a descriptor with the first of them. Never raises SIGPIPE, never blocks.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<usize> {
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = [0u64; 4];
+    // SAFETY: all-zero is a valid msghdr: null pointers with lengths of 0.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if let Some(fd) = descriptor {
+        message.msg_control = control.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE computes a number.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) } as _;
+        // SAFETY: the control buffer is aligned, and larger than one header and one descriptor.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+            libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd.as_raw_fd());
+        }
+    }
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: `message` describes `bytes` and `control`, both of which outlive the call.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// One descriptor to wait for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wait {
+    pub(crate) fd: RawFd,
+    /// Also wait until it can be written to.
+    pub(crate) write: bool,
+    /// Out: something can be read, or the peer has gone.
+    pub(crate) ready: bool,
+    /// Out: it can be written to.
+    pub(crate) writable: bool,
+}
+
+/// Waits until one is ready, at most `timeout_ms` (−1: for ever). Interruption counts as nothing
+/// ready.
+pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
+    let mut list: Vec<libc::pollfd> = waits
+        .iter()
+        .map(|w| {
+            let out = if w.write { libc::POLLOUT } else { 0 };
+            libc::pollfd { fd: w.fd, events: libc::POLLIN | out, revents: 0 }
+        })
+        .collect();
+    // SAFETY: `list` is an array of as many entries as its length says.
+    unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, timeout_ms) };
+    for (wait, polled) in waits.iter_mut().zip(&list) {
+        let read = libc::POLLIN | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
+        wait.ready = polled.revents & read != 0;
+        wait.writable = polled.revents & libc::POLLOUT != 0;
+    }
+}
+
+/// Runs `body` with all signals blocked in this thread, so that a thread made by it blocks them.
+pub(crate) fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: all-zero is a valid sigset_t to be filled; both sets live through the calls.
+    let old = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut old: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        old
+    };
+    let result = body();
+    // SAFETY: restores the mask that was read above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, ptr::null_mut()) };
+    result
+}
+
+/// Registers a function to run in every forked child, on its only thread.
+pub(crate) fn at_fork_in_child(child: extern "C" fn()) {
+    // SAFETY: `child` is a function of this program that does only what a forked child may do.
+    unsafe { libc::pthread_atfork(None, None, Some(child_handler(child))) };
+}
+
+fn child_handler(child: extern "C" fn()) -> unsafe extern "C" fn() {
+    child
+}
+
+/// Registers a function to run when the program exits.
+pub(crate) fn at_exit(exit: extern "C" fn()) {
+    // SAFETY: `exit` is a function of this program without preconditions.
+    unsafe { libc::atexit(exit) };
+}
+
+/// Removes a file by a path that is ready to use; fit for exit handlers.
+pub(crate) fn unlink(path: &CStr) {
+    // SAFETY: `path` is a C string.
+    unsafe { libc::unlink(path.as_ptr()) };
+}
+
+/// Closes a descriptor that is only known by number (in a forked child).
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: the caller owns the number; nothing else in the child uses it.
+    unsafe { libc::close(fd) };
+}

@@ -1,8 +1,12 @@
 //! The command against programs: each test is a world of its own (see `scene`), in which this very
 //! binary is also the traced program.
 
+#![forbid(unsafe_code)]
+
 mod fake;
 mod fakes;
+mod programs;
+mod real;
 mod ring;
 mod scene;
 mod trace;
@@ -14,13 +18,14 @@ fn main() {
     if args.get(1).is_some_and(|arg| arg == "--program") {
         match args[2].as_str() {
             "fake" => fake::main(&args[3..]),
-            other => panic!("no program {other}"),
+            _ => return programs::main(&args[2..]),
         }
     }
     let mut trials = fakes::trials();
+    trials.extend(real::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
-    for (name, test) in fakes::with_babeltrace() {
+    for (name, test) in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {
         let trial = Trial::test(name, move || {
             test();
             Ok(())

@@ -1,0 +1,137 @@
+//! Programs with real tracepoints, driven over stdin by the tests. All of them print what they
+//! fired, counted by themselves.
+
+use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A worker did one step.
+#[derive(gracepoint::Event)]
+#[event(name = "work:step")]
+struct Step<'a> {
+    /// Which worker.
+    worker: u32,
+    /// How many steps it did before.
+    n: u64,
+    /// Something to read.
+    text: &'a str,
+    /// Something negative.
+    balance: i64,
+    /// Something broken.
+    ratio: f64,
+    even: bool,
+}
+
+/// A worker rests.
+#[derive(gracepoint::Event)]
+#[event(name = "work:rest")]
+struct Rest {
+    /// How long.
+    time: Duration,
+}
+
+/// A job from its beginning to its end.
+#[derive(gracepoint::Event)]
+#[event(name = "work:job")]
+struct Job {
+    /// Which.
+    number: u64,
+}
+
+/// Runs program `args[0]`.
+pub(crate) fn main(args: &[String]) {
+    let number = |at: usize| args.get(at).map_or(0, |n| n.parse::<u64>().unwrap());
+    gracepoint::Builder::new().name("worker").start().unwrap();
+    say("ready");
+    match args[0].as_str() {
+        "count" => count(number(1), number(2)),
+        "forever" => forever(number(1)),
+        "progress" => progress(),
+        "at-once" => at_once(number(1)),
+        "jobs" => jobs(number(1)),
+        other => panic!("no program {other}"),
+    }
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Whoever listened may be gone at the end.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Waits for a line of input, or its end.
+fn wait() {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).unwrap();
+}
+
+fn step(worker: u64, n: u64) {
+    let text = if n.is_multiple_of(2) { "ping" } else { "pång \"x\"" };
+    gracepoint::trace!(Step {
+        worker: worker as u32,
+        n,
+        text,
+        balance: -(n as i64),
+        ratio: n as f64 / 2.0,
+        even: n.is_multiple_of(2),
+    });
+}
+
+/// On a line of input, so many threads fire so many events each; ends at the next line.
+fn count(threads: u64, events: u64) {
+    wait();
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            scope.spawn(move || (0..events).for_each(|n| step(worker, n)));
+        }
+    });
+    say("done");
+    wait();
+}
+
+/// Threads fire until there is a line of input.
+fn forever(threads: u64) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut n = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    step(worker, n);
+                    n += 1;
+                    if n.is_multiple_of(50) {
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                }
+            });
+        }
+        wait();
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// On a line of input, fires for ever and says after each event that it has.
+fn progress() {
+    wait();
+    for n in 0.. {
+        step(0, n);
+        say(&format!("fired {}", n + 1));
+    }
+}
+
+/// Fires as soon as `init` has returned, and exits.
+fn at_once(events: u64) {
+    (0..events).for_each(|n| step(0, n));
+}
+
+/// On a line of input, so many spans with an event inside.
+fn jobs(number: u64) {
+    wait();
+    for number in 0..number {
+        let _span = gracepoint::span!(Job { number });
+        gracepoint::trace!(Rest { time: Duration::from_millis(number) });
+    }
+    say("done");
+    wait();
+}

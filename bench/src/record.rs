@@ -16,7 +16,7 @@ use crate::recorder::Recorder;
 use crate::table::{Goal, Outcome, machine};
 use crate::{NAME, Sample};
 
-const ROUNDS: usize = 2_000;
+const ROUNDS: usize = 5_000;
 /// Events of a chunk.
 const CHUNK: u64 = 256;
 const RATIO: f64 = 1.8;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fs;
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -35,11 +36,14 @@ impl Recorder {
         fs::create_dir(&folder)?;
         let mut command = gracepoint()?;
         command.args(["record", "-p", &pid, "-e", name, "-o"]).arg(folder.join("trace"));
-        let mut recorder = Recorder { process: command.stdout(Stdio::null()).spawn()?, folder };
+        // What it says is only of interest when it fails, and fits into a pipe.
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut recorder = Recorder { process: command.spawn()?, folder };
         let begin = Instant::now();
         while !is_on() {
             if let Some(status) = recorder.process.try_wait()? {
-                return Err(format!("gracepoint record ended at once: {status}").into());
+                let said = recorder.said();
+                return Err(format!("gracepoint record ended at once: {status}\n{said}").into());
             }
             if begin.elapsed() > PATIENCE {
                 return Err(format!("{name} was not switched on within {PATIENCE:?}").into());
@@ -47,6 +51,16 @@ impl Recorder {
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(recorder)
+    }
+
+    /// What the recorder, which has ended, wrote to its standard error.
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.process.stderr.take() {
+            // Half a message is better than none.
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text
     }
 
     /// Ends the recording, as Ctrl-C would, and reads what the trace says.

@@ -17,7 +17,18 @@ const CLIENTS: u64 = 4;
 /// Requests in a burst, and the pause after it: about 2,000 requests per second and client.
 const BURST: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(3);
-const KEYS: f64 = 20_000.0;
+/// How many different keys are asked for.
+pub(crate) const KEYS: u32 = 20_000;
+
+/// The key of a number below [`KEYS`]; small numbers are popular.
+pub(crate) fn key(number: u32) -> String {
+    format!("user:{number:05}")
+}
+
+/// Some value of that size.
+pub(crate) fn value(bytes: usize) -> Bytes {
+    Bytes::from(vec![b'v'; bytes])
+}
 
 /// Starts the clients; they run as long as `runtime` does.
 pub(crate) fn start(runtime: &Runtime, server: SocketAddr) {
@@ -65,7 +76,7 @@ fn next_request(
     server: SocketAddr,
     dice: &mut Dice,
 ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-    let key = (dice.roll().powi(3) * KEYS) as u32;
+    let key = key((dice.roll().powi(3) * f64::from(KEYS)) as u32);
     let (method, size) = match (dice.roll() * 100.0) as u32 {
         0..75 => (Method::GET, 0),
         75..78 => (Method::DELETE, 0),
@@ -73,9 +84,9 @@ fn next_request(
     };
     Request::builder()
         .method(method)
-        .uri(format!("/kv/user:{key:05}"))
+        .uri(format!("/kv/{key}"))
         .header(header::HOST, server.to_string())
-        .body(Full::new(Bytes::from(vec![b'v'; size])))
+        .body(Full::new(value(size)))
 }
 
 /// A generator of numbers that look random (xorshift64*); the load is the same in every run.

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 A key-value server with tracepoints, traced as from another terminal.
 
-Usage: gracepoint-demo [--duration TIME]   play the whole demonstration (about six seconds)
+Usage: gracepoint-demo [--duration TIME]   play the whole demonstration (a few seconds)
        gracepoint-demo --serve             run the server alone, for you to trace; end it by Ctrl-C
 
 Options:

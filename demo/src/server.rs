@@ -19,7 +19,10 @@ use crate::store::Store;
 use crate::{events, load};
 
 /// How often one of the shards is tidied up.
-const COMPACT_EVERY: Duration = Duration::from_millis(100);
+const COMPACT_EVERY: Duration = Duration::from_millis(50);
+
+/// Size of the values that are there from the start.
+const VALUE_BYTES: usize = 512;
 
 /// The first line that the server prints says where it listens and which process it is:
 /// `serving on http://127.0.0.1:PORT as process PID`.
@@ -41,6 +44,10 @@ pub(crate) fn run(until_eof: bool) -> Result<(), Box<dyn Error>> {
         .enable_all()
         .build()?;
     let store = Arc::new(Store::new());
+    // Full from the start, as after a long life; the popular keys came last.
+    for key in (0..load::KEYS / 2).rev() {
+        store.put(&load::key(key), load::value(VALUE_BYTES));
+    }
     let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.local_addr()?;
     runtime.spawn(accept(listener, Arc::clone(&store)));

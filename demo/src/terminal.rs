@@ -168,7 +168,7 @@ fn what_next(trace: &str) -> std::io::Result<()> {
         "  The trace is CTF, so other tools read it too:
     babeltrace2 {reader} | less{note}
   Some lookups took a thousand times longer than the others. What were they waiting for?
-    cargo run --release -p gracepoint-cli -- report {reader} | grep -C4 kv:compact
+    cargo run --release -p gracepoint-cli -- report {reader} | grep -E 'kv:compact|latency = .*ms'
   Keep the server running, and trace it from another terminal by the commands that it prints:
     cargo run --release -p gracepoint-demo -- --serve
   Remove the trace:

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 /// Bits of the mantissa that take part: 32 buckets to a power of two.
 pub(super) const FINE: u32 = 5;
 const SHIFT: u32 = 52 - FINE;
+/// The bucket of 1.0.
+pub(super) const ONE: i64 = 1023 << FINE;
 
 /// A number of any type.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! A histogram as bars.
 
-use super::buckets::{FINE, edges};
+use super::buckets::{FINE, ONE, edges};
 use super::{Counts, Group, Hist, Scalar};
 use crate::escape::name;
 use crate::info::grouped;
@@ -76,7 +76,7 @@ fn write_bars(out: &mut String, counts: &Counts, unit: &str, width: usize) -> st
     };
     let labels = rows.iter().map(|r| label(r.0).len()).max().unwrap_or(0);
     let digits = grouped(most).len();
-    let room = width.saturating_sub(labels + digits + 6).clamp(10, 60);
+    let room = width.saturating_sub(labels + digits + 7).clamp(10, 60);
     let mut next = None;
     for (row, n) in rows {
         let empty = next.map_or(0, |next| (row - next) / step);
@@ -87,7 +87,9 @@ fn write_bars(out: &mut String, counts: &Counts, unit: &str, width: usize) -> st
                 writeln!(out, "  {:>labels$}  {:>digits$}  |", label(row - i * step), 0)?;
             }
         }
-        next = Some(row + step);
+        // Between 0 and 1 lie a thousand rows, none of which holds an integer.
+        let one = ONE.div_euclid(step) * step;
+        next = Some(if whole && row == 0 { one } else { row + step });
         let bar = (n as f64 / most as f64 * room as f64).round().max(1.0) as usize;
         let (label, n) = (label(row), grouped(n));
         writeln!(out, "  {label:>labels$}  {n:>digits$}  |{}", "#".repeat(bar))?;

@@ -1,5 +1,6 @@
 //! Bytes flipped, cut, doubled and moved at random: whatever comes, nothing panics, hangs or asks
-//! for memory beyond the file's own size.
+//! for memory beyond the file's own size. `GRACEPOINT_SEED` repeats a run, `GRACEPOINT_TIMES=100`
+//! makes it longer.
 
 use crate::recording::{Recording, busy, every_type};
 use gracepoint_analysis::report::{Format, Options, report};
@@ -70,6 +71,8 @@ fn torture(recording: &Recording, cases: u64) {
     {
         eprintln!("repeat with GRACEPOINT_SEED={seed}");
     }
+    let times = std::env::var("GRACEPOINT_TIMES").ok().and_then(|s| s.parse().ok());
+    let cases = cases * times.unwrap_or(1);
     let mut random = Random(seed);
     let dir = recording.write();
     let names = ["stream_0", "stream_1", "stream_3", "metadata", ".gracepoint.json"];
@@ -90,10 +93,10 @@ fn torture(recording: &Recording, cases: u64) {
 
 #[test]
 fn a_damaged_trace_of_many_packets() {
-    torture(&busy(60), 1500);
+    torture(&busy(12), 1500);
 }
 
 #[test]
 fn a_damaged_trace_of_every_type() {
-    torture(&every_type(), 4000);
+    torture(&every_type(), 2500);
 }

@@ -85,7 +85,8 @@ fn a_histogram_of_a_field_and_of_spans() {
         text.starts_with("db:query duration, table = \"users\"\n  count 600  min 0ns"),
         "{text}"
     );
-    assert!(text.contains("  64ns .. 128ns   78  |###"), "{text}");
+    assert!(text.contains("   64ns .. 128ns   78  |###"), "{text}");
+    assert!(text.contains("      1ns .. 2ns    0  |\n"), "{text}");
     assert!(text.lines().all(|l| l.len() <= 80), "{text}");
     let json: serde_json::Value = serde_json::from_str(&spans.to_json()).unwrap();
     assert_eq!(json["groups"][0]["max"], 495);

@@ -42,6 +42,9 @@ pub(crate) const START: u64 = 5_000_000_000;
 /// Nanoseconds since 1970 at [`START`]: 2026-01-02 03:04:05.
 pub(crate) const START_NS: u64 = 1_767_323_045_000_000_000;
 
+/// Names and types of an event's fields.
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 /// A trace in the making.
 pub(crate) struct Recording {
     pub(crate) clock: Clock,
@@ -59,7 +62,7 @@ pub(crate) struct Packet {
 
 impl Recording {
     /// Declares `gp:loss` and `events` (role, name, fields), with ids from 16 on.
-    pub(crate) fn new(events: &[(Role, &str, &[(&str, &str)])]) -> Recording {
+    pub(crate) fn new(events: &[(Role, &str, Fields<'_>)]) -> Recording {
         let mut declared = vec![loss_event()];
         for (&(role, name, fields), id) in events.iter().zip(16..) {
             declared.push(declare(id, role, name, fields));
@@ -154,7 +157,7 @@ impl Recording {
     }
 }
 
-pub(crate) fn declare(id: u32, role: Role, name: &str, fields: &[(&str, &str)]) -> Declared {
+pub(crate) fn declare(id: u32, role: Role, name: &str, fields: Fields<'_>) -> Declared {
     let field = |&(name, ty): &(&str, &str)| Field {
         name: name.into(),
         ty: ty.parse().expect("a field's type"),

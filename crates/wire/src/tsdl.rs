@@ -118,7 +118,7 @@ fn write_clock(out: &mut String, clock: &Clock) {
 }
 
 fn write_field(out: &mut String, field: &Field) {
-    let name = &field.name;
+    let name = &identifier(&field.name);
     let line = match &field.ty {
         Type::Seq(of) => {
             let of = spelled(of);
@@ -144,6 +144,28 @@ fn write_field(out: &mut String, field: &Field) {
         simple => format!("{} _{name};", spelled(simple)),
     };
     let _ = writeln!(out, "\t\t{line}");
+}
+
+/// A field's name as TSDL can spell it: what is not an ASCII letter, a digit or `_` becomes its code,
+/// `größe` → `gr_uf6__udf_e`. Readers refuse a whole trace for one other character, and a hostile
+/// program could end the block with one.
+///
+/// ```
+/// use gracepoint_wire::tsdl::identifier;
+/// assert_eq!(identifier("latency_ns"), "latency_ns");
+/// assert_eq!(identifier("größe"), "gr_uf6__udf_e");
+/// ```
+pub fn identifier(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            c if c.is_ascii_alphanumeric() || c == '_' => out.push(c),
+            c => {
+                let _ = write!(out, "_u{:x}_", u32::from(c));
+            }
+        }
+    }
+    out
 }
 
 /// A type that needs no helper field.
@@ -203,7 +225,12 @@ mod tests {
             schema: Schema {
                 name: "a:\"b\"".into(),
                 docs: String::new(),
-                fields: vec![field("event", "u32"), field("x", "?[u8]"), field("e", "enum1{A=0}")],
+                fields: vec![
+                    field("event", "u32"),
+                    field("x", "?[u8]"),
+                    field("e", "enum1{A=0}"),
+                    field("ü; }", "u8"),
+                ],
             },
         };
         let clock = Clock {
@@ -224,6 +251,7 @@ mod tests {
             "\t\tuint64_t _span;",
             "\t\tuint32_t _event;",
             "\t\tenum : uint8_t { \"A\" = 0 } _e;",
+            "\t\tuint8_t __ufc__u3b__u20__u7d_;",
         ] {
             assert!(text.lines().any(|l| l == line), "no line {line:?} in\n{text}");
         }

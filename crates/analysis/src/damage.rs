@@ -1,5 +1,6 @@
 //! What is missing or wrong in a trace that can still be read.
 
+use crate::escape::name;
 use serde::Serialize;
 use std::fmt;
 
@@ -13,13 +14,15 @@ pub struct Damage {
     pub file: String,
     /// Bytes from the file's beginning.
     pub offset: u64,
-    /// What is wrong there, and what is missing because of it.
+    /// What is wrong there, and what is missing because of it; may quote the file, so escape it
+    /// (as `Display` does).
     pub what: String,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at byte {}: {}", self.file.escape_debug(), self.offset, self.what)
+        let (file, what) = (name(&self.file), name(&self.what));
+        write!(f, "{file} at byte {}: {what}", self.offset)
     }
 }
 

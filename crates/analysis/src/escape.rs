@@ -3,7 +3,14 @@
 
 /// Bytes that may stand as they are in text and in JSON.
 fn is_plain(b: u8) -> bool {
-    matches!(b, 0x20..=0x7e) && b != b'"' && b != b'\\'
+    // Without branches, so that many bytes are looked at together.
+    (0x20..=0x7e).contains(&b) & (b != b'"') & (b != b'\\')
+}
+
+/// Whether all of `bytes` may stand as they are. Looks at each, which is faster than to stop early.
+#[inline]
+pub(crate) fn is_plain_text(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, &b| plain & is_plain(b))
 }
 
 /// Control characters, and those that change direction or are not seen.
@@ -16,7 +23,7 @@ fn is_active(c: char) -> bool {
 /// Appends `bytes` as they may stand between double quotes: what is not UTF-8 as `\xHH`.
 #[inline]
 pub(crate) fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
-    if bytes.iter().all(|&b| is_plain(b)) {
+    if is_plain_text(bytes) {
         return out.extend_from_slice(bytes);
     }
     push_escaped(out, bytes, true);
@@ -25,7 +32,7 @@ pub(crate) fn push_text(out: &mut Vec<u8>, bytes: &[u8]) {
 /// Appends a name, which stands without quotes.
 #[inline]
 pub(crate) fn push_name(out: &mut Vec<u8>, name: &str) {
-    if name.bytes().all(is_plain) {
+    if is_plain_text(name.as_bytes()) {
         return out.extend_from_slice(name.as_bytes());
     }
     push_escaped(out, name.as_bytes(), false);
@@ -66,7 +73,7 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
 #[inline]
 pub(crate) fn push_json(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    if text.bytes().all(is_plain) {
+    if is_plain_text(text.as_bytes()) {
         out.extend_from_slice(text.as_bytes());
     } else {
         push_json_escaped(out, text);

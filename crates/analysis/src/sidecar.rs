@@ -5,7 +5,7 @@
 //! writes it a last time at the end. A trace can be read without it. Fields that this version does
 //! not know are ignored; a format version above [`FORMAT`] is an error.
 
-use crate::{Error, Result};
+use crate::{Error, Result, escape};
 use gracepoint_wire::SIDECAR;
 use gracepoint_wire::clock::{Clock, Source, Triple};
 use gracepoint_wire::schema::{Declared, Field, Role, Schema};
@@ -284,7 +284,10 @@ pub fn read_lenient(dir: &Path) -> Result<Option<std::result::Result<Sidecar, St
     struct Version {
         gracepoint: u64,
     }
-    let bad = |e: serde_json::Error| format!("{} is not a sidecar: {e}", path.display());
+    // The parser's words may quote the file.
+    let bad = |e: serde_json::Error| {
+        format!("{} is not a sidecar: {}", path.display(), escape::name(&e.to_string()))
+    };
     let version = match serde_json::from_slice::<Version>(&text) {
         Ok(version) => version.gracepoint,
         Err(e) => return Ok(Some(Err(bad(e)))),

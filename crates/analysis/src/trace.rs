@@ -11,7 +11,7 @@ use crate::sidecar::{self, Sidecar};
 use crate::{Damage, Error, Result};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
 use gracepoint_wire::schema::{Declared, Field, Role, Type};
-use gracepoint_wire::{SIDECAR, glob};
+use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -268,8 +268,12 @@ fn merge_events(
 /// Same name, same fields, same layout?
 fn agree(better: &Declared, event: &Declared) -> bool {
     let (a, b) = (better.full_fields(), event.full_fields());
-    let same = |(a, b): (&Field, &Field)| a.name == b.name && erased(&a.ty) == erased(&b.ty);
-    better.full_name() == event.full_name() && a.len() == b.len() && a.iter().zip(&b).all(same)
+    let same = |(a, b): (&Field, &Field)| {
+        tsdl::identifier(&a.name) == b.name && erased(&a.ty) == erased(&b.ty)
+    };
+    // TSDL cannot spell control characters.
+    let written = better.full_name().replace(char::is_control, "?");
+    written == event.full_name() && a.len() == b.len() && a.iter().zip(&b).all(same)
 }
 
 /// The type as far as its layout tells.

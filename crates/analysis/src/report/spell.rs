@@ -2,7 +2,7 @@
 //! but what the buffer grows by.
 
 use super::{Format, Time};
-use crate::escape::{push_hex, push_json, push_name, push_text};
+use crate::escape::{self, push_hex, push_json, push_name, push_text};
 use crate::read::Event;
 use crate::value::{Numbers, Text};
 use crate::{Trace, Value};
@@ -163,14 +163,10 @@ fn push_seconds(ns: u64, out: &mut Vec<u8>) {
     push_nanos(ns % 1_000_000_000, out);
 }
 
-/// Nine digits.
-fn push_nanos(mut ns: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 9];
-    for digit in digits.iter_mut().rev() {
-        *digit += (ns % 10) as u8;
-        ns /= 10;
-    }
-    out.extend_from_slice(&digits);
+/// Nine digits: those of a number with a one before them, without the one.
+fn push_nanos(ns: u64, out: &mut Vec<u8>) {
+    let mut buffer = itoa::Buffer::new();
+    out.extend_from_slice(&buffer.format(1_000_000_000 + ns as u32).as_bytes()[1..]);
 }
 
 /// `2026-02-28`; the Gregorian calendar from 1970 on, in eras of 400 years that begin in March.
@@ -187,23 +183,22 @@ pub(crate) fn push_date(days: u64, out: &mut Vec<u8>) {
 
 /// A length of time in the unit that suits it, exact: `1.2us`.
 pub(crate) fn push_duration(ns: u64, out: &mut Vec<u8>) {
-    let (unit, name): (u64, &[u8]) = match ns {
-        0..1_000 => (1, b"ns"),
-        1_000..1_000_000 => (1_000, b"us"),
-        1_000_000..1_000_000_000 => (1_000_000, b"ms"),
-        _ => (1_000_000_000, b"s"),
+    // Divisors that are constants cost a tenth of others.
+    let (whole, rest, unit): (u64, u64, &[u8]) = match ns {
+        0..1_000 => (ns, 0, b"ns"),
+        1_000..1_000_000 => (ns / 1_000, ns % 1_000 * 1_000_000, b"us"),
+        1_000_000..1_000_000_000 => (ns / 1_000_000, ns % 1_000_000 * 1_000, b"ms"),
+        _ => (ns / 1_000_000_000, ns % 1_000_000_000, b"s"),
     };
-    push_int(ns / unit, out);
-    let (mut rest, mut digit) = (ns % unit, unit / 10);
+    push_int(whole, out);
     if rest > 0 {
         out.push(b'.');
+        push_nanos(rest, out);
+        while out.last() == Some(&b'0') {
+            out.pop();
+        }
     }
-    while rest > 0 {
-        out.push(b'0' + (rest / digit) as u8);
-        rest %= digit;
-        digit /= 10;
-    }
-    out.extend_from_slice(name);
+    out.extend_from_slice(unit);
 }
 
 /// A value for people.
@@ -227,7 +222,10 @@ pub(crate) fn push_value(value: Value<'_>, out: &mut Vec<u8>) {
         }
         Value::Text(text) => {
             out.push(b'"');
-            push_text(out, &text.bytes());
+            match escape::is_plain_text(text.0) {
+                true => out.extend_from_slice(text.0),
+                false => push_text(out, &text.bytes()),
+            }
             out.push(b'"');
         }
         Value::Duration(ns) => push_duration(ns, out),
@@ -290,6 +288,11 @@ fn push_json_list(numbers: Numbers<'_>, out: &mut Vec<u8>) {
 }
 
 fn push_json_text(text: Text<'_>, out: &mut Vec<u8>) {
+    if escape::is_plain_text(text.0) {
+        out.push(b'"');
+        out.extend_from_slice(text.0);
+        return out.push(b'"');
+    }
     let bytes = text.bytes();
     if let Ok(text) = std::str::from_utf8(&bytes) {
         return push_json(out, text);

@@ -1,7 +1,8 @@
 //! babeltrace2 reads what we write, and sees the same.
 
-use crate::recording::{Dir, START_NS, busy, every_type};
+use crate::recording::{Dir, Recording, START_NS, busy, every_type};
 use gracepoint_analysis::Trace;
+use gracepoint_wire::schema::Role;
 use std::process::Command;
 
 /// What babeltrace2 prints; `None` where it is not installed.
@@ -60,5 +61,37 @@ fn babeltrace_sees_every_type() {
         "unnamed = 3",
     ] {
         assert!(line.contains(want), "no {want:?} in {line}");
+    }
+}
+
+#[test]
+fn babeltrace_takes_odd_names() {
+    for (event, field, ty) in [
+        ("odd:\"quoted\\\\ \u{1b}[2J", "plain", "u8"),
+        ("odd:größe", "x", "u8"),
+        ("odd:enum", "x", "enum1{größe=0}"),
+        ("odd:none", "struct", "?u8"),
+        ("odd:self", "self", "[u8]"),
+        ("odd:under", "_x", "[u8]"),
+        ("odd:field", "größe", "u8"),
+    ] {
+        let mut recording = Recording::new(&[
+            (Role::Event, event, &[(field, ty)]),
+            (Role::Event, "odd:empty", &[]),
+        ]);
+        let mut packet = recording.packet(0, 1, "main", 0);
+        packet.event(16, 1, &[0; 6][..if ty == "[u8]" { 6 } else { 1 }]);
+        packet.event(17, 2, &[]);
+        recording.close(packet);
+        let dir = recording.write();
+        let Some(text) = babeltrace(&dir) else { return };
+        assert_eq!(text.lines().count(), 2, "{event}: {text}");
+        let trace = Trace::open(dir.path()).unwrap();
+        let mut reader = trace.reader();
+        let (mut count, name) = (0, trace.events()[1].name.clone());
+        while reader.next_event().is_some() {
+            count += 1;
+        }
+        assert_eq!((count, name.as_str(), reader.damage()), (2, event, &[][..]));
     }
 }

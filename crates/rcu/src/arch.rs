@@ -28,12 +28,17 @@ mod imp;
 
 pub(crate) use imp::{increment, slot_word, with_thread};
 
+/// Where [`ThreadWords::slot`] is.
+const SLOT_WORD: usize = 32;
+
 /// What a thread knows about itself. All zero until its first read section.
 ///
 /// Only the thread itself (and its signal handlers, hence atomics) touches these.
 #[derive(Debug)]
-#[repr(C, align(32))]
+#[repr(C, align(64))]
 pub(crate) struct ThreadWords {
+    /// Keeps `slot` out of the half of a line in which slots have counters; see `ActiveRank`.
+    pub(crate) beside_counters: [u8; SLOT_WORD],
     /// See `threads::Word`: where in a region this thread's slot is; 0 while it has none.
     pub(crate) slot: AtomicUsize,
     /// 1 once the thread has given its index back and must not take another.
@@ -43,7 +48,7 @@ pub(crate) struct ThreadWords {
 }
 
 impl ThreadWords {
-    /// A number that no other living thread has, never 0 and a multiple of 32. It stays
+    /// A number that no other living thread has, never 0 and a multiple of 64. It stays
     /// the same for the thread that calls `fork`.
     pub(crate) fn token(&self) -> usize {
         std::ptr::from_ref(self).addr()

@@ -91,33 +91,43 @@ impl Slot {
 /// The rank that new sections take, kept as the byte offset of its pair in a slot so
 /// that a reader adds it and does not multiply. Alone in its cache lines: every reader
 /// reads it, and only a grace period that had to wait writes it.
+///
+/// In the half of its line in which slots have no counters: a load whose address ends in the same
+/// 12 bits as that of a store under way is held up by it, and this one would be by the
+/// counters of every 64th thread.
 #[derive(Debug)]
-#[repr(align(128))]
-pub(crate) struct ActiveRank(AtomicUsize);
+#[repr(C, align(128))]
+pub(crate) struct ActiveRank {
+    beside_counters: [u8; size_of::<[Pair; RANKS]>()],
+    offset: AtomicUsize,
+}
 
 impl ActiveRank {
     constant! {
         pub(crate) fn new() -> Self {
-            Self(AtomicUsize::new(0))
+            Self {
+                beside_counters: [0; size_of::<[Pair; RANKS]>()],
+                offset: AtomicUsize::new(0),
+            }
         }
     }
 
     /// The rank, 0 or 1.
     pub(crate) fn get(&self) -> usize {
-        self.0.load(Ordering::Relaxed) / size_of::<Pair>()
+        self.offset.load(Ordering::Relaxed) / size_of::<Pair>()
     }
 
     /// Sends new sections to `rank`. Relaxed: which rank a section takes matters for how
     /// long a grace period waits, never for whether it is right.
     pub(crate) fn set(&self, rank: usize) {
         debug_assert!(rank < RANKS);
-        self.0.store(rank * size_of::<Pair>(), Ordering::Relaxed);
+        self.offset.store(rank * size_of::<Pair>(), Ordering::Relaxed);
     }
 
     /// This rank's pair in `slot`.
     #[inline(always)]
     pub(crate) fn pair<'s>(&self, slot: &'s Slot) -> &'s Pair {
-        let offset = self.0.load(Ordering::Relaxed);
+        let offset = self.offset.load(Ordering::Relaxed);
         // SAFETY: the word is 0 or size_of::<Pair>(), which `new` and `set` alone write, so
         // the result is pairs[0] or pairs[1] of the borrowed slot.
         unsafe { &*slot.pairs.as_ptr().byte_add(offset) }

@@ -57,7 +57,10 @@ const HOW: usize = FENCED | SHARED;
 /// ```
 ///
 /// Dropping a domain (one that is not a `static`) runs the callbacks that it still has.
+#[repr(C, align(64))]
 pub struct Domain {
+    /// Keeps `fast` out of the half of a line in which slots have counters; see `ActiveRank`.
+    beside_counters: [u8; 32],
     /// `Region::base` once readers may take the fast path; null before, and for ever where they
     /// may not.
     fast: AtomicPtr<u8>,
@@ -72,6 +75,7 @@ impl Domain {
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self {
+            beside_counters: [0; 32],
             fast: AtomicPtr::new(ptr::null_mut()),
             region: AtomicPtr::new(ptr::null_mut()),
             name,

@@ -42,6 +42,24 @@
 //! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence. Every thread
 //! may read at any time: unregistered, in signal handlers, in destructors of thread-locals.
 //!
+//! Someone must drive: grace periods move when [`Domain::poll`], [`Domain::drive`], or a
+//! waiting call is made, and there is no hidden thread that does it.
+//!
+//! # How it is checked
+//!
+//! * `tests/loom.rs` compiles the files of the algorithm with loom's types and explores small
+//!   programs, each with twins that lack one part and must fail. `cargo test` runs it.
+//! * `tests/litmus.rs` tries on the machine that `membarrier` and a compiler fence are a barrier, and
+//!   that its twin, an ordinary fence in its place, is not.
+//! * `tests/torture.rs` runs readers, updaters, signals and thread churn against an oracle, and a
+//!   domain that never waits, which the oracle must catch. `GRACEPOINT_TORTURE=50` is longer.
+//! * `tests/fork.rs` forks while others read and drive; `tests/threads.rs` and `tests/domain.rs` say
+//!   what is promised, case by case.
+//! * `cargo test --release --test pair -- --ignored --nocapture` prints what things cost.
+//!
+//! All of it passes with `GRACEPOINT_RCU=fence` too. Not checked: processors other than x86-64
+//! and systems other than Linux (which compile), and programs with more than 65,536 threads.
+//!
 //! The argument for the algorithm is at the top of `src/grace.rs`; `src/callbacks.rs` has the
 //! queues', `src/threads.rs` the registry's and `src/fork.rs` says what a forked child can rely on.
 

@@ -11,7 +11,7 @@
 
 use crate::sync::{AtomicUsize, Guarded, Ordering, constant};
 
-/// Marks a lock that its owner took for the duration of a `fork`. Tokens are multiples of 32.
+/// Marks a lock that its owner took for the duration of a `fork`. Tokens are multiples of 64.
 const FORKING: usize = 1;
 
 /// A value for whoever holds the lock.

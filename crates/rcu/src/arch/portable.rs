@@ -1,11 +1,12 @@
 //! Every other processor and system: a relaxed `fetch_add` and a `const` thread-local.
 
-use super::ThreadWords;
+use super::{SLOT_WORD, ThreadWords};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 thread_local! {
     static WORDS: ThreadWords = const {
         ThreadWords {
+            beside_counters: [0; SLOT_WORD],
             slot: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
             shared: AtomicUsize::new(0),
@@ -23,7 +24,7 @@ pub(crate) fn increment(counter: &AtomicU64) {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// The first of the calling thread's words: `ThreadWords::slot`.
+/// The calling thread's `ThreadWords::slot`.
 #[inline(always)]
 pub(crate) fn slot_word() -> usize {
     with_thread(|thread| thread.slot.load(Ordering::Relaxed))

@@ -4,7 +4,7 @@
 //! program fail to link or live apart in two shared objects, but never share words that they lay
 //! out differently. `.tbss` takes no room in the file and starts as zeros in every thread.
 
-use super::ThreadWords;
+use super::{SLOT_WORD, ThreadWords};
 use crate::sync::AtomicU64;
 use std::arch::{asm, global_asm};
 
@@ -12,7 +12,7 @@ global_asm!(
     ".pushsection .tbss.gp1_rcu_thread,\"awT\",@nobits",
     ".globl gp1_rcu_thread",
     ".hidden gp1_rcu_thread",
-    ".p2align 5",
+    ".p2align 6",
     "gp1_rcu_thread:",
     ".zero {size}",
     ".size gp1_rcu_thread, {size}",
@@ -33,17 +33,18 @@ pub(crate) fn increment(counter: &AtomicU64) {
     unsafe { asm!("inc qword ptr [{}]", in(reg) counter.as_ptr(), options(nostack)) }
 }
 
-/// The first of the calling thread's words: `ThreadWords::slot`.
+/// The calling thread's `ThreadWords::slot`.
 #[inline(always)]
 pub(crate) fn slot_word() -> usize {
     let word: usize;
-    // SAFETY: reads 8 bytes at offset 0 of this thread's `gp1_rcu_thread` block, which exists
-    // from the thread's start to its end; `slot` is its first field (repr(C), asserted below).
+    // SAFETY: reads 8 bytes at SLOT_WORD in this thread's `gp1_rcu_thread` block, which exists
+    // from the thread's start to its end; `slot` is there (asserted below).
     unsafe {
         asm!(
             "mov {word}, qword ptr [rip + gp1_rcu_thread@GOTTPOFF]",
-            "mov {word}, qword ptr fs:[{word}]",
+            "mov {word}, qword ptr fs:[{word} + {slot}]",
             word = out(reg) word,
+            slot = const SLOT_WORD,
             options(nostack, readonly, preserves_flags),
         );
     }
@@ -63,11 +64,11 @@ pub(crate) fn with_thread<R>(f: impl FnOnce(&ThreadWords) -> R) -> R {
             options(nostack, readonly),
         );
     }
-    // SAFETY: the block is zeroed, aligned to 32 and `size_of::<ThreadWords>()` long (see the
+    // SAFETY: the block is zeroed, aligned to 64 and `size_of::<ThreadWords>()` long (see the
     // global_asm! above), lives as long as the thread, and all-zero is a valid
     // ThreadWords (three atomics). The reference does not leave `f`.
     f(unsafe { &*words })
 }
 
-const _: () = assert!(std::mem::offset_of!(ThreadWords, slot) == 0);
-const _: () = assert!(align_of::<ThreadWords>() == 32);
+const _: () = assert!(std::mem::offset_of!(ThreadWords, slot) == SLOT_WORD);
+const _: () = assert!(align_of::<ThreadWords>() == 64);

@@ -181,13 +181,26 @@ impl Session {
             lost: 0,
         };
         session.describe()?;
-        let Message::Started(at) = ask(&mut session.link, &Message::Start(session.id))? else {
-            return Err(unexpected());
-        };
-        session.note_time(at);
-        session.copier.since = at.ticks;
-        session.began = Instant::now();
+        session.start()?;
         Ok(session)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.copier.since = self.clock.triples.last().map_or(0, |triple| triple.ticks);
+        match request(&mut self.link, &Message::Start(self.id)) {
+            Ok(Message::Started(at)) => {
+                self.note_time(at);
+                self.copier.since = at.ticks;
+            }
+            // A short program may be done before its agent comes to answer; its events are there.
+            Err(Lost::Closed) => {}
+            other => {
+                understood(other, self.pid)?;
+                return Err(unexpected());
+            }
+        }
+        self.began = Instant::now();
+        Ok(())
     }
 
     /// Copies until something ends it.
@@ -422,8 +435,17 @@ impl Session {
 /// # Errors
 /// When the program refuses, or does not answer.
 pub(crate) fn ask(link: &mut Connection, request: &Message) -> Result<Message> {
+    let reply = self::request(link, request);
+    understood(reply, link.pid)
+}
+
+fn request(link: &mut Connection, request: &Message) -> std::result::Result<Message, Lost> {
     link.send(request);
-    match link.receive(Instant::now() + REPLY_WITHIN) {
+    link.receive(Instant::now() + REPLY_WITHIN)
+}
+
+fn understood(reply: std::result::Result<Message, Lost>, pid: u32) -> Result<Message> {
+    match reply {
         Ok(Message::Failure(failure)) => Err(Failure::new(format!(
             "the program refuses: {}",
             if failure.text.is_empty() { shown(&failure.code) } else { shown(&failure.text) }
@@ -433,8 +455,7 @@ pub(crate) fn ask(link: &mut Connection, request: &Message) -> Result<Message> {
             "connection lost: the program has ended or closed it; `gracepoint ps` shows what runs",
         )),
         Err(Lost::Silent) => Err(Failure::new(format!(
-            "process {0} does not answer: it may be stopped (`kill -CONT {0}` lets it go on)",
-            link.pid
+            "process {pid} does not answer: it may be stopped (`kill -CONT {pid}` lets it go on)"
         ))),
         Err(Lost::Garbled(what)) => {
             Err(Failure::new(format!("the program's answer makes no sense: {}", shown(&what))))

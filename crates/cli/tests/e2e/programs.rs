@@ -100,8 +100,8 @@ fn forever(threads: u64) {
                 while !stop.load(Ordering::Relaxed) {
                     step(worker, n);
                     n += 1;
-                    if n.is_multiple_of(50) {
-                        std::thread::sleep(Duration::from_micros(200));
+                    if n.is_multiple_of(20) {
+                        std::thread::sleep(Duration::from_millis(1));
                     }
                 }
             });

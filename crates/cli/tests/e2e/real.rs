@@ -92,8 +92,7 @@ fn list_before_the_first_hit() {
     {
         assert!(said.out.lines().any(|line| line.starts_with(part)), "{part} in {}", said.out);
     }
-    for line in
-        ["    A worker did one step.", "  text: str     Something to read.", "  even: bool"]
+    for line in ["    A worker did one step.", "  text: str     Something to read.", "  even: bool"]
     {
         assert!(said.out.lines().any(|l| l == line), "{line} in {}", said.out);
     }

@@ -114,7 +114,7 @@ fn membarrier_and_compiler_fence_are_a_barrier() {
         eprintln!("no membarrier on this system: the axiom is not used, and not tried");
         return;
     }
-    let rounds = 200_000;
+    let rounds = 50_000;
     let (forbidden, _) = run(rounds, false, || assert!(gracepoint_rcu::heavy_barrier()));
     eprintln!("with membarrier: forbidden outcome {forbidden} times in {rounds} rounds");
     assert_eq!(forbidden, 0);
@@ -126,8 +126,8 @@ fn without_it_the_outcome_shows() {
         eprintln!("one processor: store buffering cannot be seen here");
         return;
     }
-    for attempt in 1..=200 {
-        let (forbidden, round) = run(100_000, true, || fence(Ordering::SeqCst));
+    for attempt in 1..=1000 {
+        let (forbidden, round) = run(20_000, true, || fence(Ordering::SeqCst));
         if forbidden != 0 {
             eprintln!("with a fence instead: seen in attempt {attempt}, round {round}");
             return;

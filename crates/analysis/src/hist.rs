@@ -71,15 +71,16 @@ pub struct Group {
 
 /// Counts the values of a field.
 ///
-/// ```no_run
+/// ```
 /// use gracepoint_analysis::hist::{Options, hist};
-/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
 /// let options = Options {
 ///     event: "db:query".into(),
 ///     field: "duration".into(),
 ///     by: Some("table".into()),
 /// };
-/// eprint!("{}", hist(&trace, &options)?.to_text(80));
+/// let hist = hist(&trace, &options)?;
+/// assert!(hist.to_text(80).contains("count 60  min 5ns"));
 /// # Ok::<(), gracepoint_analysis::Error>(())
 /// ```
 ///

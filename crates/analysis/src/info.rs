@@ -98,10 +98,10 @@ pub struct ThreadInfo {
 
 /// Counts what is in `trace`.
 ///
-/// ```no_run
-/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// ```
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
 /// let info = gracepoint_analysis::info::info(&trace)?;
-/// eprintln!("{} events, {} lost", info.events, info.lost);
+/// assert_eq!((info.events, info.lost), (186, 12));
 /// # Ok::<(), gracepoint_analysis::Error>(())
 /// ```
 ///

@@ -18,19 +18,19 @@
 //! | [`spans`] | begin and end paired |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //!
-//! ```no_run
-//! use gracepoint_analysis::Trace;
+//! ```
+//! use gracepoint_analysis::{Trace, Value};
 //!
 //! # fn main() -> gracepoint_analysis::Result<()> {
-//! let trace = Trace::open("kv.trace")?;
+//! let trace = Trace::open("tests/kv.trace")?;
 //! let mut reader = trace.reader();
 //! while let Some(event) = reader.next_event() {
-//!     let first = event.value(0);
-//!     eprintln!("{} {} {:?}", event.ns, event.name(), first);
+//!     let key = event.kind.field("key").and_then(|index| event.value(index));
+//!     if let Some(Value::Text(key)) = key {
+//!         assert!(key.to_string_lossy().starts_with("key-"), "in {} at {}", event.name(), event.ns);
+//!     }
 //! }
-//! for damage in reader.damage() {
-//!     eprintln!("{damage}");
-//! }
+//! assert!(reader.damage().is_empty());
 //! # Ok(())
 //! # }
 //! ```

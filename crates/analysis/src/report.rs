@@ -63,14 +63,14 @@ const GATHER: usize = 64 << 10;
 
 /// Writes the events of `trace` to `out`, which is buffered here.
 ///
-/// ```no_run
+/// ```
 /// use gracepoint_analysis::report::{Options, report};
-/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
 /// let options = Options { events: vec!["kv:*".into()], ..Options::default() };
-/// let reported = report(&trace, &options, &mut std::io::stdout().lock())?;
-/// for damage in &reported.damage {
-///     eprintln!("{damage}");
-/// }
+/// let mut text = Vec::new();
+/// let reported = report(&trace, &options, &mut text)?;
+/// assert_eq!((reported.lines, reported.damage.len()), (60, 0));
+/// assert!(text.starts_with(b"03:04:05.000000000 (+?.?????????) t0/100 kv:get: { key = "));
 /// # Ok::<(), gracepoint_analysis::Error>(())
 /// ```
 ///

@@ -56,11 +56,10 @@ impl EventType {
 
 /// An opened trace. Nothing of its streams is in memory.
 ///
-/// ```no_run
-/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
-/// for event in trace.events() {
-///     eprintln!("{}: {}", event.name, event.declared.schema.docs);
-/// }
+/// ```
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+/// let names: Vec<&str> = trace.events().iter().map(|event| event.name.as_str()).collect();
+/// assert_eq!(names, ["gp:loss", "kv:get", "db:query:begin", "db:query:end", "far:away"]);
 /// # Ok::<(), gracepoint_analysis::Error>(())
 /// ```
 #[derive(Debug)]

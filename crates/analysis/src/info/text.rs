@@ -56,7 +56,7 @@ fn write(out: &mut String, info: &Info) -> std::fmt::Result {
 }
 
 fn write_tables(out: &mut String, info: &Info) -> std::fmt::Result {
-    let shown: Vec<_> = info.per_event.iter().filter(|e| e.events + e.lost > 0).collect();
+    let shown: Vec<_> = info.per_event.iter().filter(|e| e.events > 0 || e.lost > 0).collect();
     if !shown.is_empty() {
         writeln!(out, "\n{:>15} {:>15}  event", "events", "lost")?;
     }

@@ -10,17 +10,16 @@ use std::io::Write;
 
 /// Spells events of one trace.
 ///
-/// ```no_run
+/// ```
 /// use gracepoint_analysis::report::{Format, Lines, Time};
-/// let trace = gracepoint_analysis::Trace::open("kv.trace")?;
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
 /// let mut lines = Lines::new(&trace, Format::Text, Time::Relative);
 /// let mut reader = trace.reader();
 /// let mut text = Vec::new();
 /// while let Some(event) = reader.next_event() {
-///     text.clear();
 ///     lines.push(&event, &mut text);
-///     eprint!("{}", String::from_utf8_lossy(&text));
 /// }
+/// assert!(text.starts_with(b"0.000000000 (+?.?????????) t0/100 kv:get: { key = "));
 /// # Ok::<(), gracepoint_analysis::Error>(())
 /// ```
 #[derive(Debug)]

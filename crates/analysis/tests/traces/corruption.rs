@@ -4,7 +4,7 @@
 
 use crate::recording::{Recording, busy, every_type};
 use gracepoint_analysis::report::{Format, Options, report};
-use gracepoint_analysis::{Trace, info};
+use gracepoint_analysis::{Trace, hist, info};
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,6 +58,16 @@ fn read_all(dir: &std::path::Path, seed: u64) {
     for line in out.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
         let json = serde_json::from_slice::<serde_json::Value>(line);
         assert!(json.is_ok(), "seed {seed}: {}", String::from_utf8_lossy(line));
+    }
+    for (event, field) in [("kv:get", "latency"), ("db:query", "duration"), ("all:types", "a_f64")]
+    {
+        let by = trace.events().last().and_then(|e| Some(e.fields.first()?.name.clone()));
+        let options = hist::Options { event: event.into(), field: field.into(), by };
+        for options in [hist::Options { by: None, ..options.clone() }, options] {
+            if let Ok(hist) = hist::hist(&trace, &options) {
+                assert!(hist.to_text(80).len() < 1 << 20 && !hist.to_json().is_empty());
+            }
+        }
     }
     let info = info::info(&trace).expect("info");
     assert!(info.to_text().len() < 1 << 20 && info.to_json().len() < 1 << 20);

@@ -6,4 +6,5 @@ mod corruption;
 mod counting;
 mod reading;
 mod recording;
+mod sample;
 mod sidecar;

@@ -1,6 +1,7 @@
 //! A traceable program: four workers that look keys up, until the time in seconds (the first
 //! argument, default 60) is over.
 #![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to its user")]
 
 use std::time::{Duration, Instant};
 

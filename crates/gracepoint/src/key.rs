@@ -54,6 +54,7 @@ pub struct Key {
     probes: AtomicPtr<Entry>,
     pub(crate) desc: &'static EventDesc,
     /// The session writer, made for this event type.
+    #[cfg(gp_supported)]
     pub(crate) record: Call,
 }
 
@@ -70,6 +71,7 @@ impl Key {
             on: AtomicU32::new(0),
             probes: AtomicPtr::new(ptr::null_mut()),
             desc: E::DESC,
+            #[cfg(gp_supported)]
             record: crate::session::record::<E>,
         }
     }

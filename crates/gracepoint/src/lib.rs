@@ -42,6 +42,11 @@
 //!
 //! All of it is ignored in programs that run with more rights than their caller.
 
+#![cfg_attr(
+    not(gp_supported),
+    allow(dead_code, reason = "without support the macros type-check and nothing calls the rest")
+)]
+
 #[cfg(gp_supported)]
 mod agent;
 mod arch;
@@ -52,6 +57,8 @@ pub mod event;
 pub mod field;
 mod key;
 mod macros;
+#[cfg(gp_supported)]
+mod module;
 #[cfg(gp_supported)]
 mod patch;
 #[cfg(gp_supported)]
@@ -190,9 +197,9 @@ pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
     pub use crate::field::{Field, Text, TypeDesc};
     pub use crate::key::{Key, emit};
-    pub use crate::site::{Site, SiteKind};
     #[cfg(gp_supported)]
-    pub use crate::site::{gp1_load_module, gp1_unload_module};
+    pub use crate::module::{gp1_load_module, gp1_unload_module};
+    pub use crate::site::{Site, SiteKind};
 
     /// The switch of a site that loads and branches.
     #[cfg(all(gp_supported, gp_branch))]

@@ -32,7 +32,7 @@ pub(crate) use code::switch;
 
 #[cfg(gp_branch)]
 pub(crate) fn switch(
-    records: impl Iterator<Item = (crate::site::Found, bool)>,
+    records: impl Iterator<Item = (crate::module::Found, bool)>,
 ) -> Result<(), PatchError> {
     for (found, on) in records {
         found.record.site().key.switch(on);
@@ -49,7 +49,7 @@ pub(crate) fn patching() -> &'static str {
 mod code {
     use super::PatchError;
     use crate::arch::{NOP, fits_one_word, jump};
-    use crate::site::Found;
+    use crate::module::Found;
     use crate::sys;
     use std::ops::Range;
     use std::sync::atomic::AtomicU64;

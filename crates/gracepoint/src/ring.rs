@@ -165,9 +165,11 @@ impl Ring {
     #[inline(always)]
     fn cell(&self, index: u32) -> &Writer {
         debug_assert!(index <= SLOTS);
+        #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins on a page")]
+        let writers = self.writers.base().cast::<Writer>();
         // SAFETY: the mapping holds SLOTS + 1 writers, zeroed, and all fields are atomics, for
         // which every bit pattern is valid.
-        unsafe { &*self.writers.base().cast::<Writer>().add(index as usize) }
+        unsafe { &*writers.add(index as usize) }
     }
 
     #[inline(always)]

@@ -1,21 +1,9 @@
-//! Sites and the shared objects that they lie in.
+//! Sites: where the macros stand in the source.
 //!
-//! A site is one expansion of `trace!` or `span!`. Its [`Site`] is a static of the user's crate;
-//! each compiled copy of the code (inlining and generics make several) has a [`Record`] in the
-//! section `gp1_sites`, which points at the static. A constructor in each shared object hands the
-//! bounds of that section over when the object is loaded, so that all sites are known before the
-//! first is hit.
-//!
-//! # Why the table of modules needs no lock to be read
-//! [`MODULES`] is a fixed array. A loader claims an entry by a compare-exchange of `end` from 0,
-//! and publishes it by a release store to `start`; a reader that sees `start` by an acquire load
-//! sees `end`. Unloading stores 0 to `start` first. Readers hold the tracer's lock, and so does the
-//! unloader: nobody walks a section that is being unmapped.
+//! A site is one expansion of `trace!` or `span!`. Its [`Site`] is a static of the user's crate, to
+//! which the records of its compiled copies point; see `module.rs`.
 
 use crate::key::Key;
-use std::ptr::NonNull;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// What kind of macro made a site.
 #[doc(hidden)]
@@ -51,95 +39,4 @@ impl Site {
     pub fn key(&self) -> &'static Key {
         self.key
     }
-}
-
-/// An entry of the section `gp1_sites`.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Record {
-    code: i32,
-    cold: i32,
-    site: &'static Site,
-}
-
-impl Record {
-    /// Address of the NOP; `None` at a site that loads and branches.
-    #[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
-    pub(crate) fn code(&self) -> Option<usize> {
-        (self.code != 0).then(|| offset(&raw const self.code, self.code))
-    }
-
-    /// Address of the cold block.
-    #[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
-    pub(crate) fn cold(&self) -> usize {
-        offset(&raw const self.cold, self.cold)
-    }
-
-    pub(crate) fn site(&self) -> &'static Site {
-        self.site
-    }
-}
-
-#[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
-fn offset(from: *const i32, distance: i32) -> usize {
-    (from as usize).wrapping_add_signed(distance as isize)
-}
-
-struct Module {
-    start: AtomicUsize,
-    end: AtomicUsize,
-}
-
-/// Shared objects with sites; more than this many at once are not traced.
-const MOST_MODULES: usize = 512;
-
-static MODULES: [Module; MOST_MODULES] =
-    [const { Module { start: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MOST_MODULES];
-
-/// Called by a shared object's constructor, before `main` or in `dlopen`: no allocation, no lock.
-#[doc(hidden)]
-pub extern "C" fn gp1_load_module(start: *const u8, end: *const u8) {
-    for module in &MODULES {
-        if module.end.compare_exchange(0, end as usize, AcqRel, Relaxed).is_ok() {
-            module.start.store(start as usize, Release);
-            return;
-        }
-    }
-}
-
-/// Called by a shared object's destructor, in `dlclose` or at exit.
-#[doc(hidden)]
-pub extern "C" fn gp1_unload_module(start: *const u8, _end: *const u8) {
-    crate::tracer::forget(|| {
-        for module in &MODULES {
-            if module.start.load(Acquire) == start as usize {
-                module.start.store(0, Release);
-                module.end.store(0, Release);
-            }
-        }
-    });
-}
-
-/// A record and the number of the object that it lies in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
-    #[cfg_attr(gp_branch, allow(dead_code, reason = "only patching groups by object"))]
-    pub(crate) module: usize,
-    pub(crate) record: &'static Record,
-}
-
-/// All records of all loaded objects. The caller holds the tracer's lock (see the top).
-pub(crate) fn records() -> impl Iterator<Item = Found> {
-    MODULES.iter().enumerate().flat_map(|(index, module)| {
-        let start = module.start.load(Acquire);
-        let bytes = module.end.load(Relaxed).saturating_sub(start);
-        let count = if start == 0 { 0 } else { bytes / size_of::<Record>() };
-        let start =
-            if count == 0 { NonNull::<Record>::dangling().as_ptr() } else { start as *mut _ };
-        // SAFETY: `start` and `end` are the linker's bounds of one object's section of records
-        // (its name carries the ABI version, so every entry has this layout); the object stays
-        // mapped while the caller holds the tracer's lock, which unloading takes.
-        let records = unsafe { std::slice::from_raw_parts(start.cast_const(), count) };
-        records.iter().map(move |record| Found { module: index, record })
-    })
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const SEQUENCE_BITS: u32 = 48;
 /// Slot of threads without an index.
-const NOBODY: usize = gracepoint_rcu::MAX_THREADS as usize - 1;
+const NOBODY: usize = gracepoint_rcu::MAX_THREADS - 1;
 
 struct Slot {
     sequence: AtomicU64,
@@ -21,9 +21,9 @@ struct Slot {
 }
 
 /// Zero pages of the program's image: a slot that no thread has used costs no memory.
-static SLOTS: [Slot; gracepoint_rcu::MAX_THREADS as usize] =
+static SLOTS: [Slot; gracepoint_rcu::MAX_THREADS] =
     [const { Slot { sequence: AtomicU64::new(0), current: AtomicU64::new(0) } };
-        gracepoint_rcu::MAX_THREADS as usize];
+        gracepoint_rcu::MAX_THREADS];
 
 /// An open span; it ends when the value is dropped, on any thread.
 ///

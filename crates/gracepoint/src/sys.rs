@@ -12,6 +12,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// Bytes of a page of memory.
+#[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
 pub(crate) fn page_size() -> usize {
     // SAFETY: asks for a number; no precondition.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)

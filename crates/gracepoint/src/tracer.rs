@@ -5,8 +5,9 @@
 //! A hit in between finds an array or finds none; both are fine.
 
 use crate::key::{Entry, Key, TRACE};
+use crate::module;
 use crate::patch::{self, PatchError};
-use crate::site::{self, SiteKind};
+use crate::site::SiteKind;
 use gracepoint_wire::schema::Schema;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
@@ -44,7 +45,7 @@ pub(crate) fn attach(probes: &[(&'static Key, Entry)]) -> Result<(), PatchError>
         }
         replace(&mut state, key, [before, vec![entry]].concat());
     }
-    let on = site::records().filter(|f| fresh.contains(&address(f.record.site().key)));
+    let on = module::records().filter(|f| fresh.contains(&address(f.record.site().key)));
     let result = patch::switch(on.map(|found| (found, true)));
     if result.is_err() {
         for (key, entry) in probes {
@@ -64,7 +65,7 @@ pub(crate) fn detach(probes: &[(&'static Key, *const ())]) {
         .filter(|(key, data)| without(&state, key, *data).is_empty())
         .map(|(key, _)| address(key))
         .collect();
-    let off = site::records().filter(|f| last.contains(&address(f.record.site().key)));
+    let off = module::records().filter(|f| last.contains(&address(f.record.site().key)));
     // Refused, the sites stay on and find no probes: slower, but right.
     let _ = patch::switch(off.map(|found| (found, false)));
     for &(key, data) in probes {
@@ -110,18 +111,24 @@ pub(crate) struct Known {
     pub(crate) location: String,
 }
 
+/// A key's sites in the source.
+struct Places {
+    key: &'static Key,
+    sites: BTreeMap<(&'static str, u32), SiteKind>,
+}
+
 /// All events with at least one site, by name.
 pub(crate) fn catalogue() -> Vec<Known> {
     let state = lock();
-    let mut places: BTreeMap<usize, (&'static Key, BTreeMap<(&str, u32), SiteKind>)> =
-        BTreeMap::new();
-    for found in site::records() {
+    let mut places: BTreeMap<usize, Places> = BTreeMap::new();
+    for found in module::records() {
         let site = found.record.site();
-        let entry = places.entry(address(site.key)).or_insert((site.key, BTreeMap::new()));
-        entry.1.insert((site.file, site.line), site.kind);
+        let fresh = || Places { key: site.key, sites: BTreeMap::new() };
+        let entry = places.entry(address(site.key)).or_insert_with(fresh);
+        entry.sites.insert((site.file, site.line), site.kind);
     }
     let mut known: BTreeMap<(String, u64), Known> = BTreeMap::new();
-    for (key, sites) in places.into_values() {
+    for Places { key, sites } in places.into_values() {
         let schema = key.desc.schema();
         let (file, line) = *sites.keys().next().expect("a key is here because of a site");
         let entry = known.entry((schema.name.clone(), schema.hash())).or_insert(Known {
@@ -146,7 +153,7 @@ pub(crate) fn catalogue() -> Vec<Known> {
 pub(crate) fn forget(unload: impl FnOnce()) {
     let mut state = lock();
     let keys = || -> BTreeSet<usize> {
-        site::records().map(|found| address(found.record.site().key)).collect()
+        module::records().map(|found| address(found.record.site().key)).collect()
     };
     let before = keys();
     unload();
@@ -161,7 +168,7 @@ pub(crate) fn forget(unload: impl FnOnce()) {
 /// In a forked child, before its next session: no probe of the parent's is attached any more.
 pub(crate) fn reset() {
     let mut state = lock();
-    let _ = patch::switch(site::records().map(|found| (found, false)));
+    let _ = patch::switch(module::records().map(|found| (found, false)));
     for (_, attached) in std::mem::take(&mut *state) {
         attached.key.publish(ptr::null_mut());
         TRACE.retire(attached.array);

@@ -6,6 +6,9 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, GenericArgument, PathArguments, Result, Type};
 
+/// Fields that the begin of a span has beside the event's own.
+const RESERVED: [&str; 2] = ["span", "parent"];
+
 pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let container = Container::read(&input.attrs)?;
     only_lifetimes(&input.generics, NOT_GENERIC)?;
@@ -72,6 +75,14 @@ fn fields(input: &DeriveInput) -> Result<Vec<Member<'_>>> {
         let result = member(field).and_then(|new| {
             if members.iter().any(|old| old.field.name == new.field.name) {
                 let text = format!("there is already a field called {:?}", new.field.name);
+                return Err(Error::new_spanned(new.ident, text));
+            }
+            if RESERVED.contains(&new.field.name.as_str()) {
+                let text = format!(
+                    "{:?} is the name of a field that `span!` adds; use \
+                     `#[event(rename = \"...\")]`",
+                    new.field.name
+                );
                 return Err(Error::new_spanned(new.ident, text));
             }
             Ok(new)

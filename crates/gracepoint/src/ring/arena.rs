@@ -118,7 +118,7 @@ impl Arena {
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        debug_assert!(at % 8 == 0 && at + 8 <= HEADER);
+        debug_assert!(at.is_multiple_of(8) && at + 8 <= HEADER);
         // SAFETY: an aligned word inside the header, accessed as an atomic by all after `new`.
         unsafe { AtomicU64::from_ptr(self.memory.base().add(at).cast()) }
     }

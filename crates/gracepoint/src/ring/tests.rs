@@ -284,6 +284,7 @@ fn an_agent_that_does_not_look_at_the_depth_is_caught() {
 }
 
 /// Runs a broken twin until the oracle objects.
+#[expect(clippy::print_stdout, reason = "the counterexample is the test's result")]
 fn caught(what: &str, round: impl Fn() -> Result<(), String>) {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));

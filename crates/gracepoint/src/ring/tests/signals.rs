@@ -62,7 +62,7 @@ impl Drop for Storm {
 /// Writes an event and looks, while it is unfinished, whether somebody has published it.
 fn put_watched(ring: &Ring, value: u64) -> bool {
     let writer = ring.writer(gracepoint_rcu::thread_index().unwrap());
-    let kept = ring.write(16, 16, |at| {
+    ring.write(16, 16, |at| {
         // SAFETY: `at` has room for two words; tests write a multiple of 8, so no tail follows.
         unsafe { at.cast::<u64>().write_unaligned(value * 8) };
         let packet = writer.packet.load(Relaxed);
@@ -77,8 +77,7 @@ fn put_watched(ring: &Ring, value: u64) -> bool {
         }
         // SAFETY: as above.
         unsafe { at.add(8).cast::<u64>().write_unaligned(!(value * 8)) };
-    });
-    kept
+    })
 }
 
 /// With no writer under way on this thread: is all that has been written committed?

@@ -1,0 +1,275 @@
+//! What concerns a whole process: starting the agent, twice, in odd places, after a fork. Each test
+//! runs this file again as a program of its own.
+#![allow(clippy::print_stdout, reason = "what a program prints is what its test looks at")]
+#![cfg_attr(not(target_os = "linux"), allow(unused, reason = "the agent exists on Linux alone"))]
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
+
+/// Something happened.
+#[derive(gracepoint::Event)]
+#[event(name = "process:event")]
+struct Happened {
+    n: u32,
+}
+
+/// A program: what it prints is what its test looks at.
+type Program = fn();
+type Test = fn() -> Result<(), Failed>;
+
+fn programs() -> BTreeMap<&'static str, Program> {
+    BTreeMap::from([
+        ("init", program_init as Program),
+        ("init-twice", program_init_twice),
+        ("init-as-namesake", program_init_as_namesake),
+        ("fork", program_fork),
+        ("fork-and-exit", program_fork_and_exit),
+        ("signals", program_signals),
+    ])
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    if args.next().as_deref() == Some("--program") {
+        let name = args.next().unwrap_or_default();
+        programs()[name.as_str()]();
+        return ExitCode::SUCCESS;
+    }
+    let tests: [(&str, Test); 10] = [
+        ("the_socket_comes_and_goes", the_socket_comes_and_goes),
+        ("a_second_init_is_an_error", a_second_init_is_an_error),
+        ("off_means_off", off_means_off),
+        ("a_directory_that_cannot_be_made", a_directory_that_cannot_be_made),
+        ("a_directory_open_to_others", a_directory_open_to_others),
+        ("a_directory_that_is_a_link", a_directory_that_is_a_link),
+        ("what_a_dead_namesake_left_is_taken_over", what_a_dead_namesake_left_is_taken_over),
+        ("a_living_namesake_is_left_alone", a_living_namesake_is_left_alone),
+        ("a_forked_child_is_its_own_program", a_forked_child_is_its_own_program),
+        ("the_agent_takes_no_signals", the_agent_takes_no_signals),
+    ];
+    let trials = tests.map(|(name, test)| Trial::test(name, test)).into_iter().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A directory of the test's own, mode 0700, removed at its end.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("gp-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        Place(path)
+    }
+
+    fn sockets(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.0).unwrap();
+        names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(program: &str, directory: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--program", program]).env("GRACEPOINT_DIR", directory);
+    command.env_remove("GRACEPOINT").env_remove("GRACEPOINT_RECORDER");
+    command
+}
+
+fn run(program: &str, directory: &Path) -> Output {
+    let output = command(program, directory).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[track_caller]
+fn says(output: &Output, words: &str) -> Result<(), Failed> {
+    let text = text(output);
+    if text.contains(words) { Ok(()) } else { Err(format!("no {words:?} in {text:?}").into()) }
+}
+
+fn init() -> String {
+    match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => {
+            assert!(UnixStream::connect(&path).is_ok(), "somebody listens");
+            format!("listening on {}", path.file_name().unwrap().to_string_lossy())
+        }
+        Ok(status) => format!("{status:?}"),
+        Err(error) => format!("{:?}: {error}", error.kind()),
+    }
+}
+
+fn program_init() {
+    println!("{}", init());
+    gracepoint::trace!(Happened { n: 1 });
+}
+
+fn program_init_twice() {
+    println!("{}\n{}", init(), init());
+}
+
+fn the_socket_comes_and_goes() -> Result<(), Failed> {
+    let place = Place::new("comes");
+    let missing = place.0.join("made/on/the/way");
+    says(&run("init", &missing), ".gp1.sock")?;
+    let mode = fs::metadata(&missing).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    assert!(fs::read_dir(&missing).unwrap().next().is_none(), "the name is gone after exit");
+    Ok(())
+}
+
+fn a_second_init_is_an_error() -> Result<(), Failed> {
+    let place = Place::new("twice");
+    let output = run("init-twice", &place.0);
+    says(&output, "listening on")?;
+    says(&output, "AlreadyStarted: tracing is off: this process has an agent already")
+}
+
+fn off_means_off() -> Result<(), Failed> {
+    let place = Place::new("off");
+    let output = command("init", &place.0).env("GRACEPOINT", "off").output().unwrap();
+    says(&output, "Off")?;
+    assert!(place.sockets().is_empty());
+    Ok(())
+}
+
+fn a_directory_that_cannot_be_made() -> Result<(), Failed> {
+    let place = Place::new("unmade");
+    let file = place.0.join("file");
+    fs::write(&file, "").unwrap();
+    says(&run("init", &file.join("below")), "Directory: tracing is off")?;
+    says(&run("init", &file), "is not a directory; set GRACEPOINT_DIR")?;
+    says(&run("init", Path::new("/proc/nowhere")), "set GRACEPOINT_DIR")?;
+    says(&run("init", &place.0.join("long".repeat(30))), "path too long for a socket")
+}
+
+fn a_directory_open_to_others() -> Result<(), Failed> {
+    let place = Place::new("open");
+    fs::set_permissions(&place.0, fs::Permissions::from_mode(0o755)).unwrap();
+    says(&run("init", &place.0), "is open to other users; chmod 700 it")
+}
+
+fn a_directory_that_is_a_link() -> Result<(), Failed> {
+    let place = Place::new("link");
+    let link = place.0.join("link");
+    std::os::unix::fs::symlink(&place.0, &link).unwrap();
+    says(&run("init", &link), "is not a directory")
+}
+
+/// Lays something at the place of this process's own socket before `init`.
+fn program_init_as_namesake() {
+    let dir = PathBuf::from(std::env::var_os("GRACEPOINT_DIR").unwrap());
+    let name = dir.join(format!("{}.gp1.sock", std::process::id()));
+    let listener = UnixListener::bind(&name).unwrap();
+    if std::env::var_os("NAMESAKE_LIVES").is_none() {
+        drop(listener);
+        println!("{}", init());
+    } else {
+        println!("{}", init());
+        drop(listener);
+    }
+}
+
+fn what_a_dead_namesake_left_is_taken_over() -> Result<(), Failed> {
+    let place = Place::new("stale");
+    let output = run("init-as-namesake", &place.0);
+    says(&output, "listening on")?;
+    assert!(!text(&output).contains("-2"), "{output:?}");
+    assert!(place.sockets().is_empty(), "the name is gone after exit");
+    Ok(())
+}
+
+fn a_living_namesake_is_left_alone() -> Result<(), Failed> {
+    let place = Place::new("alive");
+    let output = command("init-as-namesake", &place.0).env("NAMESAKE_LIVES", "1").output().unwrap();
+    says(&output, "-2.gp1.sock")
+}
+
+/// In the child: what it says of itself. The child leaves without exit handlers.
+fn in_child(body: impl FnOnce()) {
+    // SAFETY: the child uses what a forked child of this runtime may use; that is what is tested.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        body();
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child ends well");
+}
+
+fn program_fork() {
+    let parent = init();
+    println!("parent {parent}");
+    in_child(|| {
+        gracepoint::trace!(Happened { n: 2 });
+        let child = init();
+        assert_ne!(parent, child);
+        println!("child {child}");
+        println!("again {}", init());
+    });
+    println!("parent {}", init());
+}
+
+fn program_fork_and_exit() {
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    // SAFETY: as in `in_child`; this child runs its exit handlers.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        std::process::exit(0);
+    }
+    // SAFETY: waits for our own child.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    println!("still there: {}", UnixStream::connect(&path).is_ok());
+}
+
+fn a_forked_child_is_its_own_program() -> Result<(), Failed> {
+    let place = Place::new("fork");
+    let output = run("fork", &place.0);
+    says(&output, "child listening on")?;
+    says(&output, "again AlreadyStarted")?;
+    says(&output, "parent AlreadyStarted")?;
+    says(&run("fork-and-exit", &place.0), "still there: true")
+}
+
+fn program_signals() {
+    println!("{}", init());
+    for task in fs::read_dir("/proc/self/task").unwrap() {
+        let path = task.unwrap().path();
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+        let blocked = status.lines().find_map(|l| l.strip_prefix("SigBlk:")).unwrap_or("").trim();
+        let mask = u64::from_str_radix(blocked, 16).unwrap_or(0);
+        // SIGUSR1, SIGPROF and SIGTERM stand for all that a handler may be installed for.
+        let all = [libc::SIGUSR1, libc::SIGPROF, libc::SIGTERM];
+        let blocks = all.iter().all(|signal| mask >> (signal - 1) & 1 == 1);
+        println!("{} blocks: {blocks}", name.trim());
+    }
+}
+
+fn the_agent_takes_no_signals() -> Result<(), Failed> {
+    let place = Place::new("signals");
+    let output = run("signals", &place.0);
+    says(&output, "gracepoint blocks: true")?;
+    says(&output, "process blocks: false").or_else(|_| says(&output, "blocks: false"))
+}

@@ -90,16 +90,58 @@ impl Directory {
         paths.filter(|path| is_agents(path)).collect()
     }
 
-    /// The sockets in it and, unless it is the only place to look, those of the network namespace.
-    pub(crate) fn all_sockets(&self) -> Vec<PathBuf> {
+    /// The sockets in it and, unless it is the only place to look, those that our network namespace
+    /// knows of.
+    pub(crate) fn sockets_nearby(&self) -> Vec<PathBuf> {
         let mut paths = self.sockets();
         if !self.only {
             paths.extend(listening(Path::new("/proc/net/unix")));
         }
-        let mut seen = HashSet::new();
-        paths.retain(|path| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
-        paths
+        without_doubles(paths)
     }
+
+    /// Those, and the ones in containers.
+    pub(crate) fn all_sockets(&self) -> Vec<PathBuf> {
+        let mut paths = self.sockets_nearby();
+        if !self.only {
+            paths.extend(elsewhere().into_iter().flat_map(sockets_seen_by));
+        }
+        without_doubles(paths)
+    }
+}
+
+/// One path per socket.
+fn without_doubles(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    paths.retain(|path| fs::metadata(path).is_ok_and(|meta| seen.insert((meta.dev(), meta.ino()))));
+    paths
+}
+
+/// For each pair of mount and network namespace that is not ours, a process that lives in it, as
+/// far as we may look into processes.
+fn elsewhere() -> Vec<u32> {
+    let namespaces = |pid: &str| {
+        let link = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+        Some((link("mnt")?, link("net")?))
+    };
+    let mut seen: HashSet<_> = namespaces("self").into_iter().collect();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let pids = names.filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    pids.filter(|pid| namespaces(pid).is_some_and(|both| seen.insert(both)))
+        .filter_map(|pid| pid.parse().ok())
+        .collect()
+}
+
+/// The sockets that process `pid` could reach, by paths through its root.
+fn sockets_seen_by(pid: u32) -> Vec<PathBuf> {
+    let paths = listening(&PathBuf::from(format!("/proc/{pid}/net/unix")));
+    paths.iter().map(|path| through_root(pid, path)).collect()
+}
+
+/// How we reach what process `pid` calls `path`: it may live in another mount namespace.
+fn through_root(pid: u32, path: &Path) -> PathBuf {
+    Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// Our effective uid.
@@ -188,9 +230,7 @@ fn find_pid(pid: u32) -> Result<Live> {
     let mut paths: Vec<PathBuf> = directory.sockets().into_iter().filter(named).collect();
     for path in listening(&PathBuf::from(format!("/proc/{pid}/net/unix"))) {
         if named(&path) {
-            // The program's own root first: it may live in another mount namespace.
-            let inside = path.strip_prefix("/").unwrap_or(&path);
-            paths.push(Path::new(&format!("/proc/{pid}/root")).join(inside));
+            paths.push(through_root(pid, &path));
             paths.push(path);
         }
     }

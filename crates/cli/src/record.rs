@@ -125,6 +125,12 @@ fn conclude(
     args: &RecordArgs,
     console: &mut Console,
 ) -> Result<()> {
+    if recorded.unconfirmed {
+        console.note(
+            "the program did not answer when told to stop (is it stopped itself?): the trace holds \
+             what it had written by then",
+        );
+    }
     for who in recorded.holdouts.iter().take(10) {
         console.note(format_args!(
             "{} is still inside an event; what it has not committed is not in the trace",

@@ -181,7 +181,7 @@ struct Watch {
 impl Watch {
     /// Looks for those that are not there yet.
     fn new(directory: Directory, token: String) -> Watch {
-        let seen = directory.all_sockets().iter().filter_map(|path| identity(path)).collect();
+        let seen = directory.sockets_nearby().iter().filter_map(|path| identity(path)).collect();
         Watch {
             directory,
             token,
@@ -198,7 +198,7 @@ impl Watch {
         self.leaving.retain_mut(|link| matches!(link.try_receive(), Ok(None)));
         let wide = self.looks % WIDE_LOOK_EVERY == WIDE_LOOK_EVERY - 1;
         self.looks = self.looks.wrapping_add(1);
-        let paths = if wide { self.directory.all_sockets() } else { self.directory.sockets() };
+        let paths = if wide { self.directory.sockets_nearby() } else { self.directory.sockets() };
         for path in paths {
             self.greet(&path);
         }

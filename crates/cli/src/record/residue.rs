@@ -43,7 +43,7 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
         end: at,
         content_bits: HEADER as u64 * 8,
         packet_bits: HEADER as u64 * 8,
-        seq: slot.next_seq + slot.shift,
+        seq: slot.next_seq.saturating_add(slot.shift),
         discarded: loss.discarded,
         tid: if loss.tid == 0 { slot.tid } else { loss.tid },
         thread: slot.thread,

@@ -102,6 +102,8 @@ pub(crate) struct Recorded {
     pub(crate) lost: u64,
     pub(crate) length: Duration,
     pub(crate) holdouts: Vec<String>,
+    /// The program was asked to stop and did not answer.
+    pub(crate) unconfirmed: bool,
     /// Pages in which not everything was a packet.
     pub(crate) spoilt: u64,
     /// What went wrong while finishing.
@@ -362,6 +364,8 @@ impl Session {
         let length = self.began.elapsed();
         console.clear_progress();
         let stopped = if ended.program_is_gone() { None } else { self.stop(&ended) };
+        let alive = !ended.program_is_gone() && !matches!(ended, Ended::ConnectionLost(_));
+        let unconfirmed = alive && stopped.is_none();
         let mut holdouts = Vec::new();
         match &stopped {
             Some(stopped) => {
@@ -397,6 +401,7 @@ impl Session {
             lost: self.lost,
             length,
             holdouts,
+            unconfirmed,
             spoilt: self.copier.spoilt,
             failure,
         }
@@ -500,9 +505,9 @@ fn is_ready(fd: &OwnedFd) -> bool {
         .is_ok_and(|n| n > 0)
 }
 
-/// The program's arguments, as far as we may see them.
+/// The program's arguments after its own name, as far as we may see them.
 fn arguments(pid: u32) -> Vec<String> {
     let Ok(bytes) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    bytes.split(|&b| b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+    bytes.split(|&b| b == 0).skip(1).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
 }

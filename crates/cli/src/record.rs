@@ -55,7 +55,12 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         return Ok(STATUS);
     }
     announce(&session, args, console);
-    let mut until = Until { duration: args.duration, interrupts: &mut interrupts, command: None };
+    let mut until = Until {
+        duration: args.duration,
+        interrupts: &mut interrupts,
+        command: None,
+        progress: !args.quiet,
+    };
     let ended = session.run(&mut until, console);
     let dir = session.dir.path.clone();
     let recorded = session.finish(ended, console);
@@ -86,8 +91,12 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         }
     };
     announce(&session, args, console);
-    let mut until =
-        Until { duration: args.duration, interrupts: &mut interrupts, command: Some(&mut command) };
+    let mut until = Until {
+        duration: args.duration,
+        interrupts: &mut interrupts,
+        command: Some(&mut command),
+        progress: false,
+    };
     let mut ended = session.run(&mut until, console);
     let (dir, pid) = (session.dir.path.clone(), session.pid);
     // Once its socket is closed the program's status is a matter of moments.

@@ -92,6 +92,8 @@ pub(crate) struct Until<'a> {
     pub(crate) duration: Option<Duration>,
     pub(crate) interrupts: &'a mut Interrupts,
     pub(crate) command: Option<&'a mut Launched>,
+    /// Whether to show how it goes; a command has the terminal to itself.
+    pub(crate) progress: bool,
 }
 
 /// What was recorded.
@@ -226,8 +228,12 @@ impl Session {
             if end_at.is_some_and(|at| now >= at) {
                 return Ended::Duration;
             }
-            if let Some(ended) = self.chores(now, console) {
+            if let Some(ended) = self.chores(now) {
                 return ended;
+            }
+            if until.progress && console.is_live() && now >= self.progress_at {
+                self.show_progress(console);
+                self.progress_at = now + PROGRESS_EVERY;
             }
             let most = end_at.map_or(pause, |at| pause.min(at.saturating_duration_since(now)));
             let mut fds = vec![(self.link.as_fd(), self.link.interest())];
@@ -292,7 +298,7 @@ impl Session {
         })
     }
 
-    fn chores(&mut self, now: Instant, console: &mut Console) -> Option<Ended> {
+    fn chores(&mut self, now: Instant) -> Option<Ended> {
         if now >= self.chores_at {
             self.chores_at = now + CHORES_EVERY;
             if !self.flushing {
@@ -305,10 +311,6 @@ impl Session {
             if !self.dir.is_there() {
                 return Some(Ended::Failed("its directory was removed".into()));
             }
-        }
-        if console.is_live() && now >= self.progress_at {
-            self.show_progress(console);
-            self.progress_at = now + PROGRESS_EVERY;
         }
         None
     }

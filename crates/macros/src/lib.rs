@@ -11,6 +11,7 @@
 //! | `attributes.rs` | reads `#[event(…)]` and doc comments, and checks them |
 //! | `event.rs` | `#[derive(Event)]` |
 //! | `field.rs` | `#[derive(Field)]` |
+#![forbid(unsafe_code)]
 
 mod attributes;
 mod event;

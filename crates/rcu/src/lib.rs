@@ -55,7 +55,7 @@
 //!   domain that never waits, which the oracle must catch. `GRACEPOINT_TORTURE=50` is longer.
 //! * `tests/fork.rs` forks while others read and drive; `tests/threads.rs` and `tests/domain.rs` say
 //!   what is promised, case by case.
-//! * `cargo test --release --test pair -- --ignored --nocapture` prints what things cost.
+//! * `cargo run --release --example pair` prints what things cost.
 //!
 //! All of it passes with `GRACEPOINT_RCU=fence` too. Not checked: processors other than x86-64
 //! and systems other than Linux (which compile), and programs with more than 65,536 threads.

@@ -1,6 +1,5 @@
 //! Prints what a read section costs, beside the floor. Not a verdict: run it with
-//! `cargo test -p gracepoint-rcu --release --test pair -- --nocapture --ignored`.
-#![cfg(target_os = "linux")]
+//! `cargo run -p gracepoint-rcu --release --example pair`, on Linux.
 #![allow(clippy::print_stdout, reason = "it prints")]
 
 use gracepoint_rcu::{Domain, Progress};
@@ -32,9 +31,7 @@ fn time(name: &str, mut f: impl FnMut()) {
     println!("{name:<28} {best:6.2} ns");
 }
 
-#[test]
-#[ignore = "a measurement"]
-fn pair() {
+fn main() {
     println!("{:?}", gracepoint_rcu::strategy());
     time("empty loop", || {
         black_box(());

@@ -84,6 +84,10 @@ Examples:
   gracepoint report --json | jq .")]
     Report(ReportArgs),
     /// Show what a trace contains: events, losses, threads, clock
+    #[command(after_long_help = "\
+Examples:
+  gracepoint info
+  gracepoint info slow.trace --json | jq .lost")]
     Info(InfoArgs),
     /// Show how the values of a field, or the lengths of a span, are distributed
     #[command(after_long_help = "\
@@ -254,6 +258,15 @@ mod tests {
     #[test]
     fn definitions_are_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("\n  gracepoint {}", command.get_name());
+            assert!(help.contains(&example), "{}: {help}", command.get_name());
+        }
     }
 
     #[test]

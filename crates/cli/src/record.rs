@@ -51,7 +51,7 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let live = discover::find(&args.target.which())?;
     let mut session = Session::begin(live, &plan(args))?;
     if interrupts.take().is_some() {
-        session.finish(Ended::Interrupted, console);
+        session.discard();
         return Ok(STATUS);
     }
     announce(&session, args, console);

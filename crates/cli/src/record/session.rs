@@ -185,8 +185,19 @@ impl Session {
             lost: 0,
         };
         session.describe()?;
-        session.start()?;
-        Ok(session)
+        match session.start() {
+            Ok(()) => Ok(session),
+            Err(failure) => {
+                session.dir.discard();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Ends it as if it had never been.
+    pub(crate) fn discard(mut self) {
+        self.stop(&Ended::Interrupted);
+        self.dir.discard();
     }
 
     fn start(&mut self) -> Result<()> {

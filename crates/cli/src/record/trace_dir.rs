@@ -87,6 +87,13 @@ impl TraceDir {
         Ok(TraceDir { path, identity: (meta.dev(), meta.ino()) })
     }
 
+    /// Removes it: nothing was recorded.
+    pub(crate) fn discard(&self) {
+        if is_trace(&self.path) {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+
     /// Whether it is still where it was.
     pub(crate) fn is_there(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|meta| (meta.dev(), meta.ino()) == self.identity)

@@ -49,6 +49,7 @@ pub(crate) fn main(args: &[String]) {
         "progress" => progress(),
         "at-once" => at_once(number(1)),
         "jobs" => jobs(number(1)),
+        "crowd" => crowd(number(1)),
         other => panic!("no program {other}"),
     }
 }
@@ -132,6 +133,24 @@ fn jobs(number: u64) {
         let _span = gracepoint::span!(Job { number });
         gracepoint::trace!(Rest { time: Duration::from_millis(number) });
     }
+    say("done");
+    wait();
+}
+
+/// On a line of input, so many threads that are there at the same time fire ten events each.
+fn crowd(threads: u64) {
+    wait();
+    let all_here = std::sync::Barrier::new(threads as usize);
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            let all_here = &all_here;
+            scope.spawn(move || {
+                (0..5).for_each(|n| step(worker, n));
+                all_here.wait();
+                (5..10).for_each(|n| step(worker, n));
+            });
+        }
+    });
     say("done");
     wait();
 }

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 14] = [
         ("list_before_the_first_hit", list_before_the_first_hit),
         ("every_event_is_recorded_with_its_fields", every_event_is_recorded_with_its_fields),
         ("duration_ends_a_recording", duration_ends_a_recording),
@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("two_recorders_do_not_disturb_each_other", two_recorders_do_not_disturb_each_other),
         ("too_many_recorders_are_refused", too_many_recorders_are_refused),
         ("spans_are_paired", spans_are_paired),
+        ("more_threads_than_open_files", more_threads_than_open_files),
     ];
     let trial = |(name, test): (&str, fn())| {
         Trial::test(name, move || {
@@ -324,6 +325,21 @@ fn spans_are_paired() {
     let hist: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(hist["unpaired"], 0);
     assert_eq!(hist["groups"][0]["count"], 100, "{hist:#}");
+}
+
+fn more_threads_than_open_files() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["crowd", "300"]);
+    let recorder = scene.recorder(program.pid(), &["--buffer", "64M"]);
+    go(&mut program);
+    program.expect("done");
+    recorder.signal(Signal::INT);
+    assert_ok(&recorder.end());
+    let info = info(&scene);
+    assert_eq!((&info["events"], &info["lost"]), (&3000.into(), &0.into()));
+    assert!(info["streams"].as_u64().unwrap() >= 300, "{info:#}");
+    let steps = steps(&events(&scene));
+    assert!(steps.len() == 300 && steps.values().all(|s| s.iter().copied().eq(0..10)));
 }
 
 fn babeltrace_reads_the_same() {

@@ -27,6 +27,8 @@ const MOST_PEERS: usize = 64;
 const MOST_UNSENT: usize = 64 << 20;
 /// How often a running session's clock triple is renewed.
 const TICK: Duration = Duration::from_secs(1);
+/// Pause after a connection that could not be accepted.
+const RETRY: Duration = Duration::from_millis(100);
 /// Shortest time between a program's first triple and a session's, to measure the clock.
 const BASELINE: Duration = Duration::from_millis(10);
 
@@ -187,7 +189,16 @@ impl Agent {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.setup.listener.accept() {
+        loop {
+            let stream = match self.setup.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // Out of descriptors, say: the connection waits, and so do we, a little.
+                    std::thread::sleep(RETRY);
+                    return;
+                }
+            };
             if self.peers.len() >= MOST_PEERS || !admitted(&stream) {
                 continue; // closes it
             }

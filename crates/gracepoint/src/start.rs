@@ -2,7 +2,7 @@
 
 use crate::agent::{self, Launch, Setup};
 use crate::error::{Error, ErrorKind};
-use crate::{session, sys};
+use crate::{patch, session, sys, tracer};
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind as Io;
@@ -41,6 +41,11 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     if environment("GRACEPOINT").is_some_and(|value| value == "off") {
         return Ok(None);
     }
+    if environment("GRACEPOINT_PATCH").is_some_and(|value| value != patch::patching()) {
+        let text = "GRACEPOINT_PATCH says how to build sites, and this program was built otherwise; \
+                    build it again with the variable set, or run it without";
+        return Err(Error::new(ErrorKind::System, text));
+    }
     let pid = std::process::id();
     let before = RUNNING.load(Acquire);
     if before == pid || RUNNING.compare_exchange(before, pid, AcqRel, Relaxed).is_err() {
@@ -74,16 +79,17 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
 fn prepare(forked: bool) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        sys::at_fork_in_child(child_after_fork);
+        sys::at_fork(tracer::before_fork, tracer::after_fork, child_after_fork);
         sys::at_exit(exit);
         gracepoint_rcu::on_thread_exit(session::thread_ends);
     });
     if forked {
-        crate::tracer::reset();
+        tracer::reset();
     }
 }
 
 extern "C" fn child_after_fork() {
+    tracer::after_fork();
     session::child_after_fork();
     agent::child_after_fork();
 }

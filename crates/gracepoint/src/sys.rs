@@ -268,14 +268,12 @@ pub(crate) fn with_signals_blocked<T>(body: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Registers a function to run in every forked child, on its only thread.
-pub(crate) fn at_fork_in_child(child: extern "C" fn()) {
-    // SAFETY: `child` is a function of this program that does only what a forked child may do.
-    unsafe { libc::pthread_atfork(None, None, Some(child_handler(child))) };
-}
-
-fn child_handler(child: extern "C" fn()) -> unsafe extern "C" fn() {
-    child
+/// Registers functions to run on the forking thread: before each fork, and after it in the parent
+/// and in the child.
+pub(crate) fn at_fork(before: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) {
+    let hook = |f: extern "C" fn()| -> Option<unsafe extern "C" fn()> { Some(f) };
+    // SAFETY: the functions are this program's, and do only what they may around a fork.
+    unsafe { libc::pthread_atfork(hook(before), hook(parent), hook(child)) };
 }
 
 /// Registers a function to run when the program exits.

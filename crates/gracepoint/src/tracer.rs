@@ -9,12 +9,15 @@ use crate::module;
 use crate::patch::{self, PatchError};
 use crate::site::SiteKind;
 use gracepoint_wire::schema::Schema;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Keys by address.
-static STATE: Mutex<BTreeMap<usize, Attached>> = Mutex::new(BTreeMap::new());
+type State = BTreeMap<usize, Attached>;
+
+static STATE: Mutex<State> = Mutex::new(BTreeMap::new());
 
 /// A key that has probes. The array is the published one.
 struct Attached {
@@ -22,7 +25,7 @@ struct Attached {
     array: Box<[Entry]>,
 }
 
-fn lock() -> MutexGuard<'static, BTreeMap<usize, Attached>> {
+fn lock() -> MutexGuard<'static, State> {
     // A panic under the lock leaves a map that is still true of what is published.
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -74,19 +77,19 @@ pub(crate) fn detach(probes: &[(&'static Key, *const ())]) {
     }
 }
 
-fn entries(state: &BTreeMap<usize, Attached>, key: &'static Key) -> Vec<Entry> {
+fn entries(state: &State, key: &'static Key) -> Vec<Entry> {
     let array = state.get(&address(key)).map_or(&[][..], |attached| &attached.array);
     array.iter().filter(|entry| entry.call.is_some()).copied().collect()
 }
 
-fn without(state: &BTreeMap<usize, Attached>, key: &'static Key, data: *const ()) -> Vec<Entry> {
+fn without(state: &State, key: &'static Key, data: *const ()) -> Vec<Entry> {
     let mut all = entries(state, key);
     all.retain(|entry| entry.data != data);
     all
 }
 
 /// Publishes `entries` as the key's array and retires the one before.
-fn replace(state: &mut BTreeMap<usize, Attached>, key: &'static Key, mut entries: Vec<Entry>) {
+fn replace(state: &mut State, key: &'static Key, mut entries: Vec<Entry>) {
     let old = if entries.is_empty() {
         key.publish(ptr::null_mut());
         state.remove(&address(key))
@@ -163,6 +166,24 @@ pub(crate) fn forget(unload: impl FnOnce()) {
             TRACE.retire(attached.array);
         }
     }
+}
+
+thread_local! {
+    /// The lock, held by a thread from before its fork to after it.
+    static ACROSS_FORK: RefCell<Option<MutexGuard<'static, State>>> = const { RefCell::new(None) };
+}
+
+/// Before a fork: takes the lock, so that the child does not inherit it from a thread (the agent)
+/// that the child does not have.
+pub(crate) extern "C" fn before_fork() {
+    let guard = lock();
+    // At a thread's very end its thread-locals are gone; then the lock stays as it is.
+    let _ = ACROSS_FORK.try_with(|held| *held.borrow_mut() = Some(guard));
+}
+
+/// After a fork, in both processes.
+pub(crate) extern "C" fn after_fork() {
+    let _ = ACROSS_FORK.try_with(|held| held.borrow_mut().take());
 }
 
 /// In a forked child, before its next session: no probe of the parent's is attached any more.

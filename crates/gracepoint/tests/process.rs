@@ -6,6 +6,7 @@
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("init-as-namesake", program_init_as_namesake),
         ("fork", program_fork),
         ("fork-and-exit", program_fork_and_exit),
+        ("fork-while-listing", program_fork_while_listing),
         ("signals", program_signals),
     ])
 }
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 10] = [
+    let tests: [(&str, Test); 12] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         ("what_a_dead_namesake_left_is_taken_over", what_a_dead_namesake_left_is_taken_over),
         ("a_living_namesake_is_left_alone", a_living_namesake_is_left_alone),
         ("a_forked_child_is_its_own_program", a_forked_child_is_its_own_program),
+        ("a_fork_does_not_inherit_the_agents_lock", a_fork_does_not_inherit_the_agents_lock),
+        ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
     ];
     let trials = tests.map(|(name, test)| Trial::test(name, test)).into_iter().collect();
@@ -252,8 +256,59 @@ fn a_forked_child_is_its_own_program() -> Result<(), Failed> {
     says(&run("fork-and-exit", &place.0), "still there: true")
 }
 
+/// Children exit by their exit handlers while the parent's agent is busy under its lock.
+fn program_fork_while_listing() {
+    use gracepoint_wire::control::{Hello, Message};
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let running = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut link = UnixStream::connect(&path).unwrap();
+            link.write_all(&Message::Hello(Hello::current(None)).to_frame()).unwrap();
+            let mut drain = link.try_clone().unwrap();
+            scope.spawn(move || drain.read_to_end(&mut Vec::new()));
+            while !stop.load(running) {
+                link.write_all(&Message::List.to_frame().repeat(100)).unwrap();
+            }
+            link.shutdown(std::net::Shutdown::Both).unwrap();
+        });
+        for _ in 0..300 {
+            // SAFETY: as in `in_child`; the child runs its exit handlers, and nothing else.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                std::process::exit(0);
+            }
+            // SAFETY: waits for our own child.
+            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        }
+        stop.store(true, running);
+    });
+    println!("300 children ended");
+}
+
+fn a_fork_does_not_inherit_the_agents_lock() -> Result<(), Failed> {
+    let place = Place::new("lock");
+    says(&run("fork-while-listing", &place.0), "300 children ended")
+}
+
+fn the_way_to_patch_is_the_builds() -> Result<(), Failed> {
+    let place = Place::new("patch");
+    let other = if gracepoint::patching() == "patch" { "branch" } else { "patch" };
+    let output = command("init", &place.0).env("GRACEPOINT_PATCH", other).output().unwrap();
+    says(&output, "build it again with the variable set")?;
+    let same = gracepoint::patching();
+    let output = command("init", &place.0).env("GRACEPOINT_PATCH", same).output().unwrap();
+    says(&output, "listening on")
+}
+
 fn program_signals() {
-    println!("{}", init());
+    let Ok(gracepoint::Status::Listening(path)) = gracepoint::init() else { panic!("no agent") };
+    // The agent's thread has named itself once it says hello.
+    UnixStream::connect(path).unwrap().read_exact(&mut [0]).unwrap();
     for task in fs::read_dir("/proc/self/task").unwrap() {
         let path = task.unwrap().path();
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default();

@@ -19,6 +19,8 @@ struct Scene {
     header: ArenaHeader,
     dir: PathBuf,
     copier: Copier,
+    /// Ticks from packet to packet; 0 for a clock that stands still.
+    gap: u64,
 }
 
 impl Scene {
@@ -33,7 +35,7 @@ impl Scene {
         memory.set_len(header.total).unwrap();
         memory.write_all_at(&header.to_bytes(), 0).unwrap();
         let copier = Copier::new(Arena::open(fd).unwrap(), Streams::new(&dir));
-        Scene { memory, header, dir, copier }
+        Scene { memory, header, dir, copier, gap: 10 }
     }
 
     /// Writes an entry of the page table.
@@ -51,8 +53,8 @@ impl Scene {
     fn packet(&self, page: u32, at: u64, slot: u32, seq: u64, open: bool) -> u64 {
         let header = PacketHeader {
             stream: slot.into(),
-            begin: 1000 + seq * 10,
-            end: 1005 + seq * 10,
+            begin: 1000 + seq * self.gap,
+            end: 1000 + seq * self.gap + self.gap / 2,
             content_bits: (HEADER as u64 + 24) * 8,
             packet_bits: if open { 0 } else { (HEADER as u64 + 24) * 8 },
             seq,
@@ -73,10 +75,12 @@ impl Scene {
     /// Sequence numbers in the file of a slot.
     fn written(&self, slot: u64) -> Vec<u64> {
         let bytes = std::fs::read(self.dir.join(format!("stream_{slot}"))).unwrap_or_default();
-        let (mut at, mut seqs) = (0, Vec::new());
+        let (mut at, mut end, mut seqs) = (0, 0, Vec::new());
         while at < bytes.len() {
             let header = PacketHeader::parse(&bytes[at..]).expect("a file holds packets");
             assert!(header.packet_bits > 0 && header.packet_bits.is_multiple_of(64));
+            assert!(header.begin >= end && header.end >= header.begin, "time goes on");
+            end = header.end;
             seqs.push(header.seq);
             at += header.packet_bytes() as usize;
         }
@@ -94,13 +98,13 @@ impl Drop for Scene {
 #[test]
 fn pages_go_in_the_order_of_their_ordinals() {
     let mut scene = Scene::new();
-    scene.full(5, 1, 0);
-    scene.full(2, 1, 1);
     scene.full(3, 0, 0);
-    scene.full(0, 1, 2);
+    for (page, ordinal) in [(6, 0), (5, 1), (2, 2), (1, 3), (0, 4)] {
+        scene.full(page, 1, ordinal);
+    }
     let done = scene.copier.copy_full().unwrap();
-    assert_eq!(done, [(3, 0), (5, 0), (2, 1), (0, 2)]);
-    assert_eq!(scene.written(1), [0, 1, 2]);
+    assert_eq!(done, [(3, 0), (6, 0), (5, 1), (2, 2), (1, 3), (0, 4)]);
+    assert_eq!(scene.written(1), [0, 1, 2, 3, 4]);
     // Not given back yet, and not copied twice.
     assert_eq!(scene.copier.copy_full().unwrap(), []);
 }
@@ -141,17 +145,20 @@ fn an_open_packet_is_closed_at_its_mark() {
 
 #[test]
 fn remains_of_an_older_use_are_left_out() {
-    let mut scene = Scene::new();
-    scene.full(0, 2, 0);
-    scene.copier.copy_full().unwrap();
-    // The slot took the page again and has not opened a packet yet: what is there was copied.
-    scene.entry(0, PageState::Owned, 2, 1, 0);
-    scene.copier.copy_owned(|_| 0).unwrap();
-    assert_eq!(scene.written(2), [0]);
-    // Nor is another slot's packet taken for one's own.
-    scene.entry(0, PageState::Owned, 3, 0, 0);
-    scene.copier.copy_owned(|_| 0).unwrap();
-    assert!(scene.written(3).is_empty());
+    for gap in [10, 0] {
+        let mut scene = Scene::new();
+        scene.gap = gap;
+        scene.full(0, 2, 0);
+        scene.copier.copy_full().unwrap();
+        // The slot took the page again and has not opened a packet yet: what is there was copied.
+        scene.entry(0, PageState::Owned, 2, 1, 0);
+        scene.copier.copy_owned(|_| 0).unwrap();
+        assert_eq!(scene.written(2), [0]);
+        // Nor is another slot's packet taken for one's own.
+        scene.entry(0, PageState::Owned, 3, 0, 0);
+        scene.copier.copy_owned(|_| 0).unwrap();
+        assert!(scene.written(3).is_empty());
+    }
 }
 
 /// Xorshift: the same arenas every time.

@@ -10,7 +10,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Output};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Something happened.
 #[derive(gracepoint::Event)]
@@ -90,8 +91,19 @@ fn command(program: &str, directory: &Path) -> Command {
     command
 }
 
+/// Runs a program to its end; one that does not end within two minutes is killed and has failed.
 fn run(program: &str, directory: &Path) -> Output {
-    let output = command(program, directory).output().unwrap();
+    let mut command = command(program, directory);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+            panic!("{program} hangs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     output
 }

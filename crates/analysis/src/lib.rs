@@ -48,6 +48,7 @@ pub mod report;
 pub mod sidecar;
 pub mod spans;
 mod stream;
+pub mod tally;
 pub mod trace;
 pub mod value;
 

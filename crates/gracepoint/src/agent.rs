@@ -97,6 +97,8 @@ struct Agent {
     sessions: Vec<Owned>,
     next_session: u64,
     ticked: Instant,
+    /// A session was started, or refused, in this step: when the replies are sent, `init` may go on.
+    decided: bool,
 }
 
 /// A session and the connection that made it.
@@ -139,6 +141,7 @@ pub(crate) fn run(setup: Setup) {
         sessions: Vec::new(),
         next_session: 1,
         ticked: Instant::now(),
+        decided: false,
     };
     loop {
         agent.step();
@@ -159,6 +162,9 @@ impl Agent {
             if !alive {
                 gone.push(polled.fd);
             }
+        }
+        if std::mem::take(&mut self.decided) {
+            self.setup.launch.decide();
         }
         for fd in gone {
             self.hang_up(fd);
@@ -301,20 +307,17 @@ impl Agent {
             Message::List => Reply::Plain(Message::Events(listing())),
             Message::Create(create) => self.create(at, &create),
             Message::Start(id) => {
-                self.with_session(at, id, |session, launch| match session.start() {
-                    Ok(()) => {
-                        let at = session.tick();
-                        launch.decide();
-                        Message::Started(at)
-                    }
+                self.decided = true;
+                self.with_session(at, id, |session| match session.start() {
+                    Ok(()) => Message::Started(session.tick()),
                     Err(failure) => Message::Failure(failure),
                 })
             }
             Message::Stop(id) => {
-                self.with_session(at, id, |session, _| Message::Stopped(session.stop()))
+                self.with_session(at, id, |session| Message::Stopped(session.stop()))
             }
             Message::Flush(id) => {
-                self.with_session(at, id, |session, _| Message::Flushed(session.ring.take_back()))
+                self.with_session(at, id, |session| Message::Flushed(session.ring.take_back()))
             }
             Message::Release(id, pages) => {
                 if let Some(session) = self.find(at, id) {
@@ -325,7 +328,7 @@ impl Agent {
                 Reply::None
             }
             Message::Proceed => {
-                self.setup.launch.decide();
+                self.decided = true;
                 Reply::Plain(Message::Done)
             }
             other => {
@@ -363,10 +366,10 @@ impl Agent {
         &self,
         at: usize,
         id: u64,
-        verb: impl FnOnce(&Arc<Session>, &Launch) -> Message,
+        verb: impl FnOnce(&Arc<Session>) -> Message,
     ) -> Reply {
         Reply::Plain(match self.find(at, id) {
-            Some(session) => verb(&session, &self.setup.launch),
+            Some(session) => verb(&session),
             None => refusal("session", format!("this connection has no session {id}")),
         })
     }

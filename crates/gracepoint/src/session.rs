@@ -148,12 +148,13 @@ impl Session {
     /// The reply to `Create`. `first` is a triple from the program's start, for a longer baseline.
     pub(crate) fn created(&self, first: Triple) -> Created {
         let source = clock::source();
-        let clock = Clock {
+        let mut clock = Clock {
             source,
             freq_hz: 1_000_000_000,
             boot_id: self.ring.arena.header().boot_id,
             triples: vec![first, clock::triple(source)],
         };
+        clock.refine();
         Created { session: self.id, events: self.declared.clone(), clock }
     }
 

@@ -19,6 +19,7 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, Signal};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
+use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
@@ -127,7 +128,7 @@ pub(crate) struct Session {
     began: Instant,
     chores_at: Instant,
     progress_at: Instant,
-    progress_bytes: u64,
+    progress_events: u64,
     flushing: bool,
     lost: u64,
 }
@@ -180,7 +181,7 @@ impl Session {
             began: now,
             chores_at: now + CHORES_EVERY,
             progress_at: now,
-            progress_bytes: 0,
+            progress_events: 0,
             flushing: false,
             lost: 0,
         };
@@ -220,6 +221,9 @@ impl Session {
 
     /// Copies until something ends it.
     pub(crate) fn run(&mut self, until: &mut Until<'_>, console: &mut Console) -> Ended {
+        if until.progress && console.is_live() {
+            self.copier.streams.tally = Some(Tally::new(&self.events));
+        }
         let end_at = until.duration.map(|length| self.began + length);
         let mut pause = PAUSE.0;
         loop {
@@ -328,15 +332,16 @@ impl Session {
 
     fn show_progress(&mut self, console: &mut Console) {
         self.count_lost();
-        let bytes = self.copier.streams.bytes;
-        let per_second = (bytes - self.progress_bytes) * 1000 / PROGRESS_EVERY.as_millis() as u64;
-        self.progress_bytes = bytes;
+        let events = self.copier.streams.events;
+        let per_second = (events - self.progress_events) * 1000 / PROGRESS_EVERY.as_millis() as u64;
+        self.progress_events = events;
         console.progress(format_args!(
-            "{}: {}, {}/s, {} lost",
+            "{}: {} events, {}/s, {} lost, {}",
             quantity::length(self.began.elapsed()),
-            quantity::bytes(bytes),
-            quantity::bytes(per_second),
-            quantity::count(self.lost)
+            quantity::count(events),
+            quantity::count(per_second),
+            quantity::count(self.lost),
+            quantity::bytes(self.copier.streams.bytes),
         ));
     }
 

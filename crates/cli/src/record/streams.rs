@@ -4,6 +4,7 @@
 //! Files end at a packet's end whatever happens: what could be written only in part, because the
 //! disk is full, is cut off again.
 
+use gracepoint_analysis::tally::Tally;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -23,6 +24,10 @@ pub(crate) struct Streams {
     uses: u64,
     /// Bytes written to all.
     pub(crate) bytes: u64,
+    /// Counts `events`, while somebody looks.
+    pub(crate) tally: Option<Tally>,
+    /// Events written, as far as they were counted.
+    pub(crate) events: u64,
 }
 
 impl Streams {
@@ -34,6 +39,8 @@ impl Streams {
             lengths: HashMap::new(),
             uses: 0,
             bytes: 0,
+            tally: None,
+            events: 0,
         }
     }
 
@@ -57,6 +64,7 @@ impl Streams {
         }
         self.lengths.insert(slot, before + packets.len() as u64);
         self.bytes += packets.len() as u64;
+        self.events += self.tally.as_ref().map_or(0, |tally| tally.count(packets));
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Something happened.
@@ -32,6 +34,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("fork", program_fork),
         ("fork-and-exit", program_fork_and_exit),
         ("fork-while-listing", program_fork_while_listing),
+        ("fork-in-handlers", program_fork_in_handlers),
         ("signals", program_signals),
     ])
 }
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 12] = [
+    let tests: [(&str, Test); 13] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -54,6 +57,10 @@ fn main() -> ExitCode {
         ("a_living_namesake_is_left_alone", a_living_namesake_is_left_alone),
         ("a_forked_child_is_its_own_program", a_forked_child_is_its_own_program),
         ("a_fork_does_not_inherit_the_agents_lock", a_fork_does_not_inherit_the_agents_lock),
+        (
+            "a_fork_in_the_middle_of_a_record_hurts_nobody",
+            a_fork_in_the_middle_of_a_record_hurts_nobody,
+        ),
         ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
     ];
@@ -305,6 +312,91 @@ fn program_fork_while_listing() {
 fn a_fork_does_not_inherit_the_agents_lock() -> Result<(), Failed> {
     let place = Place::new("lock");
     says(&run("fork-while-listing", &place.0), "300 children ended")
+}
+
+/// Switches this program's events on, over its own socket, as a recorder does.
+fn record_myself(path: &Path) -> UnixStream {
+    use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, next_frame};
+    let mut link = UnixStream::connect(path).unwrap();
+    let create =
+        Create { globs: vec!["process:*".into()], buffer_bytes: 1 << 20, ..Create::default() };
+    for message in
+        [Message::Hello(Hello::current(None)), Message::Create(create), Message::Start(1)]
+    {
+        link.write_all(&message.to_frame()).unwrap();
+    }
+    let mut inbox = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let n = link.read(&mut chunk).unwrap();
+        assert!(n > 0, "the agent answers");
+        inbox.extend_from_slice(&chunk[..n]);
+        while let Some((payload, taken)) = next_frame(&inbox, MAX_REPLY).unwrap() {
+            let message = Message::parse(payload).unwrap();
+            inbox.drain(..taken);
+            match message {
+                Message::Started(_) => return link,
+                Message::Failure(failure) => panic!("{failure:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static IN_CHILD: AtomicU32 = AtomicU32::new(0);
+
+/// Forks; the child goes on where the handler came in, which may be the middle of a record.
+extern "C" fn fork_in_handler(_signal: libc::c_int) {
+    // SAFETY: fork and waitpid may be called in a handler; both sides return from it.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            IN_CHILD.store(1, Relaxed);
+        } else {
+            let mut status = 0;
+            libc::waitpid(child, &raw mut status, 0);
+            if status != 0 {
+                libc::abort();
+            }
+            FORKS.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn program_fork_in_handlers() {
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let _link = record_myself(&path);
+    // SAFETY: a handler for a signal of our own, and a timer of this process that raises it.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = fork_in_handler as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGVTALRM, &raw const action, std::ptr::null_mut());
+        let every = libc::timeval { tv_sec: 0, tv_usec: 1000 };
+        let timer = libc::itimerval { it_interval: every, it_value: every };
+        libc::setitimer(libc::ITIMER_VIRTUAL, &raw const timer, std::ptr::null_mut());
+    }
+    let mut left = 1000;
+    let mut n = 0;
+    while FORKS.load(Relaxed) < 200 && left > 0 {
+        n += 1;
+        gracepoint::trace!(Happened { n });
+        left -= IN_CHILD.load(Relaxed);
+    }
+    if IN_CHILD.load(Relaxed) == 1 {
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(0) };
+    }
+    println!("{} children went on and ended well", FORKS.load(Relaxed));
+}
+
+fn a_fork_in_the_middle_of_a_record_hurts_nobody() -> Result<(), Failed> {
+    let place = Place::new("middle");
+    says(&run("fork-in-handlers", &place.0), "200 children went on and ended well")
 }
 
 fn the_way_to_patch_is_the_builds() -> Result<(), Failed> {

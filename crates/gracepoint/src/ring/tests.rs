@@ -216,6 +216,50 @@ fn short_lived_threads_share_pages() {
     assert_eq!(owners, 200, "each thread's packet is its own");
 }
 
+#[test]
+fn nobody_else_can_write_resize_or_map_the_arena_for_writing() {
+    use std::os::fd::AsRawFd;
+    let ring = ring(4096, 16);
+    assert!(put(&ring, 16, 8));
+    let file = std::fs::File::from(ring.arena.file().try_clone_to_owned().unwrap());
+    // What a peer has is another description of the same memory.
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    assert!(file.write_at(&[1], 5000).is_err(), "writing");
+    assert!(file.set_len(0).is_err() && file.set_len(1 << 30).is_err(), "resizing");
+    for (protection, allowed) in
+        [(libc::PROT_READ, true), (libc::PROT_READ | libc::PROT_WRITE, false)]
+    {
+        // SAFETY: a new mapping of a file of ours, which nobody uses.
+        let at = unsafe {
+            let null = std::ptr::null_mut();
+            libc::mmap(null, 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
+        assert_eq!(at != libc::MAP_FAILED, allowed, "mapping with {protection}");
+    }
+    assert_eq!(Consumer::new(&ring).finish().values(16), [8]);
+}
+
+#[test]
+fn a_forked_child_writes_nothing_even_if_no_hook_has_run() {
+    let ring = ring(4096, 16);
+    assert!(put(&ring, 16, 1));
+    // SAFETY: the system call alone: no handler runs in the child, which only writes and exits.
+    let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+    if child == 0 {
+        let refused = (0..1000).all(|n| !put(&ring, 16, n));
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(i32::from(!refused)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child.
+    unsafe { libc::waitpid(child as i32, &raw mut status, 0) };
+    assert_eq!(status, 0, "the child's events go nowhere");
+    assert!(put(&ring, 16, 2));
+    assert_eq!(ring.arena.loss(16).lost.load(Relaxed), 0);
+    assert_eq!(Consumer::new(&ring).finish().values(16), [1, 2]);
+}
+
 /// Threads write as fast as they can while pages are drained and taken back all the time.
 fn hammer(twin: Twin) -> Result<(), String> {
     const THREADS: u64 = 4;

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "what a program prints is what its test looks at")]
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "the agent exists on Linux alone"))]
 
+use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, next_frame};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,6 +36,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("fork-and-exit", program_fork_and_exit),
         ("fork-while-listing", program_fork_while_listing),
         ("fork-in-handlers", program_fork_in_handlers),
+        ("agent", program_agent),
         ("signals", program_signals),
     ])
 }
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 13] = [
+    let tests: [(&str, Test); 14] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             "a_fork_in_the_middle_of_a_record_hurts_nobody",
             a_fork_in_the_middle_of_a_record_hurts_nobody,
         ),
+        ("the_agent_keeps_to_the_protocol", the_agent_keeps_to_the_protocol),
         ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
     ];
@@ -277,7 +280,6 @@ fn a_forked_child_is_its_own_program() -> Result<(), Failed> {
 
 /// Children exit by their exit handlers while the parent's agent is busy under its lock.
 fn program_fork_while_listing() {
-    use gracepoint_wire::control::{Hello, Message};
     let path = match gracepoint::init() {
         Ok(gracepoint::Status::Listening(path)) => path,
         other => panic!("{other:?}"),
@@ -316,7 +318,6 @@ fn a_fork_does_not_inherit_the_agents_lock() -> Result<(), Failed> {
 
 /// Switches this program's events on, over its own socket, as a recorder does.
 fn record_myself(path: &Path) -> UnixStream {
-    use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, next_frame};
     let mut link = UnixStream::connect(path).unwrap();
     let create =
         Create { globs: vec!["process:*".into()], buffer_bytes: 1 << 20, ..Create::default() };
@@ -341,6 +342,73 @@ fn record_myself(path: &Path) -> UnixStream {
             }
         }
     }
+}
+
+/// Sends frames, then reads until the agent closes or has answered all with `replies` messages.
+fn talk(path: &Path, frames: &[Vec<u8>], replies: usize) -> Vec<Message> {
+    let mut link = UnixStream::connect(path).unwrap();
+    for frame in frames {
+        // The agent may hang up on us in the middle; what it said before is what counts.
+        let _ = link.write_all(frame);
+    }
+    let (mut inbox, mut messages) = (Vec::new(), Vec::new());
+    let mut chunk = [0; 4096];
+    while messages.len() < replies {
+        match link.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => inbox.extend_from_slice(&chunk[..n]),
+        }
+        while let Some((payload, taken)) = next_frame(&inbox, MAX_REPLY).unwrap() {
+            messages.push(Message::parse(payload).unwrap());
+            inbox.drain(..taken);
+        }
+    }
+    messages
+}
+
+fn program_agent() {
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let hello = |major| Message::Hello(Hello { major, ..Hello::default() }).to_frame();
+    let list = Message::List.to_frame();
+    let refused = |messages: &[Message], wanted: &str| match messages.last() {
+        Some(Message::Failure(failure)) => assert_eq!(failure.code, wanted, "{messages:?}"),
+        _ => panic!("{messages:?}"),
+    };
+    // Neighbours in version understand each other; others are told.
+    for major in [0, 1, 2] {
+        let messages = talk(&path, &[hello(major), list.clone()], 2);
+        assert!(matches!(&messages[..], [Message::Hello(_), Message::Events(_)]), "{messages:?}");
+    }
+    refused(&talk(&path, &[hello(3), list.clone()], 9), "unsupported");
+    // Requests from the future are answered, and the connection goes on.
+    let unknown = Message::Unknown(999).to_frame();
+    let messages = talk(&path, &[hello(1), unknown, list.clone()], 3);
+    refused(&messages[..2], "unsupported");
+    assert!(matches!(messages[2], Message::Events(_)));
+    // Silence is golden, rubbish is not.
+    refused(&talk(&path, std::slice::from_ref(&list), 2), "protocol");
+    refused(&talk(&path, &[hello(1), vec![0xff; 100]], 9), "protocol");
+    refused(&talk(&path, &[hello(1), vec![8, 0, 0, 0, 8, 0, 0, 0, 1, 0, 9, 9]], 9), "protocol");
+    // Another connection's session is nobody else's business; nor is one that never was.
+    let _link = record_myself(&path);
+    for verb in [Message::Stop(1), Message::Start(1), Message::Flush(1), Message::Stop(77)] {
+        refused(&talk(&path, &[hello(1), verb.to_frame()], 2), "session");
+    }
+    talk(&path, &[hello(1), Message::Release(1, vec![(0, 0), (u32::MAX, 9)]).to_frame()], 1);
+    // A hundred who say nothing, of whom only so many are let in, keep nobody out afterwards.
+    let idle: Vec<_> = (0..100).map(|_| UnixStream::connect(&path)).collect();
+    drop(idle);
+    let messages = talk(&path, &[hello(1), list], 2);
+    assert!(matches!(messages[1], Message::Events(_)));
+    println!("the agent keeps to the protocol");
+}
+
+fn the_agent_keeps_to_the_protocol() -> Result<(), Failed> {
+    let place = Place::new("agent");
+    says(&run("agent", &place.0), "the agent keeps to the protocol")
 }
 
 static FORKS: AtomicU32 = AtomicU32::new(0);

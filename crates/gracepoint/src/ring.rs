@@ -99,6 +99,15 @@ struct Reserved {
     extended: bool,
 }
 
+/// Where an event goes, between [`Ring::place`] and [`Ring::publish`].
+pub(crate) struct Place<'a> {
+    /// Where its fields go.
+    pub(crate) fields: *mut u8,
+    writer: &'a Writer,
+    reserved: Reserved,
+    slow: bool,
+}
+
 /// The ring of one session.
 pub(crate) struct Ring {
     pub(crate) arena: Arena,
@@ -187,10 +196,11 @@ impl Ring {
         clock::ticks(self.source)
     }
 
-    /// Records an event with `len` bytes of fields, which `fill` writes to the address that it is
-    /// given. False if it was lost (and counted), or if this is a forked child.
+    /// Finds a place for an event with `len` bytes of fields, which the caller must write to
+    /// `Place::fields` before it calls [`Ring::publish`]. `None` if the event was lost (and counted),
+    /// or if this is a forked child.
     #[inline(always)]
-    pub(crate) fn write(&self, id: u32, len: usize, fill: impl FnOnce(*mut u8)) -> bool {
+    pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
@@ -206,17 +216,19 @@ impl Ring {
         };
         let (writer, reserved) = match quick {
             Some(both) => both,
-            None => match self.slow(index, id, len) {
-                Some(both) => both,
-                None => return false,
-            },
+            None => self.slow(index, id, len)?,
         };
-        fill(put_header(id, &reserved));
-        self.commit(writer, &reserved);
-        if quick.is_none() {
-            self.after_slow(writer);
+        let fields = put_header(id, &reserved);
+        Some(Place { fields, writer, reserved, slow: quick.is_none() })
+    }
+
+    /// Commits an event whose fields are written.
+    #[inline(always)]
+    pub(crate) fn publish(&self, place: &Place<'_>) {
+        self.commit(place.writer, &place.reserved);
+        if place.slow {
+            self.after_slow(place.writer);
         }
-        true
     }
 
     /// Reserves space on the current page; `None` if there is none. `depth` is raised.

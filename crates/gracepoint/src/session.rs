@@ -62,34 +62,61 @@ pub(crate) unsafe fn record<E: Event>(
 ) -> bool {
     // SAFETY: the caller's promise.
     let target = unsafe { &*data.cast::<Target>() };
-    // SAFETY: a target's ring lives as long as its session.
-    let ring = unsafe { &*target.ring };
     // SAFETY: the caller's promise.
     let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
     match (event, span) {
         (Some(event), None) => {
             let prepared = event.prepare();
-            ring.write(target.event, event.size(&prepared), |at| {
-                // SAFETY: `at` has room for the `size` bytes that this writes.
-                unsafe { event.write(&prepared, at) };
-            })
+            let ring = target.ring();
+            let Some(place) = ring.place(target.event, event.size(&prepared)) else {
+                return false;
+            };
+            // SAFETY: the place has room for the `size` bytes that this writes.
+            unsafe { event.write(&prepared, place.fields) };
+            ring.publish(&place);
+            true
         }
-        (Some(event), Some(span)) => {
-            let prepared = event.prepare();
-            ring.write(target.begin, 16 + event.size(&prepared), |at| {
-                // SAFETY: `at` has room for two words and `size` bytes.
-                unsafe {
-                    at.cast::<u64>().write_unaligned(span.id);
-                    at.add(8).cast::<u64>().write_unaligned(span.parent);
-                    event.write(&prepared, at.add(16));
-                }
-            })
+        (Some(event), Some(span)) => target.record_begin(event, span),
+        (None, span) => target.record_end(span),
+    }
+}
+
+impl Target {
+    #[inline(always)]
+    fn ring(&self) -> &Ring {
+        // SAFETY: a target's ring lives as long as its session, and so as the target.
+        unsafe { &*self.ring }
+    }
+
+    /// Out of line: the begin of a span is a second copy of the ring's code for each event type,
+    /// which most types never use.
+    #[inline(never)]
+    fn record_begin<E: Event>(&self, event: &E, span: &SpanPoint) -> bool {
+        let prepared = event.prepare();
+        let Some(place) = self.ring().place(self.begin, 16 + event.size(&prepared)) else {
+            return false;
+        };
+        // SAFETY: the place has room for two words and `size` bytes.
+        unsafe {
+            place.fields.cast::<u64>().write_unaligned(span.id);
+            place.fields.add(8).cast::<u64>().write_unaligned(span.parent);
+            event.write(&prepared, place.fields.add(16));
         }
-        (None, span) => ring.write(target.end, 8, |at| {
-            let id = span.map_or(0, |span| span.id);
-            // SAFETY: `at` has room for a word.
-            unsafe { at.cast::<u64>().write_unaligned(id) };
-        }),
+        self.ring().publish(&place);
+        true
+    }
+
+    /// The same for all types.
+    #[inline(never)]
+    fn record_end(&self, span: Option<&SpanPoint>) -> bool {
+        let Some(place) = self.ring().place(self.end, 8) else {
+            return false;
+        };
+        let id = span.map_or(0, |span| span.id);
+        // SAFETY: the place has room for a word.
+        unsafe { place.fields.cast::<u64>().write_unaligned(id) };
+        self.ring().publish(&place);
+        true
     }
 }
 

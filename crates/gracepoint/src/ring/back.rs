@@ -23,7 +23,7 @@ impl Ring {
         if asked.is_empty() {
             return 0;
         }
-        // Pairs with the order of `depth` and `claim` in `Ring::write`.
+        // Pairs with the order of `depth` and `claim` in `Ring::place`.
         gracepoint_rcu::heavy_barrier();
         asked.into_iter().map(|slot| u32::from(self.take_one(slot))).sum()
     }

@@ -62,7 +62,7 @@ impl Drop for Storm {
 /// Writes an event and looks, while it is unfinished, whether somebody has published it.
 fn put_watched(ring: &Ring, value: u64) -> bool {
     let writer = ring.writer(gracepoint_rcu::thread_index().unwrap());
-    ring.write(16, 16, |at| {
+    write(ring, 16, 16, |at| {
         // SAFETY: `at` has room for two words; tests write a multiple of 8, so no tail follows.
         unsafe { at.cast::<u64>().write_unaligned(value * 8) };
         let packet = writer.packet.load(Relaxed);

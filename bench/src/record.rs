@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::error::Error;
 use std::hint::black_box;
 
-use quanta::Clock;
+use gracepoint::__private::counter;
 
 use crate::measure::{Row, measure, pin};
 use crate::recorder::Recorder;
@@ -65,8 +65,6 @@ fn is_on() -> bool {
 }
 
 fn rows(fired: &Cell<u64>) -> Vec<Row<'_>> {
-    // On x86-64 this clock's `raw` is `rdtsc`, in a function that is safe to call.
-    let clock = Clock::new();
     let mut buffer = vec![0_u8; 64 << 10];
     let mut at = 0;
     vec![
@@ -79,7 +77,7 @@ fn rows(fired: &Cell<u64>) -> Vec<Row<'_>> {
             for i in 0..n {
                 let i = black_box(i);
                 at = if at + 33 > buffer.len() { 0 } else { at };
-                store(&mut buffer[at..at + 33], clock.raw(), i, black_box(NAME));
+                store(&mut buffer[at..at + 33], counter(), i, black_box(NAME));
                 at += 33;
             }
             black_box(&mut buffer);

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Version of the format that this crate writes, and the newest that it reads.
@@ -323,7 +322,11 @@ pub fn write(dir: &Path, sidecar: &Sidecar) -> Result<()> {
 
 /// Creates a file that was not there before; a leftover of a killed recorder is removed.
 fn create_anew(path: &Path) -> io::Result<File> {
-    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let create = || options.open(path);
     create().or_else(|e| {
         if e.kind() == ErrorKind::AlreadyExists {
             fs::remove_file(path)?;

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// Largest packet, in bytes: a packet lies in a page.
@@ -78,6 +77,16 @@ pub(crate) struct Record {
     pub(crate) event: u32,
     pub(crate) ticks: u64,
     pub(crate) payload: Range<usize>,
+}
+
+#[cfg(unix)]
+fn read_some(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, into, at)
+}
+
+#[cfg(windows)]
+fn read_some(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, into, at)
 }
 
 impl StreamFile {
@@ -248,7 +257,7 @@ impl StreamFile {
         };
         let mut have = 0;
         while have < into.len() {
-            match file.read_at(&mut into[have..], at + have as u64) {
+            match read_some(file, &mut into[have..], at + have as u64) {
                 Ok(0) => break,
                 Ok(n) => have += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -1,13 +1,21 @@
 //! The output of `Display` or `Debug`, bounded and on the stack.
 //!
 //! This is the only place where code of the traced program runs while an event is recorded. It may
-//! return an error (what it wrote until then is kept), panic (the buffer is a local without a
-//! destructor, and nothing is reserved yet) or write without end (it gets an error at the limit,
-//! and what it wrote is cut there).
+//! return an error (what it wrote until then is kept), panic (which goes no further, because with
+//! tracing off it would not have happened: `<panicked>` takes the place of the rest), write without
+//! end (it gets an error at the limit, and what it wrote is cut there), or record an event that it
+//! is itself a field of (after a few levels the text is `<nested>`).
 
 use super::{Field, Plan, TypeDesc, text};
+use std::cell::Cell;
 use std::fmt::{self, Write};
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Renderings within renderings on one thread, beyond which nothing is rendered.
+const MOST_NESTED: u32 = 4;
+
+thread_local!(static NESTED: Cell<u32> = const { Cell::new(0) });
 
 /// What a field recorded through `Display` or `Debug` rendered to.
 ///
@@ -60,14 +68,32 @@ impl Text {
             was_cut: false,
             plan: Plan::NOTHING,
         };
-        // An error is ours, at the limit, or the program's; both leave what was written.
-        let _ = Sink(&mut text).write_fmt(args);
+        text.run(args);
         if text.was_cut {
             text.len = text::cut(text.as_bytes(), limit);
             text.append(text::ELLIPSIS);
         }
         text.plan = text::plan(text.as_bytes(), Text::CAPACITY);
         text
+    }
+
+    /// Runs the program's code, within bounds.
+    fn run(&mut self, args: fmt::Arguments<'_>) {
+        // Where thread-locals are gone already, nothing is counted.
+        let nested = NESTED.try_with(Cell::get).unwrap_or(0);
+        if nested >= MOST_NESTED {
+            self.append(b"<nested>");
+            return;
+        }
+        let _ = NESTED.try_with(|count| count.set(nested + 1));
+        // An error is ours, at the limit, or the program's; both leave what was written. (Unwind
+        // safety: what a panic leaves behind in the sink is bytes and their number.)
+        let outcome = catch_unwind(AssertUnwindSafe(|| Sink(self).write_fmt(args)));
+        let _ = NESTED.try_with(|count| count.set(nested));
+        if let Err(panic) = outcome {
+            let _leaked = ManuallyDrop::new(panic); // its destructor could panic, too
+            self.append(b"<panicked>");
+        }
     }
 
     /// Appends as much of `bytes` as there is room for.
@@ -119,5 +145,39 @@ unsafe impl Field for Text {
     unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
         // SAFETY: the plan was made from these bytes, and the caller gave room for its size.
         unsafe { text::write(self.as_bytes(), self.plan, at) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+    impl fmt::Display for Panics {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("half")?;
+            std::panic::resume_unwind(Box::new("no message on the terminal"));
+        }
+    }
+
+    struct Recurses;
+    impl fmt::Display for Recurses {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let inner = Text::display(self, 1024);
+            f.write_str("(")?;
+            f.write_str(&String::from_utf8_lossy(inner.as_bytes()))?;
+            f.write_str(")")
+        }
+    }
+
+    #[test]
+    fn a_panic_goes_no_further() {
+        assert_eq!(Text::display(&Panics, 1024).as_bytes(), b"half<panicked>");
+        assert_eq!(Text::display(&1, 1024).as_bytes(), b"1", "and the next one is as ever");
+    }
+
+    #[test]
+    fn recursion_ends() {
+        assert_eq!(Text::display(&Recurses, 1024).as_bytes(), b"((((<nested>))))");
     }
 }

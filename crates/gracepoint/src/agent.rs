@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// Most connections at once; more are closed at once.
 const MOST_PEERS: usize = 64;
 /// Most bytes of replies that wait for a peer to read them.
-const MOST_UNSENT: usize = 64 << 20;
+const MOST_UNSENT: usize = 16 << 20;
 /// How often a running session's clock triple is renewed.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause after a connection that could not be accepted.
@@ -35,7 +35,8 @@ const BASELINE: Duration = Duration::from_millis(10);
 /// Descriptors of the agent, for a forked child to close; −1 where there is none.
 static OPEN: [AtomicI32; MOST_PEERS + 1] = [const { AtomicI32::new(-1) }; MOST_PEERS + 1];
 
-fn remember(fd: RawFd) {
+/// Notes a descriptor for forked children to close.
+pub(crate) fn remember(fd: RawFd) {
     for place in &OPEN {
         if place.compare_exchange(-1, fd, Relaxed, Relaxed).is_ok() {
             return;
@@ -62,20 +63,43 @@ pub(crate) fn child_after_fork() {
 /// Whether the recorder that launched this program has begun, or has said that it will not.
 #[derive(Default)]
 pub(crate) struct Launch {
-    decided: Mutex<bool>,
+    state: Mutex<LaunchState>,
     changed: Condvar,
 }
 
+#[derive(Default)]
+struct LaunchState {
+    /// `init` waits.
+    waiting: bool,
+    /// A tool has said hello and is connected.
+    company: bool,
+    decided: bool,
+}
+
 impl Launch {
-    fn decide(&self) {
-        *self.decided.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    fn change(&self, change: impl FnOnce(&mut LaunchState)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
     }
 
-    /// Waits for a decision, at most `most`.
-    pub(crate) fn wait(&self, most: Duration) {
-        let decided = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        let _unused = self.changed.wait_timeout_while(decided, most, |decided| !*decided);
+    fn is_waiting(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting
+    }
+
+    /// `init` is going to wait.
+    pub(crate) fn expect(&self) {
+        self.change(|state| state.waiting = true);
+    }
+
+    /// Waits for a decision: `alone` while no tool is there, and `together` more while one is.
+    pub(crate) fn wait(&self, alone: Duration, together: Duration) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let nobody = |state: &mut LaunchState| !state.decided && !state.company;
+        let waited = self.changed.wait_timeout_while(state, alone, nobody);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let undecided = |state: &mut LaunchState| !state.decided && state.company;
+        let waited = self.changed.wait_timeout_while(state, together, undecided);
+        waited.unwrap_or_else(PoisonError::into_inner).0.waiting = false;
     }
 }
 
@@ -130,7 +154,6 @@ enum Reply {
 
 /// Runs the agent; does not return.
 pub(crate) fn run(setup: Setup) {
-    remember(setup.listener.as_raw_fd());
     let exe = std::env::current_exe().unwrap_or_default();
     let mut agent = Agent {
         setup,
@@ -164,7 +187,7 @@ impl Agent {
             }
         }
         if std::mem::take(&mut self.decided) {
-            self.setup.launch.decide();
+            self.setup.launch.change(|state| state.decided = true);
         }
         for fd in gone {
             self.hang_up(fd);
@@ -187,8 +210,11 @@ impl Agent {
         if !self.sessions.is_empty() {
             due = Some(TICK.saturating_sub(self.ticked.elapsed()));
         }
-        if let Progress::Pending(delay) = crate::key::TRACE.drive() {
-            due = Some(due.map_or(delay, |due| due.min(delay)));
+        match crate::key::TRACE.drive() {
+            Progress::Idle => {}
+            // One bounded step was taken, and the next may be taken at once.
+            Progress::Advanced => return 0,
+            Progress::Pending(delay) => due = Some(due.map_or(delay, |due| due.min(delay))),
         }
         // Rounded up: a grace period is not worth a busy loop.
         due.map_or(-1, |due| i32::try_from(due.as_millis()).unwrap_or(i32::MAX).saturating_add(1))
@@ -234,6 +260,7 @@ impl Agent {
             launched_by: self.setup.launched_by.clone(),
             events_on: events.iter().filter(|known| known.on > 0).count() as u32,
             events: events.len() as u32,
+            waiting: self.setup.launch.is_waiting(),
         }
     }
 
@@ -286,6 +313,7 @@ impl Agent {
     fn answer(&mut self, at: usize, message: Message) -> (Reply, bool) {
         if let Message::Hello(hello) = message {
             self.peers[at].greeted = true;
+            self.setup.launch.change(|state| state.company = true);
             if Hello::current(None).speaks_to(&hello) {
                 return (Reply::None, false);
             }
@@ -397,6 +425,8 @@ impl Agent {
     fn hang_up(&mut self, fd: RawFd) {
         forget(fd);
         self.peers.retain(|peer| peer.stream.as_raw_fd() != fd);
+        let company = self.peers.iter().any(|peer| peer.greeted);
+        self.setup.launch.change(|state| state.company = company);
         let (ended, left) =
             std::mem::take(&mut self.sessions).into_iter().partition(|o| o.peer == fd);
         self.sessions = left;

@@ -34,7 +34,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tracing is off: {}", self.text)
+        match self.kind {
+            ErrorKind::AlreadyStarted => f.write_str(&self.text),
+            _ => write!(f, "tracing is off: {}", self.text),
+        }
     }
 }
 

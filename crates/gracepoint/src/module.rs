@@ -72,6 +72,9 @@ pub extern "C" fn gp1_load_module(start: *const u8, end: *const u8) {
 /// Called by a shared object's destructor, in `dlclose` or at exit.
 #[doc(hidden)]
 pub extern "C" fn gp1_unload_module(start: *const u8, _end: *const u8) {
+    if crate::start::is_inherited() {
+        return; // a forked child that leaves: nothing is switched on, and the lock is the parent's
+    }
     crate::tracer::forget(|| {
         for module in &MODULES {
             if module.start.load(Acquire) == start as usize {

@@ -83,7 +83,8 @@ mod code {
         let ranges = ranges(&changes);
         for (done, range) in ranges.iter().enumerate() {
             if let Err(error) = sys::protect_code(range.clone(), true) {
-                for range in &ranges[..done] {
+                // The one that failed may have changed in part.
+                for range in &ranges[..=done] {
                     let _ = sys::protect_code(range.clone(), false);
                 }
                 return Err(PatchError(format!(

@@ -99,6 +99,11 @@ struct Reserved {
     extended: bool,
 }
 
+impl Reserved {
+    /// To commit what others wrote.
+    const NOTHING: Reserved = Reserved { pos: 0, end: 0, now: 0, extended: false };
+}
+
 /// Where an event goes, between [`Ring::place`] and [`Ring::publish`].
 pub(crate) struct Place<'a> {
     /// Where its fields go.

@@ -1,20 +1,25 @@
 //! A recording: which events go into which ring, and the agent's verbs on it.
 
 use crate::event::Event;
-use crate::key::{Entry, Key, SpanPoint, TRACE};
+use crate::key::{Call, Entry, SpanPoint, TRACE};
 use crate::ring::Ring;
+use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Stopped};
 use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role, Schema, loss_event};
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
 use std::time::{Duration, Instant};
 
 /// Most sessions at once.
 pub(crate) const MOST_SESSIONS: usize = 8;
+/// Most sessions, ended ones that wait for a grace period included.
+const MOST_RINGS: usize = 64;
 /// Buffer of a session that does not ask for a size.
 const DEFAULT_BUFFER: u64 = 16 << 20;
 /// Smallest buffer: less would be a page or two.
@@ -22,9 +27,10 @@ const LEAST_BUFFER: u64 = 64 << 10;
 /// How long a stop waits for threads that are inside a read section before it names them.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Rings that threads and forked children have to know of.
-static RINGS: [AtomicPtr<Ring>; MOST_SESSIONS] =
-    [const { AtomicPtr::new(ptr::null_mut()) }; MOST_SESSIONS];
+/// Rings that threads and forked children have to know of: those of sessions, and of ended ones
+/// that wait for a grace period.
+static RINGS: [AtomicPtr<Ring>; MOST_RINGS] =
+    [const { AtomicPtr::new(ptr::null_mut()) }; MOST_RINGS];
 
 /// The data of a session's probe: where one event goes.
 struct Target {
@@ -39,8 +45,10 @@ pub(crate) struct Session {
     pub(crate) id: u64,
     pub(crate) ring: Box<Ring>,
     targets: Box<[Target]>,
-    keys: Vec<(&'static Key, usize)>,
+    /// Keys, the writer made for each, and its target.
+    keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    on: AtomicBool,
 }
 
 // SAFETY: a target's pointer leads to the ring that the same session owns; the ring is made for
@@ -143,7 +151,7 @@ impl Session {
         let mut ids = Vec::new();
         let mut keys = Vec::new();
         for known in events {
-            keys.extend(known.keys.iter().map(|&key| (key, ids.len())));
+            keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
             ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
         }
         let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
@@ -160,7 +168,14 @@ impl Session {
         let of =
             |[event, begin, end]: [u32; 3]| Target { ring: &raw const *ring, event, begin, end };
         let targets = ids.into_iter().map(of).collect();
-        let session = Arc::new(Session { id, targets, ring, keys, declared: numbers.declared });
+        let session = Arc::new(Session {
+            id,
+            targets,
+            ring,
+            keys,
+            declared: numbers.declared,
+            on: AtomicBool::new(false),
+        });
         if session.announce() { Ok(session) } else { Err(too_many()) }
     }
 
@@ -185,27 +200,29 @@ impl Session {
         Created { session: self.id, events: self.declared.clone(), clock }
     }
 
-    fn probes(&self) -> impl Iterator<Item = (&'static Key, Entry)> {
-        self.keys.iter().map(|&(key, target)| {
+    fn probes(&self) -> Vec<(KeyId, Entry)> {
+        let probe = |&(key, call, target): &(KeyId, Call, usize)| {
             let data = (&raw const self.targets[target]).cast();
-            (key, Entry { call: Some(key.record), data })
-        })
+            (key, Entry { call: Some(call), data })
+        };
+        self.keys.iter().map(probe).collect()
     }
 
     /// Switches the session's events on.
     ///
     /// # Errors
-    /// `patching`: the system does not let sites be switched.
+    /// `patching`: the system does not let sites be switched. `session`: it is on already.
     pub(crate) fn start(self: &Arc<Session>) -> Result<(), Failure> {
+        if self.on.swap(true, Relaxed) {
+            return Err(failure("session", "the session is started already"));
+        }
         gracepoint_rcu::refresh_names();
-        let probes: Vec<_> = self.probes().collect();
-        tracer::attach(&probes).map_err(|error| failure("patching", error.to_string()))
+        tracer::attach(&self.probes()).map_err(|error| failure("patching", error.to_string()))
     }
 
     /// Switches them off, waits a moment for hits under way, and closes the pages.
     pub(crate) fn stop(self: &Arc<Session>) -> Stopped {
-        let probes: Vec<_> = self.probes().map(|(key, entry)| (key, entry.data)).collect();
-        tracer::detach(&probes);
+        tracer::detach(&self.probes());
         let settled = settle(SETTLE);
         self.ring.take_back();
         let holdouts = if settled {
@@ -224,15 +241,43 @@ impl Session {
     }
 
     /// Ends the session: off, and freed once nobody can be inside.
+    ///
+    /// After a first grace period no hit writes to the ring any more, and it leaves the table of
+    /// rings (until then a forked child must find it there: a fork may come in the middle of a
+    /// record). After a second one no ending thread can still have found it in the table.
     pub(crate) fn end(self: Arc<Session>) {
-        let probes: Vec<_> = self.probes().map(|(key, entry)| (key, entry.data)).collect();
-        tracer::detach(&probes);
+        tracer::detach(&self.probes());
+        let pid = std::process::id();
+        after_grace_period(pid, self, move |session| {
+            session.withdraw();
+            after_grace_period(pid, session, drop);
+        });
+    }
+
+    /// Undoes `announce`, when no thread can be in the ring any more.
+    fn withdraw(&self) {
         let ring = (&raw const *self.ring).cast_mut();
         for place in &RINGS {
             let _ = place.compare_exchange(ring, ptr::null_mut(), AcqRel, Relaxed);
         }
-        TRACE.retire(self);
     }
+}
+
+/// Calls `then` with the session after a grace period, unless that is in a forked child, which has
+/// inherited the call: what the session names (addresses, a descriptor) is the parent's, and may be
+/// something else in the child by now.
+fn after_grace_period(
+    pid: u32,
+    session: Arc<Session>,
+    then: impl FnOnce(Arc<Session>) + Send + 'static,
+) {
+    TRACE.call(move || {
+        if std::process::id() == pid {
+            then(session);
+        } else {
+            let _leaked = ManuallyDrop::new(session);
+        }
+    });
 }
 
 /// Hands out ids.
@@ -273,8 +318,8 @@ fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
             format!("a buffer of {bytes} bytes is more than the program allows ({most})"),
         ));
     }
-    // At least 64 pages where that leaves them 4 KiB, and at most 64 KiB each.
-    let page = 1u64 << (bytes / 64).clamp(4096, 65536).ilog2();
+    // Many pages rather than large ones: each thread that records holds one.
+    let page = 1u64 << (bytes / 1024).clamp(4096, 65536).ilog2();
     let pages = u32::try_from(bytes / page).unwrap_or(u32::MAX);
     Ok((page as u32, pages))
 }
@@ -301,7 +346,8 @@ fn settle(most: Duration) -> bool {
 pub(crate) fn thread_ends(index: u32) {
     let _section = TRACE.read();
     for place in &RINGS {
-        // SAFETY: a ring in the table lives until a grace period after it was taken out.
+        // SAFETY: a ring is freed a grace period after it was taken out of the table, so not before
+        // this section ends, which found it there.
         if let Some(ring) = unsafe { place.load(Acquire).as_ref() } {
             ring.leave(index);
         }
@@ -312,10 +358,12 @@ pub(crate) fn thread_ends(index: u32) {
 /// In a forked child: memory for stores that the fork interrupted; the parent's rings are not ours.
 pub(crate) fn child_after_fork() {
     for place in &RINGS {
-        // SAFETY: as above; the child has a copy of the session's private memory.
+        // SAFETY: the child has a copy of the session's private memory, which nobody frees: the
+        // call that would do it in the parent leaks it here.
         if let Some(ring) = unsafe { place.load(Relaxed).as_ref() } {
             let (base, len) = ring.arena.range();
             sys::fill_hole(base, len);
+            sys::close(ring.arena.file().as_raw_fd());
         }
         place.store(ptr::null_mut(), Relaxed);
     }

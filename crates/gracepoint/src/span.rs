@@ -1,9 +1,10 @@
 //! Spans: a begin and an end with one id, so that a tool can pair them.
 //!
 //! An id is the ring slot of the thread that began the span (16 bits) and a sequence number of that
-//! slot (48 bits); it is never 0. Each slot remembers its innermost open span, which becomes the
-//! parent of the next. A span that ends on another thread (held across `.await`) takes itself off
-//! the slot where it began, if it is still the innermost there.
+//! slot (48 bits); it is never 0. Each slot remembers the spans that are open on it, of which the
+//! innermost becomes the parent of the next. A span may end in any order and on any thread (held
+//! across `.await`, say): it takes itself off the slot where it began. The first [`DEPTH`] levels are
+//! remembered; a span further in has the last of these as its parent.
 
 use crate::event::Event;
 use crate::key::{Key, SpanPoint, fire};
@@ -15,15 +16,43 @@ const SEQUENCE_BITS: u32 = 48;
 /// Slot of threads without an index.
 const NOBODY: usize = gracepoint_rcu::MAX_THREADS - 1;
 
+/// Open spans that a slot remembers.
+const DEPTH: usize = 15;
+
 struct Slot {
     sequence: AtomicU64,
-    current: AtomicU64,
+    /// Ids of open spans, outermost first; 0 where there is none (any more). Pushed by the slot's
+    /// own thread and its signal handlers, which leave it as they found it; taken off by anybody.
+    open: [AtomicU64; DEPTH],
+}
+
+impl Slot {
+    #[expect(clippy::declare_interior_mutable_const, reason = "each use is a slot of its own")]
+    const NEW: Slot =
+        Slot { sequence: AtomicU64::new(0), open: [const { AtomicU64::new(0) }; DEPTH] };
+
+    /// The innermost open span, and where the next one goes.
+    fn innermost(&self) -> (u64, usize) {
+        let open = self.open.iter().map(|id| id.load(Relaxed)).enumerate();
+        open.filter(|(_, id)| *id != 0).last().map_or((0, 0), |(at, id)| (id, at + 1))
+    }
+
+    fn push(&self, at: usize, id: u64) {
+        if let Some(place) = self.open.get(at) {
+            place.store(id, Relaxed);
+        }
+    }
+
+    fn remove(&self, id: u64) {
+        for place in &self.open {
+            let _ = place.compare_exchange(id, 0, Relaxed, Relaxed);
+        }
+    }
 }
 
 /// Zero pages of the program's image: a slot that no thread has used costs no memory.
 static SLOTS: [Slot; gracepoint_rcu::MAX_THREADS] =
-    [const { Slot { sequence: AtomicU64::new(0), current: AtomicU64::new(0) } };
-        gracepoint_rcu::MAX_THREADS];
+    [const { Slot::NEW }; gracepoint_rcu::MAX_THREADS];
 
 /// An open span; it ends when the value is dropped, on any thread.
 ///
@@ -58,13 +87,13 @@ impl Span {
         let state = &SLOTS[slot];
         let sequence = state.sequence.fetch_add(1, Relaxed) + 1;
         let id = (slot as u64) << SEQUENCE_BITS | sequence & ((1 << SEQUENCE_BITS) - 1);
-        let parent = if slot == NOBODY { 0 } else { state.current.load(Relaxed) };
+        let (parent, next) = if slot == NOBODY { (0, DEPTH) } else { state.innermost() };
         let point = SpanPoint { id, parent };
         // SAFETY: `E::KEY` is the key of `E`.
         if !unsafe { fire(E::KEY, (&raw const *event).cast(), &raw const point) } {
             return Span::off();
         }
-        state.current.store(id, Relaxed);
+        state.push(next, id);
         Span { key: Some(E::KEY), id, parent }
     }
 
@@ -74,8 +103,7 @@ impl Span {
         let point = SpanPoint { id: self.id, parent: self.parent };
         // SAFETY: a null event is the end of a span, of whatever type.
         unsafe { fire(key, ptr::null(), &raw const point) };
-        let state = &SLOTS[(self.id >> SEQUENCE_BITS) as usize];
-        let _ = state.current.compare_exchange(self.id, self.parent, Relaxed, Relaxed);
+        SLOTS[(self.id >> SEQUENCE_BITS) as usize].remove(self.id);
     }
 }
 
@@ -91,6 +119,39 @@ impl Drop for Span {
 /// At a thread's end: the next thread on this slot is inside no span.
 pub(crate) fn leave(index: u32) {
     if let Some(slot) = SLOTS.get(index as usize) {
-        slot.current.store(0, Relaxed);
+        for id in &slot.open {
+            id.store(0, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_that_end_out_of_order_are_nobodys_parents() {
+        let slot = Slot::NEW;
+        for id in [1, 2, 3] {
+            slot.push(slot.innermost().1, id);
+        }
+        slot.remove(1);
+        assert_eq!(slot.innermost(), (3, 3));
+        slot.remove(3);
+        assert_eq!(slot.innermost(), (2, 2));
+        slot.remove(2);
+        assert_eq!(slot.innermost(), (0, 0));
+        for id in 1..=20 {
+            slot.push(slot.innermost().1, id);
+        }
+        assert_eq!(slot.innermost(), (DEPTH as u64, DEPTH), "deeper ones are not remembered");
+    }
+
+    #[test]
+    fn the_next_thread_on_a_slot_is_inside_no_span() {
+        let last = NOBODY - 1; // a slot that no thread of this test has
+        SLOTS[last].push(0, 77);
+        leave(last as u32);
+        assert_eq!(SLOTS[last].innermost(), (0, 0));
     }
 }

@@ -6,6 +6,7 @@ use crate::{patch, session, sys, tracer};
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind as Io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,8 +17,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU32};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-/// How long `init` waits for the recorder that launched the program.
+/// How long `init` waits for the recorder that launched the program to come.
 const RECORDER_WAIT: Duration = Duration::from_secs(1);
+/// How long it waits for a tool that is there to begin: large buffers take their time.
+const BEGIN_WAIT: Duration = Duration::from_secs(10);
 /// Longest path of a Unix socket on Linux, without its NUL.
 const LONGEST_PATH: usize = 107;
 /// How many programs may share one pid in one directory (in pid namespaces of their own).
@@ -37,7 +40,10 @@ pub(crate) struct Options {
 
 /// Starts the agent; the socket's path, or `None` if the environment says off.
 pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
-    let environment = |name: &str| if sys::privileged() { None } else { std::env::var_os(name) };
+    let environment = |name: &str| {
+        let value = if sys::privileged() { None } else { std::env::var_os(name) };
+        value.filter(|value| !value.is_empty())
+    };
     if environment("GRACEPOINT").is_some_and(|value| value == "off") {
         return Ok(None);
     }
@@ -49,14 +55,21 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     let pid = std::process::id();
     let before = RUNNING.load(Acquire);
     if before == pid || RUNNING.compare_exchange(before, pid, AcqRel, Relaxed).is_err() {
-        return Err(Error::new(ErrorKind::AlreadyStarted, "this process has an agent already"));
+        return Err(Error::new(
+            ErrorKind::AlreadyStarted,
+            "this process has an agent already, which goes on",
+        ));
     }
     let launched_by = environment("GRACEPOINT_RECORDER").unwrap_or_default();
     let launched_by = launched_by.to_string_lossy().into_owned();
     let launch = Arc::new(Launch::default());
+    if !launched_by.is_empty() {
+        launch.expect();
+    }
     let result = directory(&options, environment).and_then(|dir| {
         let (listener, path) = bind(&dir, pid)?;
         prepare(before != 0);
+        agent::remember(listener.as_raw_fd());
         let setup = Setup {
             listener,
             name: options.name.unwrap_or_else(program_name),
@@ -70,7 +83,7 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     let path = result.inspect_err(|_| RUNNING.store(0, Release))?;
     remove_at_exit(&path);
     if !launched_by.is_empty() {
-        launch.wait(RECORDER_WAIT);
+        launch.wait(RECORDER_WAIT, BEGIN_WAIT);
     }
     Ok(Some(path))
 }
@@ -86,6 +99,12 @@ fn prepare(forked: bool) {
     if forked {
         tracer::reset();
     }
+}
+
+/// Is this a forked child that has not started an agent of its own?
+pub(crate) fn is_inherited() -> bool {
+    let pid = RUNNING.load(Acquire);
+    pid != 0 && pid != std::process::id()
 }
 
 extern "C" fn child_after_fork() {

@@ -221,6 +221,9 @@ pub(crate) fn send(
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
+/// Pause where waiting is refused.
+const REFUSED: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// One descriptor to wait for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
@@ -234,7 +237,9 @@ pub(crate) struct Wait {
 }
 
 /// Waits until one is ready, at most `timeout_ms` (−1: for ever). Interruption counts as nothing
-/// ready.
+/// ready. Where the system refuses to wait (the limit of descriptors was lowered below what is
+/// open, a filter forbids the call), sleeps a little instead of spinning, and calls all of them
+/// ready: the sockets do not block.
 pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
     let mut list: Vec<libc::pollfd> = waits
         .iter()
@@ -244,7 +249,13 @@ pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
         })
         .collect();
     // SAFETY: `list` is an array of as many entries as its length says.
-    unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, timeout_ms) };
+    let polled = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, timeout_ms) };
+    if polled < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+        std::thread::sleep(REFUSED);
+        for entry in &mut list {
+            entry.revents = libc::POLLIN;
+        }
+    }
     for (wait, polled) in waits.iter_mut().zip(&list) {
         let read = libc::POLLIN | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
         wait.ready = polled.revents & read != 0;

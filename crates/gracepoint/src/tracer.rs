@@ -4,7 +4,7 @@
 //! batch. Off: the sites are switched off, then the arrays are replaced, and the old ones retired.
 //! A hit in between finds an array or finds none; both are fine.
 
-use crate::key::{Entry, Key, TRACE};
+use crate::key::{Call, Entry, Key, TRACE};
 use crate::module;
 use crate::patch::{self, PatchError};
 use crate::site::SiteKind;
@@ -15,7 +15,7 @@ use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Keys by address.
-type State = BTreeMap<usize, Attached>;
+type State = BTreeMap<KeyId, Attached>;
 
 static STATE: Mutex<State> = Mutex::new(BTreeMap::new());
 
@@ -30,30 +30,40 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn address(key: &'static Key) -> usize {
-    ptr::from_ref(key) as usize
+/// A key, named by its address: its object may have been unloaded since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct KeyId(usize);
+
+fn id(key: &'static Key) -> KeyId {
+    KeyId(ptr::from_ref(key) as usize)
 }
 
-/// Adds a probe to each key.
+/// The keys of all loaded objects. The caller holds the lock, so none of them goes meanwhile.
+fn loaded() -> BTreeMap<KeyId, &'static Key> {
+    module::records().map(|f| f.record.site().key).map(|key| (id(key), key)).collect()
+}
+
+/// Adds a probe to each key that is still there.
 ///
 /// # Errors
 /// When sites cannot be switched on; then no probe has been added.
-pub(crate) fn attach(probes: &[(&'static Key, Entry)]) -> Result<(), PatchError> {
+pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
     let mut state = lock();
+    let loaded = loaded();
     let mut fresh = BTreeSet::new();
-    for &(key, entry) in probes {
-        let before = entries(&state, key);
+    for (key, entry) in probes {
+        let Some(&key) = loaded.get(key) else { continue };
+        let before = entries(&state, id(key));
         if before.is_empty() {
-            fresh.insert(address(key));
+            fresh.insert(id(key));
         }
-        replace(&mut state, key, [before, vec![entry]].concat());
+        replace(&mut state, key, [before, vec![*entry]].concat());
     }
-    let on = module::records().filter(|f| fresh.contains(&address(f.record.site().key)));
+    let on = module::records().filter(|f| fresh.contains(&id(f.record.site().key)));
     let result = patch::switch(on.map(|found| (found, true)));
     if result.is_err() {
         for (key, entry) in probes {
-            let left = without(&state, key, entry.data);
-            replace(&mut state, key, left);
+            remove(&mut state, *key, entry.data);
         }
     }
     result
@@ -61,43 +71,50 @@ pub(crate) fn attach(probes: &[(&'static Key, Entry)]) -> Result<(), PatchError>
 
 /// Removes from each key the probe with this data. Waits for nobody: a hit whose read section is
 /// open may still call it, so the data must live until a grace period after this returns.
-pub(crate) fn detach(probes: &[(&'static Key, *const ())]) {
+pub(crate) fn detach(probes: &[(KeyId, Entry)]) {
     let mut state = lock();
-    let last: BTreeSet<usize> = probes
+    let last: BTreeSet<KeyId> = probes
         .iter()
-        .filter(|(key, data)| without(&state, key, *data).is_empty())
-        .map(|(key, _)| address(key))
+        .filter(|(key, entry)| without(&state, *key, entry.data).is_empty())
+        .map(|(key, _)| *key)
         .collect();
-    let off = module::records().filter(|f| last.contains(&address(f.record.site().key)));
+    let off = module::records().filter(|f| last.contains(&id(f.record.site().key)));
     // Refused, the sites stay on and find no probes: slower, but right.
     let _ = patch::switch(off.map(|found| (found, false)));
-    for &(key, data) in probes {
-        let left = without(&state, key, data);
-        replace(&mut state, key, left);
+    for (key, entry) in probes {
+        remove(&mut state, *key, entry.data);
     }
 }
 
-fn entries(state: &State, key: &'static Key) -> Vec<Entry> {
-    let array = state.get(&address(key)).map_or(&[][..], |attached| &attached.array);
+fn entries(state: &State, key: KeyId) -> Vec<Entry> {
+    let array = state.get(&key).map_or(&[][..], |attached| &attached.array);
     array.iter().filter(|entry| entry.call.is_some()).copied().collect()
 }
 
-fn without(state: &State, key: &'static Key, data: *const ()) -> Vec<Entry> {
+fn without(state: &State, key: KeyId, data: *const ()) -> Vec<Entry> {
     let mut all = entries(state, key);
     all.retain(|entry| entry.data != data);
     all
+}
+
+/// Takes a probe off a key; a key that has none (any more: see [`forget`]) is left alone.
+fn remove(state: &mut State, key: KeyId, data: *const ()) {
+    if let Some(attached) = state.get(&key) {
+        let (key, left) = (attached.key, without(state, key, data));
+        replace(state, key, left);
+    }
 }
 
 /// Publishes `entries` as the key's array and retires the one before.
 fn replace(state: &mut State, key: &'static Key, mut entries: Vec<Entry>) {
     let old = if entries.is_empty() {
         key.publish(ptr::null_mut());
-        state.remove(&address(key))
+        state.remove(&id(key))
     } else {
         entries.push(Entry::END);
         let mut array = entries.into_boxed_slice();
         key.publish(array.as_mut_ptr());
-        state.insert(address(key), Attached { key, array })
+        state.insert(id(key), Attached { key, array })
     };
     if let Some(old) = old {
         TRACE.retire(old.array);
@@ -107,7 +124,8 @@ fn replace(state: &mut State, key: &'static Key, mut entries: Vec<Entry>) {
 /// An event and all that is known of it. Equal events of several shared objects are one.
 pub(crate) struct Known {
     pub(crate) schema: Schema,
-    pub(crate) keys: Vec<&'static Key>,
+    /// Its keys, with the session writer made for each.
+    pub(crate) keys: Vec<(KeyId, Call)>,
     pub(crate) sites: u32,
     pub(crate) spans: u32,
     pub(crate) on: u32,
@@ -123,11 +141,11 @@ struct Places {
 /// All events with at least one site, by name.
 pub(crate) fn catalogue() -> Vec<Known> {
     let state = lock();
-    let mut places: BTreeMap<usize, Places> = BTreeMap::new();
+    let mut places: BTreeMap<KeyId, Places> = BTreeMap::new();
     for found in module::records() {
         let site = found.record.site();
         let fresh = || Places { key: site.key, sites: BTreeMap::new() };
-        let entry = places.entry(address(site.key)).or_insert_with(fresh);
+        let entry = places.entry(id(site.key)).or_insert_with(fresh);
         entry.sites.insert((site.file, site.line), site.kind);
     }
     let mut known: BTreeMap<(String, u64), Known> = BTreeMap::new();
@@ -145,25 +163,23 @@ pub(crate) fn catalogue() -> Vec<Known> {
         let spans = sites.values().filter(|&&kind| kind == SiteKind::Span).count() as u32;
         entry.spans += spans;
         entry.sites += sites.len() as u32 - spans;
-        entry.on = entry.on.max(entries(&state, key).len() as u32);
-        entry.keys.push(key);
+        entry.on = entry.on.max(entries(&state, id(key)).len() as u32);
+        entry.keys.push((id(key), key.record));
     }
     known.into_values().collect()
 }
 
-/// Runs `unload`, after which an object's records are gone, and forgets the keys that only it had.
-/// Does not touch these keys: they lie in the object that goes.
+/// Runs `unload`, after which an object's records are gone, and takes the probes off the keys that
+/// only it had. Called from the object's destructor: it is still mapped, and at exit other threads
+/// go on hitting its sites, so the keys must lead nowhere before their arrays are retired.
 pub(crate) fn forget(unload: impl FnOnce()) {
     let mut state = lock();
-    let keys = || -> BTreeSet<usize> {
-        module::records().map(|found| address(found.record.site().key)).collect()
-    };
-    let before = keys();
+    let before = loaded();
     unload();
-    let left = keys();
-    for gone in before.difference(&left) {
-        if let Some(attached) = state.remove(gone) {
-            TRACE.retire(attached.array);
+    let left = loaded();
+    for (gone, key) in before {
+        if !left.contains_key(&gone) && state.contains_key(&gone) {
+            replace(&mut state, key, Vec::new());
         }
     }
 }

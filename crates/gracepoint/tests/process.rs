@@ -37,6 +37,8 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("fork-while-listing", program_fork_while_listing),
         ("fork-in-handlers", program_fork_in_handlers),
         ("agent", program_agent),
+        ("exit-while-recorded", program_exit_while_recorded),
+        ("fork-with-an-ended-session", program_fork_with_an_ended_session),
         ("signals", program_signals),
     ])
 }
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 14] = [
+    let tests: [(&str, Test); 16] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
             "a_fork_in_the_middle_of_a_record_hurts_nobody",
             a_fork_in_the_middle_of_a_record_hurts_nobody,
         ),
+        ("a_recorded_program_exits_while_threads_run", a_recorded_program_exits_while_threads_run),
+        ("a_child_frees_nothing_of_its_parents", a_child_frees_nothing_of_its_parents),
         ("the_agent_keeps_to_the_protocol", the_agent_keeps_to_the_protocol),
         ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
@@ -162,7 +166,7 @@ fn a_second_init_is_an_error() -> Result<(), Failed> {
     let place = Place::new("twice");
     let output = run("init-twice", &place.0);
     says(&output, "listening on")?;
-    says(&output, "AlreadyStarted: tracing is off: this process has an agent already")
+    says(&output, "AlreadyStarted: this process has an agent already, which goes on")
 }
 
 fn off_means_off() -> Result<(), Failed> {
@@ -409,6 +413,114 @@ fn program_agent() {
 fn the_agent_keeps_to_the_protocol() -> Result<(), Failed> {
     let place = Place::new("agent");
     says(&run("agent", &place.0), "the agent keeps to the protocol")
+}
+
+/// A destructor that takes its time, after the one of the sites (which the linker puts behind the
+/// numbered ones, and which therefore runs first).
+#[unsafe(link_section = ".fini_array.00101")]
+#[used]
+static SLOW: extern "C" fn() = slow_destructor;
+
+extern "C" fn slow_destructor() {
+    let milliseconds = SLOWNESS.load(Relaxed);
+    std::thread::sleep(Duration::from_millis(milliseconds.into()));
+}
+
+static SLOWNESS: AtomicU32 = AtomicU32::new(0);
+
+/// Leaves `main` while four threads hit an event that is being recorded, and takes long to exit.
+fn program_exit_while_recorded() {
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let mut link = record_myself(&path);
+    for t in 0..4 {
+        std::thread::spawn(move || {
+            for n in (t..).step_by(4) {
+                gracepoint::trace!(Happened { n });
+            }
+        });
+    }
+    // Keeps the agent at work, and with it the grace periods.
+    std::thread::spawn(move || {
+        while link.write_all(&Message::Flush(1).to_frame()).is_ok() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    });
+    SLOWNESS.store(300, Relaxed);
+    println!("leaving");
+}
+
+fn a_recorded_program_exits_while_threads_run() -> Result<(), Failed> {
+    let place = Place::new("leaving");
+    for _ in 0..3 {
+        says(&run("exit-while-recorded", &place.0), "leaving")?;
+    }
+    Ok(())
+}
+
+/// An event whose field takes as long to render as the gate is closed.
+#[derive(gracepoint::Event)]
+#[event(name = "process:slow")]
+struct Slow {
+    #[event(display)]
+    gate: Gate,
+}
+
+struct Gate;
+
+static RENDERING: AtomicU32 = AtomicU32::new(0);
+
+impl std::fmt::Display for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        RENDERING.store(1, Relaxed);
+        while RENDERING.load(Relaxed) == 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        f.write_str("gate")
+    }
+}
+
+/// A session ends while a thread is still inside; the child inherits what waits for it.
+fn program_fork_with_an_ended_session() {
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let link = record_myself(&path);
+    let inside = std::thread::spawn(|| gracepoint::trace!(Slow { gate: Gate }));
+    while RENDERING.load(Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    drop(link);
+    // Two more connections: when the second is answered, the first's end has been seen to.
+    let hello = Message::Hello(Hello::current(None)).to_frame();
+    for _ in 0..2 {
+        talk(&path, &[hello.clone(), Message::List.to_frame()], 2);
+    }
+    in_child(|| {
+        // The parent's arena is a hole here, which these blocks may fill.
+        let blocks: Vec<Vec<u8>> = (1..=40).map(|n| vec![n; 1 << 20]).collect();
+        let Ok(gracepoint::Status::Listening(path)) = gracepoint::init() else {
+            panic!("no agent in the child")
+        };
+        // The child's agent drives grace periods in each of its steps.
+        for _ in 0..50 {
+            talk(&path, &[hello.clone(), Message::List.to_frame()], 2);
+        }
+        for (block, n) in blocks.iter().zip(1..) {
+            assert!(block.iter().all(|&b| b == n), "a block of the child's is gone");
+        }
+    });
+    RENDERING.store(2, Relaxed);
+    inside.join().unwrap();
+    println!("the child keeps what is its own");
+}
+
+fn a_child_frees_nothing_of_its_parents() -> Result<(), Failed> {
+    let place = Place::new("ended");
+    says(&run("fork-with-an-ended-session", &place.0), "the child keeps what is its own")
 }
 
 static FORKS: AtomicU32 = AtomicU32::new(0);

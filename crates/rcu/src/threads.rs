@@ -295,14 +295,6 @@ fn free_record(index: u32) {
 /// Called by the system on a thread that is about to end, when nothing but signal handlers
 /// and destructors of others can still run on it.
 pub(crate) fn thread_ends() {
-    // Acquire: pairs with the release in `on_thread_exit`.
-    let hook = EXIT_HOOK.load(Ordering::Acquire);
-    let own = arch::slot_word();
-    if !hook.is_null() && own != 0 {
-        // SAFETY: only `on_thread_exit` stores to EXIT_HOOK, and what it stores is a `fn(u32)`.
-        let hook = unsafe { std::mem::transmute::<*mut (), fn(u32)>(hook) };
-        hook(index_of(own));
-    }
     let word = arch::with_thread(|thread| {
         thread.gone.store(1, Ordering::Relaxed);
         thread.slot.swap(0, Ordering::Relaxed)
@@ -314,6 +306,7 @@ pub(crate) fn thread_ends() {
         return;
     }
     let index = index_of(word);
+    tell_hook(index);
     if region::is_inside_any(index) {
         if let Some(record) = record(index) {
             record.end(ENDED);
@@ -323,19 +316,31 @@ pub(crate) fn thread_ends() {
     }
 }
 
+/// Before an index becomes free, when no thread uses it any more.
+fn tell_hook(index: u32) {
+    // Acquire: pairs with the release in `on_thread_exit`.
+    let hook = EXIT_HOOK.load(Ordering::Acquire);
+    if !hook.is_null() {
+        // SAFETY: only `on_thread_exit` stores to EXIT_HOOK, and what it stores is a `fn(u32)`.
+        let hook = unsafe { std::mem::transmute::<*mut (), fn(u32)>(hook) };
+        hook(index);
+    }
+}
+
 static EXIT_HOOK: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
-/// Calls `hook` with the index of each thread that ends, on that thread, while the index is still
-/// its own and read sections still use its slot. One hook for the process; a later one replaces it.
+/// Calls `hook` with the index of each thread that ends, when no code of that thread uses the index
+/// any more and nobody else does yet. One hook for the process; a later one replaces it.
 ///
-/// The hook runs after destructors of thread-locals. It must not panic.
+/// The hook runs after destructors of thread-locals, usually on the thread that ends. It may enter
+/// read sections, and must not panic.
 ///
 /// ```
-/// fn gone(index: u32) {
-///     assert_eq!(gracepoint_rcu::thread_index(), Some(index));
-/// }
-/// gracepoint_rcu::on_thread_exit(gone);
-/// std::thread::spawn(gracepoint_rcu::thread_index).join().expect("joined");
+/// use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+/// static LATEST: AtomicU32 = AtomicU32::new(u32::MAX);
+/// gracepoint_rcu::on_thread_exit(|index| LATEST.store(index, Relaxed));
+/// let index = std::thread::spawn(gracepoint_rcu::thread_index).join().expect("joined");
+/// assert_eq!(Some(LATEST.load(Relaxed)), index);
 /// ```
 pub fn on_thread_exit(hook: fn(u32)) {
     // Release: pairs with the acquire in `thread_ends`; what the hook reads is written.
@@ -423,6 +428,7 @@ pub fn refresh_names() {
             // fence is for the counters, which the thread wrote before the kernel forgot it.
             fence(Ordering::SeqCst);
             if !region::is_inside_any(index) && record.amend(version, FREE, |_| ()) {
+                tell_hook(index);
                 put_back(index);
             }
         } else if let Some(name) = system::task_name(info.tid) {

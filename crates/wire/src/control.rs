@@ -68,6 +68,8 @@ pub struct Program {
     pub events_on: u32,
     /// How many events it has.
     pub events: u32,
+    /// Its `init` waits for the recorder that launched it: nothing is missing yet.
+    pub waiting: bool,
 }
 
 /// An event as listed.
@@ -325,7 +327,7 @@ fn write_hello(b: &mut Builder, hello: &Hello) {
         b.nested(4, |b| {
             b.str(1, &p.name).u64(2, p.pid.into()).str(3, &p.exe).u64(4, p.since_ns);
             b.str(5, &p.patching).str(6, &p.launched_by);
-            b.u64(7, p.events_on.into()).u64(8, p.events.into());
+            b.u64(7, p.events_on.into()).u64(8, p.events.into()).u64(9, p.waiting.into());
         });
     }
 }
@@ -358,6 +360,7 @@ fn read_program(body: &[u8]) -> Result<Program> {
             6 => p.launched_by = item.string()?,
             7 => p.events_on = item.u32()?,
             8 => p.events = item.u32()?,
+            9 => p.waiting = item.u64()? != 0,
             _ => {}
         }
     }

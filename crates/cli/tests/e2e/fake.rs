@@ -99,6 +99,7 @@ impl Fake {
             launched_by: std::env::var("GRACEPOINT_RECORDER").unwrap_or_default(),
             events_on: 1,
             events: 3,
+            waiting: true,
         };
         let mut hello = Hello::current(Some(program));
         if self.mode == "future" {

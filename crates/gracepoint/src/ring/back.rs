@@ -24,7 +24,14 @@ impl Ring {
             return 0;
         }
         // Pairs with the order of `depth` and `claim` in `Ring::place`.
-        gracepoint_rcu::heavy_barrier();
+        if !gracepoint_rcu::heavy_barrier() {
+            // Then nothing orders the writers' two accesses, and their pages stay theirs until they
+            // are full, or read where they lie when the session ends.
+            for slot in asked {
+                let _ = self.writer(slot).claim.compare_exchange(ASKED, 0, AcqRel, Relaxed);
+            }
+            return 0;
+        }
         asked.into_iter().map(|slot| u32::from(self.take_one(slot))).sum()
     }
 

@@ -61,7 +61,8 @@ impl Ring {
             if writer.depth.load(Relaxed) == 1 {
                 let reserved = self.turn(writer, index, &owner(Some(index)), id, len);
                 if reserved.is_none() {
-                    local::decrement(&writer.depth);
+                    // What handlers wrote on top of us is whole, and left to us to publish.
+                    self.commit(writer, &Reserved::NOTHING);
                 }
                 return reserved.map(|reserved| (writer, reserved));
             }

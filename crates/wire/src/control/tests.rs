@@ -21,6 +21,7 @@ fn every_message() -> Vec<Message> {
         launched_by: "x".into(),
         events_on: 1,
         events: 2,
+        waiting: true,
     };
     let listed =
         Listed { schema: schema.clone(), sites: 3, spans: 1, on: 2, location: "a.rs:4".into() };

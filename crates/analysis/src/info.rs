@@ -231,7 +231,7 @@ impl<'t> Count<'t> {
             per_event,
             threads,
             bytes: trace.bytes(),
-            complete: sidecar.is_some_and(|s| s.complete),
+            complete: sidecar.is_some_and(|s| s.complete) && self.damage.list().is_empty(),
             ended: sidecar.map_or_else(String::new, |s| s.ended.clone()),
             holdouts: sidecar.map_or_else(Vec::new, |s| s.holdouts.clone()),
             damage: self.damage.into_list(),

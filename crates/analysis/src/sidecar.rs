@@ -44,6 +44,10 @@ pub struct Sidecar {
     /// Events lost, by id: exact totals at the end, empty before.
     #[serde(default)]
     pub lost: BTreeMap<u32, u64>,
+    /// Bytes of each stream file by the number in its name: exact at the end, empty before. A reader
+    /// sees by them what has been cut or taken away since.
+    #[serde(default)]
+    pub streams: BTreeMap<u64, u64>,
     /// Who could still have been writing when the recording ended.
     #[serde(default)]
     pub holdouts: Vec<String>,
@@ -153,6 +157,7 @@ impl Sidecar {
             clock: clock.into(),
             events: events.iter().map(EventEntry::from).collect(),
             lost: BTreeMap::new(),
+            streams: BTreeMap::new(),
             holdouts: Vec::new(),
             tool: concat!("gracepoint ", env!("CARGO_PKG_VERSION")).into(),
         }

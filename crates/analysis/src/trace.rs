@@ -102,6 +102,9 @@ impl Trace {
         let events = merge_events(metadata.events.clone(), sidecar.as_ref(), &mut damage)?;
         let clock = pick_clock(&metadata, sidecar.as_ref());
         let (streams, bytes) = list_streams(dir)?;
+        if let Some(sidecar) = &sidecar {
+            miss_streams(dir, sidecar, &mut damage);
+        }
         let dir = dir.to_owned();
         Ok(Trace { dir, events, clock, env: metadata.env, sidecar, streams, bytes, damage })
     }
@@ -331,6 +334,24 @@ fn list_streams(dir: &Path) -> Result<(Vec<PathBuf>, u64)> {
     }
     streams.sort();
     Ok((streams.into_iter().map(|(_, path)| path).collect(), bytes))
+}
+
+/// Notes what has been cut off or taken away since the recorder finished.
+fn miss_streams(dir: &Path, sidecar: &Sidecar, damage: &mut DamageLog) {
+    for (&stream, &bytes) in &sidecar.streams {
+        let file = format!("stream_{stream}");
+        match fs::metadata(dir.join(&file)).map(|about| about.len()) {
+            Ok(len) if len < bytes => {
+                damage.add(
+                    &file,
+                    len,
+                    format!("the last {} of {bytes} bytes are missing", bytes - len),
+                );
+            }
+            Ok(_) => {}
+            Err(_) => damage.add(&file, 0, format!("the file is missing, and its {bytes} bytes")),
+        }
+    }
 }
 
 /// Turns ticks into nanoseconds since 1970; the same result as [`Clock::real_ns`], faster.

@@ -1,5 +1,6 @@
 //! Why a command ends early: one line for stderr and the exit status.
 
+use crate::escape::shown;
 use std::fmt;
 
 /// Result of a step of a command.
@@ -50,6 +51,10 @@ impl fmt::Display for Failure {
 
 impl From<gracepoint_analysis::Error> for Failure {
     fn from(error: gracepoint_analysis::Error) -> Failure {
-        if error.is_closed_pipe() { Failure::ClosedPipe } else { Failure::new(error.to_string()) }
+        if error.is_closed_pipe() {
+            Failure::ClosedPipe
+        } else {
+            Failure::new(shown(&error.to_string()))
+        }
     }
 }

@@ -75,12 +75,13 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let mut command = Launched::spawn(&args.command)?;
     let Some(live) = command.wait_for_program(&mut interrupts) else {
         console.note(format_args!(
-            "{} ended and nothing was recorded: it never became traceable (call \
-             gracepoint::init() in it, and see that GRACEPOINT=off is not set)",
+            "{} ended and nothing was recorded: it did not become traceable, or not for long enough \
+             (call gracepoint::init() in it, and see that GRACEPOINT=off is not set)",
             command.name()
         ));
         return Ok(command.exit_status());
     };
+    let late = !live.program.waiting;
     let mut session = match Session::begin(live, &plan(args)) {
         Ok(session) => session,
         Err(failure) => {
@@ -90,7 +91,14 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
             return Err(ours(failure));
         }
     };
+    session.late = late;
     announce(&session, args, console);
+    if late {
+        console.note(
+            "the program did not wait for the recorder, which came late: its first events are not in \
+             the trace",
+        );
+    }
     let mut until = Until {
         duration: args.duration,
         interrupts: &mut interrupts,

@@ -3,7 +3,8 @@
 use crate::args::{HistArgs, InfoArgs, ReportArgs, TimeFormat};
 use crate::console::Console;
 use crate::escape::shown;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::quantity;
 use gracepoint_analysis::report::{Format, Options, Time};
 use gracepoint_analysis::{Damage, Trace, hist, info, report};
 
@@ -28,9 +29,9 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     console.flush()?;
     warn(&reported.damage, console);
     if trace.sidecar().is_some_and(|about| !about.complete) {
-        console.note("the recorder did not come to its end: later events may be missing");
+        console.note("the recorder did not come to its end, or came late: events may be missing");
     }
-    Ok(0)
+    verdict(&trace, reported.damage.len())
 }
 
 /// Runs `info`.
@@ -39,7 +40,8 @@ pub(crate) fn info(args: &InfoArgs, console: &mut Console) -> Result<u8> {
     let info = info::info(&trace)?;
     let text = if args.json { info.to_json() } else { info.to_text() };
     console.line(text.trim_end())?;
-    Ok(0)
+    console.flush()?;
+    verdict(&trace, info.damage.len())
 }
 
 /// Runs `hist`.
@@ -53,7 +55,21 @@ pub(crate) fn hist(args: &HistArgs, console: &mut Console) -> Result<u8> {
     console.line(text.trim_end())?;
     console.flush()?;
     warn(&hist.damage, console);
-    Ok(0)
+    verdict(&trace, hist.damage.len())
+}
+
+/// An error at the end, when all that can be read has been shown.
+fn verdict(trace: &Trace, damage: usize) -> Result<u8> {
+    let all = damage.max(trace.damage().len());
+    if all == 0 {
+        return Ok(0);
+    }
+    Err(Failure::new(format!(
+        "{} is damaged in {}, and what could be read is above: copy it again from where it was \
+         recorded, or record anew",
+        shown(&trace.dir().to_string_lossy()),
+        quantity::plural(all as u64, "place", "places"),
+    )))
 }
 
 /// Columns of the terminal, or 80.

@@ -100,6 +100,12 @@ impl Copier {
         Ok(done)
     }
 
+    /// Whether most pages are held by threads, as last seen: many of which may be idle.
+    pub(crate) fn pages_are_short(&self) -> bool {
+        let owned = self.arena.entries().filter(|(_, entry)| is_owned(entry)).count();
+        owned * 2 > self.arena.header.pages as usize
+    }
+
     /// Full pages that are not copied yet, by slot and ordinal.
     fn full_pages(&self) -> io::Result<Vec<Page>> {
         let mut full = Vec::new();

@@ -129,8 +129,11 @@ pub(crate) struct Session {
     chores_at: Instant,
     progress_at: Instant,
     progress_events: u64,
+    progress_shown: Instant,
     flushing: bool,
     lost: u64,
+    /// The program did not wait for us: its first events are not in the trace.
+    pub(crate) late: bool,
 }
 
 impl Session {
@@ -182,8 +185,10 @@ impl Session {
             chores_at: now + CHORES_EVERY,
             progress_at: now,
             progress_events: 0,
+            progress_shown: now,
             flushing: false,
             lost: 0,
+            late: false,
         };
         session.describe()?;
         match session.start() {
@@ -238,6 +243,9 @@ impl Session {
             }
             if let Some(ended) = self.asked_to_end(until, console) {
                 return ended;
+            }
+            if self.copier.pages_are_short() && !self.flushing {
+                self.flush();
             }
             let now = Instant::now();
             if end_at.is_some_and(|at| now >= at) {
@@ -317,8 +325,7 @@ impl Session {
         if now >= self.chores_at {
             self.chores_at = now + CHORES_EVERY;
             if !self.flushing {
-                self.link.send(&Message::Flush(self.id));
-                self.flushing = true;
+                self.flush();
             }
             if let Some(triple) = self.copier.arena.triple() {
                 self.note_time(triple);
@@ -330,10 +337,18 @@ impl Session {
         None
     }
 
+    /// Asks for the partly filled pages of threads that are not writing.
+    fn flush(&mut self) {
+        self.link.send(&Message::Flush(self.id));
+        self.flushing = true;
+    }
+
     fn show_progress(&mut self, console: &mut Console) {
         self.count_lost();
         let events = self.copier.streams.events;
-        let per_second = (events - self.progress_events) * 1000 / PROGRESS_EVERY.as_millis() as u64;
+        let since = self.progress_shown.elapsed().as_millis().max(1) as u64;
+        let per_second = (events - self.progress_events) * 1000 / since;
+        self.progress_shown = Instant::now();
         self.progress_events = events;
         console.progress(format_args!(
             "{}: {} events, {}/s, {} lost, {}",
@@ -407,7 +422,9 @@ impl Session {
         let whole = failure.is_none() && !matches!(ended, Ended::Failed(_));
         self.clock.refine();
         self.sidecar.clock = (&self.clock).into();
-        self.sidecar.complete = whole;
+        self.sidecar.complete = whole && !self.late;
+        self.sidecar.streams =
+            self.copier.streams.lengths().iter().map(|(&n, &len)| (n, len)).collect();
         self.sidecar.ended = ended.word().into();
         self.sidecar.holdouts = holdouts.clone();
         if let Err(e) = self.describe() {

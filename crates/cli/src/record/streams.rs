@@ -68,6 +68,11 @@ impl Streams {
         Ok(())
     }
 
+    /// Bytes of each file.
+    pub(crate) fn lengths(&self) -> &HashMap<u64, u64> {
+        &self.lengths
+    }
+
     fn file(&mut self, slot: u64) -> io::Result<&mut (File, u64)> {
         if !self.open.contains_key(&slot) {
             if self.open.len() >= OPEN_MOST {

@@ -103,8 +103,14 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}", self.program, self.cause)?;
         writeln!(f, "schedule: {}", self.schedule)?;
+        // Of one that does not end, the middle is left out.
+        let shown = if self.story.len() > 200 { 80 } else { 200 };
         for (number, line) in (1..).zip(&self.story) {
-            writeln!(f, "{number:5}  {line}")?;
+            if number <= shown || number + 40 > self.story.len() {
+                writeln!(f, "{number:5}  {line}")?;
+            } else if number == shown + 1 {
+                writeln!(f, "    …")?;
+            }
         }
         Ok(())
     }

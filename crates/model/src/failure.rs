@@ -51,7 +51,8 @@ pub enum Cause {
         /// The object.
         object: String,
     },
-    /// Nothing can move, and these threads are not done.
+    /// Nothing can move, and these threads are not done: those that must be, and those that
+    /// serve them or are stalled, since it may be them that is waited for.
     Hang(Vec<Blocked>),
     /// More moves than [`Explorer::max_moves`](crate::Explorer::max_moves): threads that keep each other busy.
     Endless,

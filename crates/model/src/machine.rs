@@ -249,18 +249,17 @@ impl State {
     /// What is wrong with a state that has no moves.
     pub(crate) fn end(&self, program: &Program) -> Result<End<'_>, Cause> {
         let mut blocked = Vec::new();
+        let mut hangs = false;
         for (thread, spec) in self.threads.iter().zip(&program.threads) {
-            match &thread.next {
-                Next::Done(_) | Next::Access(Op::Stall) => {}
-                Next::Access(op) if !spec.serves => blocked.push(Blocked {
-                    thread: spec.name.clone(),
-                    calls: thread.calls.clone(),
-                    waits_for: explain(program, op),
-                }),
-                Next::Access(_) => {}
-            }
+            let Next::Access(op) = &thread.next else { continue };
+            hangs |= !spec.serves && !matches!(op, Op::Stall);
+            blocked.push(Blocked {
+                thread: spec.name.clone(),
+                calls: thread.calls.clone(),
+                waits_for: explain(program, op),
+            });
         }
-        if !blocked.is_empty() {
+        if hangs {
             return Err(Cause::Hang(blocked));
         }
         let result = |thread: &Rc<Thread>| match thread.next {

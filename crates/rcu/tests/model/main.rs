@@ -27,8 +27,12 @@ shipped!(
     trylock "../../src/trylock.rs"
 );
 
+mod blind_spot;
 mod door;
 mod grace_periods;
+mod srcu;
+mod stale_data;
+mod teardown_stall;
 mod world;
 
 use door::{arch, barrier, sync};
@@ -75,6 +79,8 @@ enum Twin {
     SharedSlotNotAtomic,
     /// A thread's slot comes into the scans' view after its first increment.
     LateHighWater,
+    /// A thread that has given its slot back goes on using it.
+    SlotAfterGivingBack,
     /// Two threads drive at once.
     NoDriverLock,
     /// In the fence form: the reader's fence.

@@ -41,7 +41,17 @@ impl World {
         slots: usize,
         unseen: usize,
     ) -> (Program, Rc<World>) {
-        let mut program = Program::new(format!("{name}, {twin:?}"));
+        Self::add(Program::new(format!("{name}, {twin:?}")), twin, form, slots, unseen)
+    }
+
+    /// Another domain in a program.
+    pub(crate) fn add(
+        mut program: Program,
+        twin: Twin,
+        form: Form,
+        slots: usize,
+        unseen: usize,
+    ) -> (Program, Rc<World>) {
         let (old, new) = (program.object("the old object"), program.object("the new object"));
         let published = program.word("published", old.address());
         let high_water = program.word("high_water", (slots - unseen) as u64);
@@ -132,6 +142,12 @@ impl World {
         count(pair.unlock.word);
     }
 
+    /// Uses what is published; for callers that are inside of a section.
+    pub(crate) fn touch_published(&self) {
+        let object = self.find();
+        access(|cx| cx.touch(object));
+    }
+
     fn find(&self) -> Object {
         Object::at(access(|cx| cx.load(self.published))).unwrap_or(self.old)
     }
@@ -200,6 +216,38 @@ impl World {
         while !self.grace.is_done(cookie) {
             if !self.poll(me) {
                 let known = run().known.take();
+                access(|cx| cx.wait_for_change(&known));
+            }
+        }
+    }
+
+    /// An agent that drives several domains up to the same cookie, and frees the old object of those that
+    /// say so. It waits only when all of them wait.
+    pub(crate) fn serve(worlds: &[(&World, bool)], cookie: u64) {
+        let mut done = vec![false; worlds.len()];
+        while done.contains(&false) {
+            let mut known = Vec::new();
+            let mut moved = false;
+            for ((world, frees), done) in worlds.iter().zip(&mut done) {
+                if *done {
+                    continue;
+                }
+                let needed = world.words["needed"];
+                let wanted = access(|cx| cx.load(needed));
+                if wanted < cookie {
+                    known.push((needed, wanted));
+                } else if world.grace.is_done(cookie) {
+                    if *frees {
+                        world.free_old();
+                    }
+                    *done = true;
+                } else if world.poll(64) {
+                    moved = true;
+                } else {
+                    known.append(&mut run().known.take());
+                }
+            }
+            if !moved && !known.is_empty() {
                 access(|cx| cx.wait_for_change(&known));
             }
         }

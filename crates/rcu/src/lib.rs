@@ -35,6 +35,8 @@
 //! DOMAIN.barrier().expect("not inside a section"); // "hello" is freed
 //! ```
 //!
+//! [`RcuCell`] is the same without `unsafe`.
+//!
 //! # What it costs and what it rests on
 //!
 //! A section is two increments of counters of the thread's own and no barrier; the updater's
@@ -69,6 +71,7 @@
 mod arch;
 mod barrier;
 mod callbacks;
+mod cell;
 mod counters;
 mod domain;
 mod engine;
@@ -85,6 +88,7 @@ mod trylock;
 mod wait;
 
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
+pub use cell::RcuCell;
 pub use domain::{Cookie, Domain, Guard};
 pub use engine::Progress;
 pub use holdouts::Holdout;
@@ -92,4 +96,4 @@ pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,
 };
-pub use wait::{BarrierError, InReadSection};
+pub use wait::{BarrierError, Expedited, InReadSection};

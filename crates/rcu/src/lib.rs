@@ -53,7 +53,8 @@
 //!   programs, each with twins that lack one part and must fail. `cargo test` runs it.
 //! * `tests/model` compiles them with the types of `gracepoint-model`, in which memory is x86's,
 //!   readers execute no barrier, and `membarrier` is an instruction: every schedule of small programs, with
-//!   a table of twins. What loom takes for granted, and the other way round.
+//!   a table of twins. What loom takes for granted, and the other way round. The kernel's SRCU-fast
+//!   is there too, and hangs where these grace periods end (`teardown_stall`).
 //! * `tests/litmus.rs` tries on the machine that `membarrier` and a compiler fence are a barrier, and
 //!   that its twin, an ordinary fence in its place, is not.
 //! * `tests/torture.rs` runs readers, updaters, signals and thread churn against an oracle, and a

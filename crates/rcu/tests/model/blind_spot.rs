@@ -125,7 +125,7 @@ fn our_threads(twin: Twin) -> Program {
 
 #[test]
 fn blind_spot_is_none_with_ours() {
-    let report = Explorer::new().preemptions(2).explore(&our_threads(Twin::Sound));
+    let report = Explorer::new().explore(&our_threads(Twin::Sound));
     report.expect_sound();
     println!("{}: {} states", report.program, report.states);
     for twin in [Twin::LateHighWater, Twin::SlotAfterGivingBack] {

@@ -36,6 +36,15 @@ mod teardown_stall;
 mod world;
 
 use door::{arch, barrier, sync};
+use gracepoint_model::Explorer;
+
+/// For programs whose schedules are too many for every run: so many preemptions, or as many as there
+/// can be with `GRACEPOINT_MODEL=all`.
+fn bounded(preemptions: u32) -> Explorer {
+    let explorer = Explorer::new();
+    let all = std::env::var_os("GRACEPOINT_MODEL").is_some_and(|wanted| wanted == "all");
+    if all { explorer } else { explorer.preemptions(preemptions) }
+}
 
 /// Who executes barriers; see `src/barrier.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 
 use crate::door::{access, run};
 use crate::world::World;
-use crate::{Form, Twin, counters};
+use crate::{Form, Twin, bounded, counters};
 use gracepoint_model::{Cause, Explorer, Program, Word};
 use std::rc::Rc;
 
@@ -196,7 +196,7 @@ fn stale_data_cookies_wait_for_nothing_that_has_passed() {
         world.wait_for_request(4);
         world.finish(4, 128);
     });
-    let report = Explorer::new().preemptions(1).explore(&program);
+    let report = bounded(1).explore(&program);
     report.expect_sound();
     let mut barriers = report.outcomes().iter().filter_map(|results| results[1]);
     assert!(barriers.any(|barriers| barriers == 0), "somebody else's grace period was not used");

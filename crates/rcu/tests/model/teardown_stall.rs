@@ -154,7 +154,7 @@ fn our_teardown(storm: Storm) -> Program {
 #[test]
 fn teardown_stall_is_none_with_ours() {
     for storm in [Storm::UntilTornDown, Storm::ForEver] {
-        let report = Explorer::new().preemptions(2).explore(&our_teardown(storm));
+        let report = Explorer::new().explore(&our_teardown(storm));
         report.expect_sound();
         println!("{}: {} states, {} ends", report.program, report.states, report.ends);
     }

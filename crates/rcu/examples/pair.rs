@@ -45,6 +45,11 @@ fn main() {
         black_box(&mut *b);
     });
     time("read section", || drop(DOMAIN.read()));
+    let cell = gracepoint_rcu::RcuCell::new(&DOMAIN, 1_u64);
+    time("read section, RcuCell::load", || {
+        let guard = DOMAIN.read();
+        black_box(*cell.load(&guard));
+    });
     time("thread_index", || {
         black_box(gracepoint_rcu::thread_index());
     });

@@ -222,6 +222,16 @@ impl Domain {
         index.and_then(|index| self.region().slot(index)).is_some_and(Slot::is_open)
     }
 
+    /// Whether a grace period of this domain waits for the guard: it is a guard of this domain.
+    /// (Or of one that shares the lifeboat with it, whose grace periods are the same.)
+    #[inline]
+    pub(crate) fn is_guarded_by(&self, guard: &Guard<'_>) -> bool {
+        // Acquire: as in `region`. Null has no guards; then the guard is another domain's.
+        let region = self.region.load(Ordering::Acquire);
+        // SAFETY: null, or a region, which is never unmapped.
+        unsafe { region.as_ref() }.is_some_and(|region| region.contains(guard.pair.addr()))
+    }
+
     /// The cookie that is done once every section that is open now has ended. Does not ask for
     /// a grace period: somebody else's may serve; to be sure, use [`start_poll`](Self::start_poll).
     ///
@@ -252,6 +262,15 @@ impl Domain {
     pub fn start_poll(&self) -> Cookie {
         let grace = &self.region().engine.grace;
         let cookie = grace.snapshot();
+        grace.request(cookie);
+        Cookie(cookie)
+    }
+
+    /// Asks for the grace period of a cookie, and returns the cookie to wait for: the same, or
+    /// today's, which no cookie of this domain is larger than, if it was another domain's.
+    pub(crate) fn request(&self, cookie: Cookie) -> Cookie {
+        let grace = &self.region().engine.grace;
+        let cookie = cookie.0.min(grace.snapshot());
         grace.request(cookie);
         Cookie(cookie)
     }

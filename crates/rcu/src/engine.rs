@@ -53,6 +53,8 @@ pub(crate) struct Engine {
     /// Callbacks queued and not yet run to their end.
     pending: AtomicUsize,
     panics: AtomicU64,
+    /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
+    expedited: AtomicUsize,
     driver: TryLock<Buckets>,
     runner: TryLock<()>,
     /// What the runner has taken, linked by `next`, oldest first. Only the runner touches it; an
@@ -68,6 +70,7 @@ impl Engine {
                 incoming: AtomicPtr::new(ptr::null_mut()),
                 pending: AtomicUsize::new(0),
                 panics: AtomicU64::new(0),
+                expedited: AtomicUsize::new(0),
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
                 running: AtomicPtr::new(ptr::null_mut()),
@@ -132,8 +135,23 @@ impl Engine {
         match step {
             Step::Idle => Progress::Idle,
             Step::Ended | Step::Advanced => Progress::Advanced,
+            Step::Waiting(_) if self.is_expedited() => Progress::Pending(ONE_STEP),
             Step::Waiting(attempts) => Progress::Pending(delay(attempts)),
         }
+    }
+
+    /// One more, or one fewer, who is in a hurry.
+    pub(crate) fn expedite(&self, wanted: bool) {
+        // Relaxed: it decides how long to pause, and nothing else.
+        if wanted {
+            self.expedited.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.expedited.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_expedited(&self) -> bool {
+        self.expedited.load(Ordering::Relaxed) != 0
     }
 
     fn is_quiet(&self) -> bool {
@@ -210,6 +228,7 @@ impl Engine {
     /// section is open, which is when its domain is dropped.
     pub(crate) fn run_all_unobserved(&self, me: usize) {
         self.grace.end_unobserved();
+        self.expedited.store(0, Ordering::Relaxed);
         loop {
             let left = self.running.swap(ptr::null_mut(), Ordering::Acquire);
             self.run_list(left);

@@ -36,7 +36,7 @@
 //! and by the same scan or by different ones, end the grace period. This does not depend on the
 //! flip, which is for progress only.
 //!
-//! What goes wrong without each part (every line is a twin in `tests/loom.rs`):
+//! What goes wrong without each part (every line is a twin in `tests/loom.rs` and in `tests/model`):
 //! * `lock`s read first: a section that begins and ends between the two reads makes up
 //!   for one that is still open.
 //! * No barrier between: a section's increment may still sit in its processor's store buffer.

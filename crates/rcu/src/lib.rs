@@ -35,6 +35,8 @@
 //! DOMAIN.barrier().expect("not inside a section"); // "hello" is freed
 //! ```
 //!
+//! [`RcuCell`] is the same without `unsafe`.
+//!
 //! # What it costs and what it rests on
 //!
 //! A section is two increments of counters of the thread's own and no barrier; the updater's
@@ -49,6 +51,10 @@
 //!
 //! * `tests/loom.rs` compiles the files of the algorithm with loom's types and explores small
 //!   programs, each with twins that lack one part and must fail. `cargo test` runs it.
+//! * `tests/model` compiles them with the types of `gracepoint-model`, in which memory is x86's,
+//!   readers execute no barrier, and `membarrier` is an instruction: every schedule of small programs, with
+//!   a table of twins. What loom takes for granted, and the other way round. The kernel's SRCU-fast
+//!   is there too, and hangs where these grace periods end (`teardown_stall`).
 //! * `tests/litmus.rs` tries on the machine that `membarrier` and a compiler fence are a barrier, and
 //!   that its twin, an ordinary fence in its place, is not.
 //! * `tests/torture.rs` runs readers, updaters, signals and thread churn against an oracle, and a
@@ -66,6 +72,7 @@
 mod arch;
 mod barrier;
 mod callbacks;
+mod cell;
 mod counters;
 mod domain;
 mod engine;
@@ -82,6 +89,7 @@ mod trylock;
 mod wait;
 
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
+pub use cell::RcuCell;
 pub use domain::{Cookie, Domain, Guard};
 pub use engine::Progress;
 pub use holdouts::Holdout;
@@ -89,4 +97,4 @@ pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,
 };
-pub use wait::{BarrierError, InReadSection};
+pub use wait::{BarrierError, Expedited, InReadSection};

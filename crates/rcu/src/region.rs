@@ -139,6 +139,13 @@ impl Region {
         self.slots.load(Ordering::Relaxed).cast::<u8>().wrapping_sub(SLOTS + 1)
     }
 
+    /// Whether this address is one of a pair of counters of this region.
+    #[inline]
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        let size = if self.has_slots() { slot_offset(MAX_THREADS) } else { size_of::<Self>() };
+        address.wrapping_sub(ptr::from_ref(self).addr()) < size
+    }
+
     /// The slots of all indices that were ever taken.
     pub(crate) fn slots(&self) -> &[Slot] {
         if !self.has_slots() {

@@ -4,7 +4,7 @@
 //! could never end, because the caller itself is what is waited for, it is refused.
 
 use crate::arch;
-use crate::domain::Domain;
+use crate::domain::{Cookie, Domain};
 use crate::engine::Progress;
 use crate::sync::{AtomicBool, Ordering};
 use std::error::Error;
@@ -88,12 +88,42 @@ impl Domain {
     pub fn synchronize(&self) -> Result<(), InReadSection> {
         self.refuse_inside()?;
         let cookie = self.start_poll();
+        self.wait_until_done(cookie);
+        Ok(())
+    }
+
+    /// Waits for the grace period of a cookie, unless it has ended already: what was removed when
+    /// the cookie was taken costs nothing if enough time has passed since, whoever drove.
+    ///
+    /// Not for signal handlers. With a cookie of another domain, which means nothing here, it
+    /// may wait for one grace period.
+    ///
+    /// # Errors
+    /// [`InReadSection`] if it would have to wait and this thread is inside a section of this domain.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// // Remove something; then:
+    /// let cookie = DOMAIN.get_state();
+    /// // … much later, where it must not be in use any more:
+    /// DOMAIN.cond_synchronize(cookie).expect("not inside a section");
+    /// assert!(DOMAIN.poll_state(cookie));
+    /// ```
+    pub fn cond_synchronize(&self, cookie: Cookie) -> Result<(), InReadSection> {
+        if self.poll_state(cookie) {
+            return Ok(());
+        }
+        self.refuse_inside()?;
+        self.wait_until_done(self.request(cookie));
+        Ok(())
+    }
+
+    fn wait_until_done(&self, cookie: Cookie) {
         while !self.poll_state(cookie) {
             if let Progress::Pending(delay) = self.poll() {
                 pause(delay);
             }
         }
-        Ok(())
     }
 
     /// Like [`synchronize`](Self::synchronize), but gives up after `timeout`. True if the
@@ -165,6 +195,38 @@ impl Domain {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes grace periods of a domain be driven without pauses, until it is dropped. See [`Domain::expedite`].
+#[derive(Debug)]
+#[must_use = "grace periods are expedited until this is dropped"]
+pub struct Expedited<'d> {
+    domain: &'d Domain,
+}
+
+impl Drop for Expedited<'_> {
+    fn drop(&mut self) {
+        self.domain.region().engine.expedite(false);
+    }
+}
+
+impl Domain {
+    /// While the result lives, who drives this domain is told to come back after 5 µs and
+    /// not after up to 10 ms, however long readers have been inside. A thread that waits
+    /// notices the end of a long section that much sooner, and uses a processor for it.
+    ///
+    /// Grace periods of short sections are that fast anyway. May be asked for by any number at once.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// let hurry = DOMAIN.expedite();
+    /// DOMAIN.synchronize().expect("not inside a section");
+    /// drop(hurry);
+    /// ```
+    pub fn expedite(&self) -> Expedited<'_> {
+        self.region().engine.expedite(true);
+        Expedited { domain: self }
     }
 }
 

@@ -39,6 +39,54 @@ fn a_cookie_taken_while_one_runs_waits_for_the_next() {
 }
 
 #[test]
+fn a_cookie_that_is_done_is_not_waited_for() {
+    static DOMAIN: Domain = Domain::new("conditional");
+    static BUSY: Domain = Domain::new("conditional, busy");
+    let cookie = DOMAIN.get_state();
+    DOMAIN.cond_synchronize(cookie).expect("outside");
+    assert!(DOMAIN.poll_state(cookie));
+    let guard = DOMAIN.read();
+    DOMAIN.cond_synchronize(cookie).expect("inside, and nothing to wait for");
+    let later = DOMAIN.get_state();
+    DOMAIN.cond_synchronize(later).expect_err("inside");
+    // Nobody asked for it by that.
+    assert_eq!(DOMAIN.poll(), Progress::Idle);
+    drop(guard);
+    // A cookie of a domain that has had more grace periods comes to an end all the same.
+    (0..10).for_each(|_| BUSY.synchronize().expect("outside"));
+    DOMAIN.cond_synchronize(BUSY.get_state()).expect("outside");
+    // The one that was running when it was taken is not the one that is waited for.
+    let guard = DOMAIN.read();
+    let first = DOMAIN.start_poll();
+    while DOMAIN.poll() == Progress::Advanced {}
+    let second = DOMAIN.get_state();
+    drop(guard);
+    DOMAIN.cond_synchronize(second).expect("outside");
+    assert!(DOMAIN.poll_state(first) && DOMAIN.poll_state(second));
+}
+
+#[test]
+fn an_expedited_domain_asks_to_be_polled_at_once() {
+    let domain = Domain::new("expedited");
+    let guard = domain.read();
+    let _cookie = domain.start_poll();
+    let patient = |wanted: bool| {
+        let pause = (0..200).map(|_| domain.poll()).last();
+        let Some(Progress::Pending(pause)) = pause else { panic!("{pause:?}") };
+        assert_eq!(pause >= Duration::from_millis(1), wanted, "{pause:?}");
+    };
+    patient(true);
+    let hurry = domain.expedite();
+    let more = domain.expedite();
+    patient(false);
+    drop(hurry);
+    patient(false);
+    drop(more);
+    patient(true);
+    drop(guard);
+}
+
+#[test]
 fn new_sections_do_not_hold_up_an_old_grace_period() {
     static DOMAIN: Domain = Domain::new("overlapping");
     let mut guard = DOMAIN.read();

@@ -27,7 +27,7 @@ pub(crate) const RULES: &[Rule] = &[
 /// First components of what is taken for a path of this repository when it stands in backticks.
 const ROOTS: [&str; 5] = ["crates", "demo", "bench", "docs", ".ci"];
 /// Folders under `crates/` may be named without it, as the design does.
-const CRATES: [&str; 6] = ["rcu", "wire", "gracepoint", "macros", "analysis", "cli"];
+const CRATES: [&str; 7] = ["rcu", "model", "wire", "gracepoint", "macros", "analysis", "cli"];
 
 fn dead_paths(house: &House) -> Vec<Complaint> {
     let mut found = Vec::new();

@@ -1,0 +1,212 @@
+//! [`RcuCell`]: a value that many read and some replace, without `unsafe` at the caller.
+//!
+//! One pointer to an immutable value. Readers load it inside of a section; who replaces it leaves the
+//! old value to the domain ([`Domain::retire`]), which drops it after a grace period.
+//!
+//! Why a reference is good for as long as it can be held: it borrows the guard and the cell. While
+//! the guard is there, its section is open, and [`assert_of`](RcuCell::assert_of) has seen that it is
+//! one of the cell's own domain. A value that is replaced after it was found in the section is retired
+//! after that, so its grace period began while the section was open and waits for it. A cell that is
+//! dropped is borrowed by nobody.
+//!
+//! Orderings: the load is an acquire and pairs with the release of the exchange that published the value:
+//! without it the reader might see the pointer before what is behind it (not on x86, where the test
+//! would not notice; it is the release and acquire of every published pointer).
+
+use crate::domain::{Domain, Guard};
+use crate::sync::{AtomicPtr, Ordering};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A value that is read inside of sections of one domain and replaced at any time.
+///
+/// Readers never wait. What is replaced is dropped after a grace period, by whoever
+/// [drives](Domain::drive) the domain then.
+///
+/// ```
+/// use gracepoint_rcu::{Domain, RcuCell};
+///
+/// static DOMAIN: Domain = Domain::new("routes");
+///
+/// let routes = RcuCell::new(&DOMAIN, vec!["here"]);
+/// let guard = DOMAIN.read();
+/// let before = routes.load(&guard);
+/// routes.update(|routes| routes.iter().copied().chain(["there"]).collect());
+/// assert_eq!(before, &["here"]); // kept while the guard is
+/// assert_eq!(routes.load(&guard), &["here", "there"]);
+/// drop(guard);
+/// DOMAIN.barrier().expect("not inside a section"); // the first list is dropped
+/// ```
+///
+/// A reference does not outlive its guard:
+///
+/// ```compile_fail,E0505
+/// # use gracepoint_rcu::{Domain, RcuCell};
+/// # static DOMAIN: Domain = Domain::new("doc");
+/// let cell = RcuCell::new(&DOMAIN, 1);
+/// let guard = DOMAIN.read();
+/// let value = cell.load(&guard);
+/// drop(guard);
+/// assert_eq!(*value, 1);
+/// ```
+///
+/// nor its cell:
+///
+/// ```compile_fail,E0505
+/// # use gracepoint_rcu::{Domain, RcuCell};
+/// # static DOMAIN: Domain = Domain::new("doc");
+/// let cell = RcuCell::new(&DOMAIN, 1);
+/// let guard = DOMAIN.read();
+/// let value = cell.load(&guard);
+/// drop(cell);
+/// assert_eq!(*value, 1);
+/// ```
+///
+/// and a cell whose value must stay on its thread does not leave it:
+///
+/// ```compile_fail,E0277
+/// # use gracepoint_rcu::{Domain, RcuCell};
+/// # static DOMAIN: Domain = Domain::new("doc");
+/// let cell = RcuCell::new(&DOMAIN, std::rc::Rc::new(1));
+/// ```
+pub struct RcuCell<'d, T: Send + Sync + 'static> {
+    domain: &'d Domain,
+    /// From `Box::into_raw`, never null. The value is immutable from then on.
+    value: AtomicPtr<T>,
+    /// It drops a `T` and lends `&T` to several threads.
+    owns: PhantomData<T>,
+}
+
+impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
+    /// A cell whose readers are those of `domain`. Allocates.
+    #[must_use]
+    pub fn new(domain: &'d Domain, value: T) -> Self {
+        let value = AtomicPtr::new(Box::into_raw(Box::new(value)));
+        Self { domain, value, owns: PhantomData }
+    }
+
+    /// The domain that its readers must be in.
+    #[must_use]
+    pub fn domain(&self) -> &'d Domain {
+        self.domain
+    }
+
+    /// The value as it is now. It stays as it is, and stays there, until the guard is dropped.
+    ///
+    /// A few loads and comparisons, whether the guard is the right one included; never waits.
+    ///
+    /// # Panics
+    /// If the guard is of another domain: it would keep the wrong things from being dropped.
+    #[inline]
+    pub fn load<'g>(&'g self, guard: &'g Guard<'_>) -> &'g T {
+        self.assert_of(guard);
+        // Acquire: pairs with the exchange in `replace` and `update`; see the module's text.
+        let value = self.value.load(Ordering::Acquire);
+        // SAFETY: from `Box::into_raw` and never null (the field's invariant). It is freed only by
+        // `retire`, after a grace period that begins after it was replaced, thus after this
+        // load, in a section of the same domain (just asserted) that `'g` keeps open; or by
+        // the cell's drop, which `'g` excludes. Nobody has a `&mut` to it before that.
+        unsafe { &*value }
+    }
+
+    #[inline]
+    fn assert_of(&self, guard: &Guard<'_>) {
+        if !self.domain.is_guarded_by(guard) {
+            other_domain(self.domain.name());
+        }
+    }
+
+    /// Replaces the value. The old one is dropped after a grace period.
+    ///
+    /// Allocates; never waits. Inside of sections too, and from `Drop`; not in signal handlers.
+    pub fn replace(&self, value: T) {
+        let new = Box::into_raw(Box::new(value));
+        // Release: pairs with the acquire in `load`. Acquire: the old value is ours as its
+        // writer left it.
+        let old = self.value.swap(new, Ordering::AcqRel);
+        self.retire(old);
+    }
+
+    /// Replaces the value by one that is made from it. If others replace it meanwhile, `make` is
+    /// called again, with what they left, so no update is lost.
+    ///
+    /// If `make` panics, the value stays.
+    ///
+    /// ```
+    /// # use gracepoint_rcu::{Domain, RcuCell};
+    /// # static DOMAIN: Domain = Domain::new("doc");
+    /// let hits = RcuCell::new(&DOMAIN, 0_u64);
+    /// hits.update(|hits| hits + 1);
+    /// assert_eq!(*hits.load(&DOMAIN.read()), 1);
+    /// ```
+    pub fn update(&self, mut make: impl FnMut(&T) -> T) {
+        // Keeps the old value, and thereby its address: no other value can be there when the
+        // exchange compares it.
+        let guard = self.domain.read();
+        let old = loop {
+            let old = self.load(&guard);
+            let old_address = std::ptr::from_ref(old).cast_mut();
+            let new = Box::into_raw(Box::new(make(old)));
+            // As in `replace`. The failure's value is loaded again.
+            let order = (Ordering::AcqRel, Ordering::Relaxed);
+            if self.value.compare_exchange(old_address, new, order.0, order.1).is_ok() {
+                break old_address;
+            }
+            // SAFETY: from `Box::into_raw` above; the exchange failed, so nobody else has it.
+            drop(unsafe { Box::from_raw(new) });
+        };
+        drop(guard);
+        self.retire(old);
+    }
+
+    /// Leaves a value that was just taken out of the cell to the domain.
+    fn retire(&self, old: *mut T) {
+        // It was in the cell, hence from `Box::into_raw`, and the caller's exchange took it out,
+        // which only one caller's can: what `OnceRemoved` asks for. Readers may refer to it still.
+        let old = OnceRemoved(old);
+        self.domain.call(move || drop(old));
+    }
+}
+
+/// A value that came from `Box::into_raw` and is in no cell any more, to be dropped when nobody refers to it.
+///
+/// A pointer and not a box, because a box that is moved claims that nobody else has a
+/// reference to what is in it, and readers may have.
+struct OnceRemoved<T>(*mut T);
+
+// SAFETY: it owns the value, so sending it sends a `T`; the readers that may share it
+// do so as `&T`, which `RcuCell` allows for `T: Sync` only.
+unsafe impl<T: Send> Send for OnceRemoved<T> {}
+
+impl<T> Drop for OnceRemoved<T> {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::into_raw`, taken out of its cell once (`retire`), and dropped by
+        // the domain's callback: after the grace period, so no reference is left.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn other_domain(cell: &str) -> ! {
+    panic!(
+        "the guard is not of domain `{cell}`, whose cell was to be read with it: it would not keep \
+         the value from being dropped; enter a section of `{cell}`"
+    );
+}
+
+impl<T: Send + Sync + 'static> Drop for RcuCell<'_, T> {
+    fn drop(&mut self) {
+        let value = self.value.load(Ordering::Acquire);
+        // SAFETY: from `Box::into_raw` and never null; references to it borrow the cell, which
+        // is borrowed mutably here, so there are none; nobody else can take it out now.
+        drop(unsafe { Box::from_raw(value) });
+    }
+}
+
+impl<T: Send + Sync + fmt::Debug + 'static> fmt::Debug for RcuCell<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guard = self.domain.read();
+        f.debug_tuple("RcuCell").field(self.load(&guard)).finish()
+    }
+}

@@ -1,0 +1,244 @@
+//! Our machine, right as it ships and wrong in each of its twins.
+#![allow(clippy::print_stdout, reason = "the table of twins is printed")]
+
+use crate::world::World;
+use crate::{Form, Twin};
+use gracepoint_model::{Explorer, Program};
+
+/// One reader with two sections, and an updater that drives.
+fn one_reader(twin: Twin) -> Program {
+    reader_and_updater("one reader", twin, Form::Membarrier)
+}
+
+/// The same where both sides fence.
+fn one_fencing_reader(twin: Twin) -> Program {
+    reader_and_updater("one fencing reader", twin, Form::Fence)
+}
+
+fn reader_and_updater(name: &str, twin: Twin, form: Form) -> Program {
+    let (mut program, world) = World::new(name, twin, form, 1);
+    world.thread(&mut program, "reader", |world| {
+        world.section(0);
+        world.section(0);
+    });
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+/// Two readers: a section of one must not make up for one of the other.
+fn two_readers(twin: Twin) -> Program {
+    let (mut program, world) = World::new("two readers", twin, Form::Membarrier, 2);
+    world.thread(&mut program, "reader 0", |world| world.section(0));
+    world.thread(&mut program, "reader 1", |world| world.section(1));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+/// A grace period that had to flip, then a removal: the reader may have loaded the rank
+/// before the flip and enter after it.
+fn straggler(twin: Twin) -> Program {
+    let (mut program, world) = World::new("straggler", twin, Form::Membarrier, 2);
+    world.thread(&mut program, "reader", |world| world.section(0));
+    world.thread(&mut program, "updater", |world| {
+        let own = world.enter(1);
+        let first = world.start_poll();
+        world.poll(64);
+        crate::counters::leave(own);
+        world.finish(first, 64);
+        if world.twin == Twin::NoFirstScan || world.twin == Twin::NoSecondScan {
+            let inactive = 1 - world.grace.rank.get() as u64;
+            crate::door::access(|cx| cx.store(world.inactive_at_start, inactive));
+        }
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+/// A removal while somebody else drives a grace period that began before it.
+fn late_removal(twin: Twin) -> Program {
+    let (mut program, world) = World::new("late removal", twin, Form::Membarrier, 1);
+    world.thread(&mut program, "reader", |world| world.section(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.wait(cookie);
+        world.free_old();
+    });
+    world.server(&mut program, "driver", |world| {
+        let first = world.start_poll();
+        world.finish(first, 64);
+        world.wait_for_request(first + 4);
+        world.finish(first + 4, 64);
+    });
+    program
+}
+
+/// Two who wait, and both drive.
+fn two_drivers(twin: Twin) -> Program {
+    let (mut program, world) = World::new("two drivers", twin, Form::Membarrier, 1);
+    world.thread(&mut program, "reader", |world| world.section(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    world.thread(&mut program, "driver", |world| {
+        let cookie = world.start_poll();
+        world.finish(cookie, 128);
+    });
+    program
+}
+
+/// One who waits, and one who comes by and does a single step.
+fn passer_by(twin: Twin) -> Program {
+    let (mut program, world) = World::new("passer-by", twin, Form::Membarrier, 1);
+    world.thread(&mut program, "passer-by", |world| {
+        world.start_poll();
+        world.poll(128);
+    });
+    world.thread(&mut program, "reader", |world| world.section(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+/// Two threads without slots of their own.
+fn shared_slot(twin: Twin) -> Program {
+    let (mut program, world) = World::new("shared slot", twin, Form::Membarrier, 1);
+    world.thread(&mut program, "reader 0", |world| world.section_on_shared(0));
+    world.thread(&mut program, "reader 1", |world| world.section_on_shared(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+/// A thread whose first section it is, while a scan goes over the slots.
+fn newcomer(twin: Twin) -> Program {
+    let (mut program, world) = World::with_newcomers("newcomer", twin, Form::Membarrier, 2, 1);
+    world.thread(&mut program, "newcomer", |world| world.first_section(1));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+/// A reader whose increments may be interrupted by a handler that reads, too.
+fn interrupted(twin: Twin) -> Program {
+    let (mut program, world) = World::new("interrupted", twin, Form::Membarrier, 1);
+    world.thread(&mut program, "reader", |world| world.interrupted_section(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
+type Make = fn(Twin) -> Program;
+
+/// Each twin, and a program in which it is caught.
+const TWINS: &[(Twin, Make)] = &[
+    (Twin::NoHeavyBarrier, one_reader),
+    (Twin::FenceForMembarrier, one_reader),
+    (Twin::BarrierLast, one_reader),
+    (Twin::LocksFirst, two_readers),
+    (Twin::NoFirstScan, straggler),
+    (Twin::NoSecondScan, one_reader),
+    (Twin::OldConfirmations, one_reader),
+    (Twin::LateBegin, late_removal),
+    (Twin::EarlyCookie, late_removal),
+    (Twin::NoSnapshotFence, late_removal),
+    (Twin::NoFenceInEnter, one_reader),
+    (Twin::NoFenceInLeave, one_reader),
+    (Twin::SplitIncrement, interrupted),
+    (Twin::SharedSlotNotAtomic, shared_slot),
+    (Twin::LateHighWater, newcomer),
+    (Twin::NoDriverLock, passer_by),
+    (Twin::NoReaderFence, one_fencing_reader),
+];
+
+#[test]
+fn every_twin_is_caught() {
+    println!("{:<22} {:<20} {:>6} moves  what happens", "twin", "program", "");
+    let mut missed = Vec::new();
+    for (twin, make) in TWINS {
+        // Few preemptions are enough to go wrong.
+        let report = Explorer::new().preemptions(3).explore(&make(*twin));
+        let name = report.program.split(',').next().unwrap_or_default().to_owned();
+        match &report.failure {
+            Some(failure) => {
+                let length = failure.schedule.moves().len();
+                println!(
+                    "{:<22} {name:<20} {length:>6} moves  {}",
+                    format!("{twin:?}"),
+                    failure.cause
+                );
+            }
+            None => missed.push(format!("{twin:?}: nothing in {} states of {name}", report.states)),
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+macro_rules! sound {
+    ($($test:ident $program:ident),*) => {$(
+        #[test]
+        fn $test() {
+            let report = Explorer::new().explore(&$program(Twin::Sound));
+            report.expect_sound();
+            println!("{}: {} states, all schedules", report.program, report.states);
+        }
+    )*};
+}
+
+sound!(
+    sound_one_reader one_reader,
+    sound_one_fencing_reader one_fencing_reader,
+    sound_two_readers two_readers,
+    sound_straggler straggler,
+    sound_late_removal late_removal,
+    sound_two_drivers two_drivers,
+    sound_passer_by passer_by,
+    sound_shared_slot shared_slot,
+    sound_newcomer newcomer,
+    sound_interrupted interrupted
+);
+
+/// The fast path is an argument in `src/grace.rs`; here it is taken, in all schedules in which
+/// it can be, and nothing goes wrong.
+#[test]
+fn one_heavy_barrier_can_end_a_grace_period_and_few_always_do() {
+    let report = Explorer::new().explore(&one_reader(Twin::Sound));
+    report.expect_sound();
+    let barriers = report.outcomes().iter().filter_map(|results| results[1]);
+    let (fewest, most) = barriers.fold((u64::MAX, 0), |(low, high), n| (low.min(n), high.max(n)));
+    println!("heavy barriers per grace period: {fewest} to {most}");
+    assert_eq!(fewest, 1);
+    assert!(most <= 4, "{most} heavy barriers in one grace period");
+}

@@ -99,7 +99,11 @@ pub enum Status {
 /// Starts the agent with the defaults of [`Builder`].
 ///
 /// Returns when the program can be traced. If `gracepoint record -- CMD` launched the program,
-/// waits until that recorder has switched its events on, at most 1 s.
+/// waits at most 1 s for that recorder to come, and until it has switched its events on.
+///
+/// Call it in the process that is to be traced, after it has become a daemon: the agent's thread
+/// and descriptors do not survive `fork` (the child may call `init` for itself), and code that
+/// closes all descriptors of the process closes the agent's.
 ///
 /// # Errors
 /// See [`ErrorKind`]. The program can go on; its tracepoints stay off.

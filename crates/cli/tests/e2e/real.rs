@@ -2,6 +2,7 @@
 
 use crate::scene::{Running, Said, Scene};
 use crate::trace::babeltrace;
+use gracepoint_wire::packet::PacketHeader;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -10,7 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 14] = [
+    let tests: [(&str, fn()); 15] = [
         ("list_before_the_first_hit", list_before_the_first_hit),
         ("every_event_is_recorded_with_its_fields", every_event_is_recorded_with_its_fields),
         ("duration_ends_a_recording", duration_ends_a_recording),
@@ -24,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("two_recorders_do_not_disturb_each_other", two_recorders_do_not_disturb_each_other),
         ("too_many_recorders_are_refused", too_many_recorders_are_refused),
         ("spans_are_paired", spans_are_paired),
+        ("a_cut_trace_is_an_error_after_what_is_left", a_cut_trace_is_an_error_after_what_is_left),
         ("more_threads_than_open_files", more_threads_than_open_files),
     ];
     let trial = |(name, test): (&str, fn())| {
@@ -340,6 +342,37 @@ fn more_threads_than_open_files() {
     assert!(info["streams"].as_u64().unwrap() >= 300, "{info:#}");
     let steps = steps(&events(&scene));
     assert!(steps.len() == 300 && steps.values().all(|s| s.iter().copied().eq(0..10)));
+}
+
+fn a_cut_trace_is_an_error_after_what_is_left() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "1", "5000"]);
+    let recorder = scene.recorder(program.pid(), &[]);
+    go(&mut program);
+    program.expect("done");
+    recorder.signal(Signal::INT);
+    assert_ok(&recorder.end());
+    let whole = scene.run(&["info", "--json", "t.trace"]);
+    assert!(whole.status == 0 && whole.out.contains("\"complete\": true"), "{}", whole.out);
+    let files = std::fs::read_dir(scene.trace()).unwrap().map(|entry| entry.unwrap().path());
+    let stream = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let bytes = std::fs::read(&stream).unwrap();
+    let first = PacketHeader::parse(&bytes).unwrap().packet_bytes();
+    assert!(first < bytes.len() as u64, "there is more than one packet");
+    // In the middle of a packet, and where one ends and nothing else shows it.
+    for len in [bytes.len() as u64 - 100, first] {
+        std::fs::OpenOptions::new().write(true).open(&stream).unwrap().set_len(len).unwrap();
+        let said = scene.run(&["report", "t.trace"]);
+        assert_eq!(said.status, 2, "{}", said.err);
+        assert!(said.out.lines().count() > 100, "what is left is shown");
+        assert!(said.err.contains("are missing"), "{}", said.err);
+        assert!(said.err.lines().last().unwrap().contains("copy it again"), "{}", said.err);
+        let said = scene.run(&["info", "--json", "t.trace"]);
+        assert!(said.status == 2 && said.out.contains("\"complete\": false"), "{}", said.out);
+    }
+    std::fs::remove_file(&stream).unwrap();
+    let said = scene.run(&["report", "t.trace"]);
+    assert!(said.status == 2 && said.err.contains("the file is missing"), "{}", said.err);
 }
 
 fn babeltrace_reads_the_same() {

@@ -14,10 +14,10 @@ use gracepoint_wire::control::{
 };
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::AtomicI32;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,29 +32,43 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Shortest time between a program's first triple and a session's, to measure the clock.
 const BASELINE: Duration = Duration::from_millis(10);
 
-/// Descriptors of the agent, for a forked child to close; −1 where there is none.
-static OPEN: [AtomicI32; MOST_PEERS + 1] = [const { AtomicI32::new(-1) }; MOST_PEERS + 1];
+/// A descriptor of the agent.
+struct Open {
+    /// −1 where there is none.
+    fd: AtomicI32,
+    /// What it named when it was noted: device and inode.
+    device: AtomicU64,
+    inode: AtomicU64,
+}
 
-/// Notes a descriptor for forked children to close.
+/// Descriptors of the agent, for a forked child to close.
+static OPEN: [Open; MOST_PEERS + 1] = [const {
+    Open { fd: AtomicI32::new(-1), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+}; MOST_PEERS + 1];
+
+/// Notes a descriptor for forked children to close. One caller at a time.
 pub(crate) fn remember(fd: RawFd) {
-    for place in &OPEN {
-        if place.compare_exchange(-1, fd, Relaxed, Relaxed).is_ok() {
-            return;
-        }
+    let Some((device, inode)) = sys::identity(fd) else { return };
+    if let Some(place) = OPEN.iter().find(|place| place.fd.load(Relaxed) == -1) {
+        place.device.store(device, Relaxed);
+        place.inode.store(inode, Relaxed);
+        place.fd.store(fd, Release); // after what it is checked by
     }
 }
 
 fn forget(fd: RawFd) {
     for place in &OPEN {
-        let _ = place.compare_exchange(fd, -1, Relaxed, Relaxed);
+        let _ = place.fd.compare_exchange(fd, -1, Relaxed, Relaxed);
     }
 }
 
-/// In a forked child: the agent's sockets are the parent's business.
+/// In a forked child: the agent's sockets are the parent's business. A number that names something
+/// else by now is the program's.
 pub(crate) fn child_after_fork() {
     for place in &OPEN {
-        let fd = place.swap(-1, Relaxed);
-        if fd >= 0 {
+        let fd = place.fd.swap(-1, Acquire);
+        let noted = (place.device.load(Relaxed), place.inode.load(Relaxed));
+        if fd >= 0 && sys::identity(fd) == Some(noted) {
             sys::close(fd);
         }
     }
@@ -117,6 +131,8 @@ struct Agent {
     since: Triple,
     started: Instant,
     exe: String,
+    /// Of the listener.
+    identity: Option<(u64, u64)>,
     peers: Vec<Peer>,
     sessions: Vec<Owned>,
     next_session: u64,
@@ -133,6 +149,7 @@ struct Owned {
 
 struct Peer {
     stream: UnixStream,
+    identity: Option<(u64, u64)>,
     inbox: Vec<u8>,
     outbox: VecDeque<Outgoing>,
     greeted: bool,
@@ -141,47 +158,56 @@ struct Peer {
 struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
-    /// The session whose arena goes with the first byte.
-    arena: Option<Arc<Session>>,
+    /// The arena's descriptor, which goes with the first byte.
+    arena: Option<OwnedFd>,
 }
 
 /// A reply to a request.
 enum Reply {
     None,
     Plain(Message),
-    WithArena(Message, Arc<Session>),
+    WithArena(Message, Option<OwnedFd>),
 }
 
-/// Runs the agent; does not return.
+/// Runs the agent, for as long as its socket is its own.
+///
+/// Some programs close every descriptor they find when they become daemons. What the agent has is
+/// therefore looked at (device and inode) before it is used or closed.
 pub(crate) fn run(setup: Setup) {
     let exe = std::env::current_exe().unwrap_or_default();
+    let identity = sys::identity(setup.listener.as_raw_fd());
     let mut agent = Agent {
         setup,
         since: clock::triple(clock::source()),
         started: Instant::now(),
         exe: exe.to_string_lossy().into_owned(),
+        identity,
         peers: Vec::new(),
         sessions: Vec::new(),
         next_session: 1,
         ticked: Instant::now(),
         decided: false,
     };
-    loop {
-        agent.step();
-    }
+    while agent.step() {}
+    agent.retire();
+    crate::start::agent_is_gone();
 }
 
 impl Agent {
-    /// Waits for something to do, and does it.
-    fn step(&mut self) {
+    /// Waits for something to do, and does it. False when the program has taken our socket away.
+    fn step(&mut self) -> bool {
         let mut waits = vec![wait(self.setup.listener.as_raw_fd(), false)];
         waits.extend(self.peers.iter().map(|p| wait(p.stream.as_raw_fd(), !p.outbox.is_empty())));
         sys::poll(&mut waits, self.timeout());
+        if sys::identity(self.setup.listener.as_raw_fd()) != self.identity {
+            return false;
+        }
         let mut gone = Vec::new();
         for polled in &waits[1..] {
             let at = self.peers.iter().position(|p| p.stream.as_raw_fd() == polled.fd);
             let Some(at) = at else { continue };
-            let alive = (!polled.ready || self.receive(at)) && self.flush(at);
+            let alive =
+                self.peers[at].is_ours() && (!polled.ready || self.receive(at)) && self.flush(at);
             if !alive {
                 gone.push(polled.fd);
             }
@@ -202,6 +228,16 @@ impl Agent {
             }
         }
         crate::key::TRACE.drive();
+        true
+    }
+
+    /// Ends what there is, and touches no descriptor any more: the program has closed all it had,
+    /// and their numbers may name its own files by now.
+    fn retire(mut self) {
+        while let Some(peer) = self.peers.last() {
+            self.hang_up(peer.stream.as_raw_fd());
+        }
+        forget(self.setup.listener.into_raw_fd());
     }
 
     /// Milliseconds until something is due of itself; −1 for never.
@@ -238,8 +274,9 @@ impl Agent {
                 continue;
             }
             remember(stream.as_raw_fd());
-            let mut peer =
-                Peer { stream, inbox: Vec::new(), outbox: VecDeque::new(), greeted: false };
+            let identity = sys::identity(stream.as_raw_fd());
+            let (inbox, outbox) = (Vec::new(), VecDeque::new());
+            let mut peer = Peer { stream, identity, inbox, outbox, greeted: false };
             peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
             self.peers.push(peer);
             let at = self.peers.len() - 1;
@@ -300,7 +337,7 @@ impl Agent {
             match reply {
                 Reply::None => {}
                 Reply::Plain(message) => peer.queue(&message, None),
-                Reply::WithArena(message, session) => peer.queue(&message, Some(session)),
+                Reply::WithArena(message, arena) => peer.queue(&message, arena),
             }
             if last || peer.unsent() > MOST_UNSENT {
                 self.flush(at);
@@ -372,12 +409,12 @@ impl Agent {
         }
         std::thread::sleep(BASELINE.saturating_sub(self.started.elapsed()));
         match Session::create(self.next_session, wanted, self.setup.most_bytes) {
-            Ok(session) => {
+            Ok((session, arena)) => {
                 self.next_session += 1;
                 let peer = self.peers[at].stream.as_raw_fd();
                 self.sessions.push(Owned { session: Arc::clone(&session), peer });
                 self.ticked = Instant::now();
-                Reply::WithArena(Message::Created(session.created(self.since)), session)
+                Reply::WithArena(Message::Created(session.created(self.since)), arena)
             }
             Err(failure) => Reply::Plain(Message::Failure(failure)),
         }
@@ -406,7 +443,7 @@ impl Agent {
     fn flush(&mut self, at: usize) -> bool {
         let peer = &mut self.peers[at];
         while let Some(out) = peer.outbox.front_mut() {
-            let arena = out.arena.as_ref().map(|session| session.ring.arena.file());
+            let arena = out.arena.as_ref().map(AsFd::as_fd);
             match sys::send(peer.stream.as_fd(), &out.bytes[out.sent..], arena) {
                 Ok(n) => {
                     out.sent += n;
@@ -424,7 +461,12 @@ impl Agent {
     /// Ends a connection and the sessions that it made.
     fn hang_up(&mut self, fd: RawFd) {
         forget(fd);
-        self.peers.retain(|peer| peer.stream.as_raw_fd() != fd);
+        if let Some(at) = self.peers.iter().position(|peer| peer.stream.as_raw_fd() == fd) {
+            let peer = self.peers.swap_remove(at);
+            if !peer.is_ours() {
+                let _not_ours_to_close = peer.stream.into_raw_fd();
+            }
+        }
         let company = self.peers.iter().any(|peer| peer.greeted);
         self.setup.launch.change(|state| state.company = company);
         let (ended, left) =
@@ -438,7 +480,12 @@ impl Agent {
 }
 
 impl Peer {
-    fn queue(&mut self, message: &Message, arena: Option<Arc<Session>>) {
+    /// Does its descriptor still name its socket?
+    fn is_ours(&self) -> bool {
+        sys::identity(self.stream.as_raw_fd()) == self.identity
+    }
+
+    fn queue(&mut self, message: &Message, arena: Option<OwnedFd>) {
         self.outbox.push_back(Outgoing { bytes: message.to_frame(), sent: 0, arena });
     }
 

@@ -102,8 +102,8 @@ pub enum Status {
 /// waits at most 1 s for that recorder to come, and until it has switched its events on.
 ///
 /// Call it in the process that is to be traced, after it has become a daemon: the agent's thread
-/// and descriptors do not survive `fork` (the child may call `init` for itself), and code that
-/// closes all descriptors of the process closes the agent's.
+/// does not survive `fork`, and code that closes all descriptors of the process closes the agent's.
+/// Either may call `init` again.
 ///
 /// # Errors
 /// See [`ErrorKind`]. The program can go on; its tracepoints stay off.

@@ -9,7 +9,7 @@ use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Stopped};
 use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role, Schema, loss_event};
 use std::mem::ManuallyDrop;
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -133,7 +133,8 @@ fn failure(code: &str, text: impl Into<String>) -> Failure {
 }
 
 impl Session {
-    /// Makes a session, still off, of the events that any glob matches.
+    /// Makes a session, still off, of the events that any glob matches. The descriptor is the
+    /// arena's, for the consumer.
     ///
     /// # Errors
     /// `no-match`, `memory` or `busy`, in words for the user of the tool.
@@ -141,7 +142,7 @@ impl Session {
         id: u64,
         wanted: &Create,
         most_bytes: u64,
-    ) -> Result<Arc<Session>, Failure> {
+    ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
         let mut events: Vec<_> = tracer::catalogue();
         events.retain(|known| glob_any(&wanted.globs, &known.schema.name));
         if events.is_empty() {
@@ -155,7 +156,7 @@ impl Session {
             ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
         }
         let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
-        let ring = Ring::new(page_bytes, pages, numbers.next).map_err(|error| {
+        let mut ring = Ring::new(page_bytes, pages, numbers.next).map_err(|error| {
             let bytes = u64::from(page_bytes) * u64::from(pages);
             failure(
                 "memory",
@@ -164,6 +165,7 @@ impl Session {
                 ),
             )
         })?;
+        let file = ring.arena.take_file();
         let ring = Box::new(ring);
         let of =
             |[event, begin, end]: [u32; 3]| Target { ring: &raw const *ring, event, begin, end };
@@ -176,7 +178,7 @@ impl Session {
             declared: numbers.declared,
             on: AtomicBool::new(false),
         });
-        if session.announce() { Ok(session) } else { Err(too_many()) }
+        if session.announce() { Ok((session, file)) } else { Err(too_many()) }
     }
 
     /// Makes the ring known to threads that end and to forked children.
@@ -363,7 +365,6 @@ pub(crate) fn child_after_fork() {
         if let Some(ring) = unsafe { place.load(Relaxed).as_ref() } {
             let (base, len) = ring.arena.range();
             sys::fill_hole(base, len);
-            sys::close(ring.arena.file().as_raw_fd());
         }
         place.store(ptr::null_mut(), Relaxed);
     }

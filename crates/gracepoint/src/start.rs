@@ -107,6 +107,12 @@ pub(crate) fn is_inherited() -> bool {
     pid != 0 && pid != std::process::id()
 }
 
+/// The agent's thread has ended, because its socket was closed under it: `init` may start another.
+pub(crate) fn agent_is_gone() {
+    exit();
+    RUNNING.store(0, Release);
+}
+
 extern "C" fn child_after_fork() {
     tracer::after_fork();
     session::child_after_fork();

@@ -299,6 +299,15 @@ pub(crate) fn unlink(path: &CStr) {
     unsafe { libc::unlink(path.as_ptr()) };
 }
 
+/// What a descriptor refers to, by device and inode; `None` if it is not open.
+pub(crate) fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: all-zero is a valid stat to be filled in.
+    let mut about: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` is a stat to write to.
+    let result = unsafe { libc::fstat(fd, &raw mut about) };
+    (result == 0).then_some((about.st_dev, about.st_ino))
+}
+
 /// Closes a descriptor that is only known by number (in a forked child).
 pub(crate) fn close(fd: RawFd) {
     // SAFETY: the caller owns the number; nothing else in the child uses it.

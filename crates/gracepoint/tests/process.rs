@@ -8,6 +8,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("fork-while-listing", program_fork_while_listing),
         ("fork-in-handlers", program_fork_in_handlers),
         ("agent", program_agent),
+        ("close-all", program_close_all),
         ("exit-while-recorded", program_exit_while_recorded),
         ("fork-with-an-ended-session", program_fork_with_an_ended_session),
         ("signals", program_signals),
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 16] = [
+    let tests: [(&str, Test); 17] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         ),
         ("a_recorded_program_exits_while_threads_run", a_recorded_program_exits_while_threads_run),
         ("a_child_frees_nothing_of_its_parents", a_child_frees_nothing_of_its_parents),
+        ("a_program_may_close_all_it_finds", a_program_may_close_all_it_finds),
         ("the_agent_keeps_to_the_protocol", the_agent_keeps_to_the_protocol),
         ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
@@ -413,6 +416,39 @@ fn program_agent() {
 fn the_agent_keeps_to_the_protocol() -> Result<(), Failed> {
     let place = Place::new("agent");
     says(&run("agent", &place.0), "the agent keeps to the protocol")
+}
+
+/// Becomes a daemon of the old school: closes every descriptor, and opens files in their places.
+fn program_close_all() {
+    let Ok(gracepoint::Status::Listening(path)) = gracepoint::init() else { panic!("no agent") };
+    let hello = Message::Hello(Hello::current(None)).to_frame();
+    let list = [hello, Message::List.to_frame()];
+    let _link = ManuallyDrop::new(record_myself(&path)); // its descriptor goes with the others
+    for fd in 3..1024 {
+        // SAFETY: nobody in this test uses them any more but the agent, which is what is tested.
+        unsafe { libc::close(fd) };
+    }
+    let files: Vec<_> = (0..20).map(|_| fs::File::open("/proc/self/exe").unwrap()).collect();
+    in_child(|| assert!(files.iter().all(|file| file.metadata().is_ok()), "nor in a child"));
+    // Sooner or later it notices; a connection at the old place may be what wakes it.
+    while UnixStream::connect(&path).is_ok() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(files.iter().all(|file| file.metadata().is_ok()), "our files are left alone");
+    let path = loop {
+        match gracepoint::init() {
+            Ok(gracepoint::Status::Listening(path)) => break path,
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    assert!(matches!(&talk(&path, &list, 2)[1], Message::Events(_)));
+    gracepoint::trace!(Happened { n: 3 });
+    println!("another agent");
+}
+
+fn a_program_may_close_all_it_finds() -> Result<(), Failed> {
+    let place = Place::new("close");
+    says(&run("close-all", &place.0), "another agent")
 }
 
 /// A destructor that takes its time, after the one of the sites (which the linker puts behind the

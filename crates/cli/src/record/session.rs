@@ -299,7 +299,11 @@ impl Session {
                 if is_ready(process) {
                     Ended::ProgramExit
                 } else {
-                    Ended::ConnectionLost("it closed the connection".into())
+                    Ended::ConnectionLost(
+                        "the program goes on and has closed it (by exec, or with all its \
+                         descriptors); what it did after that is not in the trace"
+                            .into(),
+                    )
                 }
             }
             None => Ended::ProgramExit,
@@ -419,7 +423,8 @@ impl Session {
             failure = self.copy_rest().err().map(|e| e.to_string());
         }
         self.count_lost();
-        let whole = failure.is_none() && !matches!(ended, Ended::Failed(_));
+        let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
+        let whole = failure.is_none() && !cut;
         self.clock.refine();
         self.sidecar.clock = (&self.clock).into();
         self.sidecar.complete = whole && !self.late;

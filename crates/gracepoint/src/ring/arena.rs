@@ -13,7 +13,7 @@ use gracepoint_wire::arena::{
 };
 use gracepoint_wire::clock::{Source, Triple};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
@@ -53,7 +53,9 @@ const _: () = assert!(size_of::<Page>() == PAGE_ENTRY);
 /// See the top.
 pub(crate) struct Arena {
     header: ArenaHeader,
-    file: OwnedFd,
+    /// Until a consumer gets it: a descriptor that is kept may be closed, or replaced, by a program
+    /// that closes all it has.
+    file: Option<OwnedFd>,
     memory: sys::Mapping,
     free: Box<[AtomicU64]>,
     hint: AtomicUsize,
@@ -79,7 +81,7 @@ impl Arena {
         let words = (pages as usize).div_ceil(64);
         let free = (0..words).map(|w| AtomicU64::new(first_bits(pages as usize - w * 64)));
         let free = free.collect();
-        let arena = Arena { header, file, memory, free, hint: AtomicUsize::new(0) };
+        let arena = Arena { header, file: Some(file), memory, free, hint: AtomicUsize::new(0) };
         arena.write_header(source);
         Ok(arena)
     }
@@ -96,8 +98,14 @@ impl Arena {
         &self.header
     }
 
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    #[cfg(test)]
+    pub(crate) fn file(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_ref().expect("nobody took it").as_fd()
+    }
+
+    /// The descriptor, for the consumer. The memory stays.
+    pub(crate) fn take_file(&mut self) -> Option<OwnedFd> {
+        self.file.take()
     }
 
     /// The address range, for a forked child.

@@ -336,6 +336,10 @@ fn end_words(
             let (verdict, words) = task_words(incident, *pid);
             (end, verdict, words)
         }
+        Node::Io(name) if name == links::SOME_DEVICE || name == links::SOME_PAGE => {
+            let words = format!("unknown: the log does not name the {name} that is waited for");
+            (end, Verdict::Unknown, words)
+        }
         Node::Io(device) => {
             let words = format!("I/O of {device} does not come to an end, as far as the log shows");
             (end, Verdict::Culprit, words)

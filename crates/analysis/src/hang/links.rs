@@ -7,6 +7,11 @@ use super::model::{Cpu, Incident, Stall, SymptomKind, Task};
 use super::rules::{self, SRCU_NAMES, WORK_NAMES, What};
 use super::waits::{self, Wait};
 
+/// I/O of a device that the log does not name.
+pub(super) const SOME_DEVICE: &str = "block device";
+/// A page or buffer, likewise.
+pub(super) const SOME_PAGE: &str = "page";
+
 /// A task that waits.
 pub(super) struct Waiter<'a> {
     pub(super) task: &'a Task,
@@ -343,7 +348,7 @@ pub(super) fn stem(name: &str) -> Option<&str> {
 
 fn link_io(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
     let name = locks::device(incident, waiter);
-    let to = Node::Io(name.clone().unwrap_or_else(|| "block device".to_owned()));
+    let to = Node::Io(name.clone().unwrap_or_else(|| SOME_DEVICE.to_owned()));
     graph.add(waiter.edge(to.clone(), EdgeKind::WaitsFor, Confidence::Derived));
     // The threads that are the device: an array's, a loop device's.
     let Some(name) = name else { return };

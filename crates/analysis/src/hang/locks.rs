@@ -6,7 +6,7 @@
 
 use super::frame::Frame;
 use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
-use super::links::{Waiter, stem};
+use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
 use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, What, fits};
 use super::waits;
@@ -158,7 +158,7 @@ fn node_of(
     }
     if waiter.wait.rule.what == What::Page {
         let device = device(incident, waiter);
-        return Node::Io(device.unwrap_or_else(|| "page lock".to_owned()));
+        return Node::Io(device.unwrap_or_else(|| SOME_PAGE.to_owned()));
     }
     let from = waiter.wait.at;
     if let Some(name) = waits::named(LOCK_NAMES, &waiter.stack, from, 4) {

@@ -348,7 +348,18 @@ impl Parser {
         }
         let section = self.section(line.tag);
         match body.get(1..4) {
-            Some(b"IRQ" | b"NMI" | b"SOF" | b"ENT") => section.interrupt = true,
+            Some(b"IRQ" | b"NMI" | b"SOF" | b"ENT") => {
+                section.interrupt = true;
+                // The program counter, which comes before the trace, was in the interrupt too.
+                let of = section.of;
+                if let Of::Cpu(cpu) = of
+                    && let Some(cpu) = self.incident.cpus.get_mut(&cpu)
+                    && cpu.interrupts.is_empty()
+                    && cpu.stack.len() <= 4
+                {
+                    cpu.interrupts = std::mem::take(&mut cpu.stack);
+                }
+            }
             Some(b"/IR" | b"/NM" | b"/SO" | b"/EN" | b"EOI" | b"EOE" | b"TAS") => {
                 section.interrupt = false;
             }

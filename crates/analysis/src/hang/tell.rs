@@ -109,6 +109,7 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
         let _ = writeln!(out, "  {}{}", text, row[5]);
     }
     let label = match chain.verdict {
+        Verdict::Culprit if chain.confidence == Confidence::Guess => "likely culprit: ",
         Verdict::Culprit => "culprit: ",
         Verdict::Cycle => "cycle: ",
         Verdict::Unknown => "",

@@ -115,8 +115,31 @@ pub(super) fn work_of(cpu: &Cpu) -> &[Frame] {
         "check_cpu_stall",
         "print_other_cpu_stall",
     ];
-    let looked = cpu.interrupts.iter().any(|f| fits_any(DETECTORS, &f.function));
-    if cpu.interrupts.is_empty() || looked { &cpu.stack } else { &cpu.interrupts }
+    let looks = |frames: &[Frame]| frames.iter().any(|f| fits_any(DETECTORS, &f.function));
+    if !cpu.interrupts.is_empty() && !looks(&cpu.interrupts) {
+        return &cpu.interrupts;
+    }
+    if !looks(&cpu.stack) {
+        return &cpu.stack;
+    }
+    // Some architectures do not mark where the interrupt ends.
+    const ENTRIES: &[&str] = &[
+        "*apic_timer_interrupt*",
+        "gic_handle_irq",
+        "__irq_svc",
+        "el1_irq",
+        "el1_interrupt",
+        "el1h_64_irq*",
+        "handle_riscv_irq",
+        "do_irq",
+        "timer_interrupt",
+        "hardware_interrupt_common_virt",
+        "decrementer_common_virt",
+        "do_ext_irq",
+        "ext_int_handler",
+    ];
+    let end = cpu.stack.iter().rposition(|f| fits_any(ENTRIES, &f.function));
+    &cpu.stack[end.map_or(0, |at| at + 1)..]
 }
 
 /// Whether an entry of a list of locks was asked for where this stack waits.

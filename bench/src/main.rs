@@ -9,11 +9,15 @@
 //! | `site` | what does a tracepoint cost that is off? | [`site`] |
 //! | `record` | what does an event cost that is recorded? | [`record`] |
 //!
+//! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
+//! expert readings ([`explain`]).
+//!
 //! One thread, pinned to one CPU; all rows are measured in turn, in short chunks, many times over
 //! ([`measure`]), so that a slow second of the machine hits every row alike.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod explain;
 mod measure;
 mod record;
 mod recorder;
@@ -26,7 +30,8 @@ use std::process::ExitCode;
 
 use crate::table::Outcome;
 
-const USAGE: &str = "usage: gracepoint-bench site|record [--json] [--rounds N]";
+const USAGE: &str = "usage: gracepoint-bench site|record [--json] [--rounds N]
+       gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.
 #[derive(gracepoint::Event)]
@@ -45,6 +50,7 @@ pub(crate) const NAME: &str = "sixteen bytes ok";
 
 struct Task {
     suite: String,
+    dir: Option<String>,
     json: bool,
     rounds: Option<usize>,
 }
@@ -65,7 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
-    let mut task = Task { suite: String::new(), json: false, rounds: None };
+    let mut task = Task { suite: String::new(), dir: None, json: false, rounds: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => task.json = true,
@@ -76,6 +82,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
             suite if task.suite.is_empty() && !suite.starts_with('-') => {
                 suite.clone_into(&mut task.suite)
             }
+            dir if task.suite == "explain" && task.dir.is_none() && !dir.starts_with('-') => {
+                task.dir = Some(dir.to_owned());
+            }
             other => return Err(format!("{other}? {USAGE}")),
         }
     }
@@ -83,6 +92,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
 }
 
 fn run(task: &Task) -> Result<(), Box<dyn Error>> {
+    if task.suite == "explain" {
+        let dir = task.dir.as_deref().ok_or(USAGE)?;
+        return explain::run(Path::new(dir), task.json);
+    }
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,
         "record" => record::run(task.rounds)?,

@@ -100,6 +100,22 @@ fn push_json_escaped(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// JSON that was written by others, with what a terminal obeys spelled out. Outside of strings there
+/// is no such character.
+pub(crate) fn calm_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_active(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out += &format!("\\u{unit:04x}");
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A name as it may be shown, for messages and tables.
 pub(crate) fn name(name: &str) -> String {
     let mut out = Vec::new();

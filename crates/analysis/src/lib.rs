@@ -17,6 +17,7 @@
 //! | [`info`] | what a trace contains, counted without decoding values |
 //! | [`spans`] | begin and end paired |
 //! | [`hist`] | histogram of a field, or of the length of a span |
+//! | [`hang`] | why a kernel is stuck, from the text of its log |
 //!
 //! ```
 //! use gracepoint_analysis::{Trace, Value};
@@ -39,6 +40,7 @@
 pub mod damage;
 pub mod error;
 mod escape;
+pub mod hang;
 pub mod hist;
 pub mod info;
 pub mod metadata;

@@ -96,6 +96,18 @@ Examples:
   gracepoint hist -e kv:get -f latency --by hit
   gracepoint hist slow.trace -e db:query -f duration     length of a span")]
     Hist(HistArgs),
+    /// Say why a Linux kernel is stuck, from the text of its log
+    #[command(after_long_help = "\
+Examples:
+  dmesg | gracepoint explain -
+  journalctl -k -b -1 -o short-monotonic | gracepoint explain - --json
+  gracepoint explain console.log --dot | dot -Tsvg > why.svg
+
+Hung tasks, RCU and SRCU stalls, lockups, lists of blocked tasks and of held locks become chains of
+who waits for whom, each hop with its lines and how sure it is. A chain ends at a culprit, at a
+cycle, or where the log says no more; then it is said what to collect. Exits with 0 when there is a
+culprit or a cycle, with 1 when the log does not say.")]
+    Explain(ExplainArgs),
 }
 
 /// Which program.
@@ -248,6 +260,19 @@ pub(crate) struct HistArgs {
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The log; - for stdin
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print the graph for Graphviz
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) dot: bool,
 }
 
 #[cfg(test)]

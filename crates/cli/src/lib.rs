@@ -9,6 +9,7 @@
 //! | `connection` | frames over a socket that never blocks |
 //! | `programs` | `ps`, `list` |
 //! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command |
+//! | `explain` | `explain`: kernel logs |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
 //! | `interrupt`, `failure` | how a command ends early |
@@ -19,6 +20,7 @@ mod connection;
 mod console;
 mod discover;
 mod escape;
+mod explain;
 mod failure;
 mod interrupt;
 mod programs;
@@ -76,6 +78,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Record(args) => record::run(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
+        Command::Explain(args) => explain::explain(args, console),
         Command::Hist(args) => traces::hist(args, console),
     }
 }

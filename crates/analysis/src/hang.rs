@@ -1,0 +1,162 @@
+//! "Why is it stuck?", from the text of a Linux kernel log.
+//!
+//! A log goes through in one pass ([`explain`]): lines to tasks, CPUs, locks and stalls; stacks to
+//! waits, by a table of what the kernel's functions wait for; waits to a graph of who waits for
+//! whom, each edge with its lines and how sure it is; the graph to chains from each complaint to
+//! where it ends. The end is a culprit, a cycle, or unknown: where the log ends, nothing is made up,
+//! and no commit is ever blamed. What was merely seen beside is kept apart from the mechanism.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `line` | takes off what transports put before a line |
+//! | `frame` | reads stack frames |
+//! | `banner` | recognises lines that begin something |
+//! | `parse`, `model` | lines to what was seen |
+//! | `rules` | what is known of the kernel, as data |
+//! | `waits` | stacks to waits |
+//! | `links`, `locks` | waits to edges |
+//! | [`graph`] | nodes, edges, ways and cycles |
+//! | [`account`] | chains, ends, what to collect |
+//! | `title` | the name under which such a hang is filed |
+//! | `tell` | the account as text |
+//! | `dot` | the graph for Graphviz |
+//!
+//! ```
+//! let log = b"\
+//! INFO: task umount:12 blocked for more than 143 seconds.
+//! task:umount state:D stack:0 pid:12 ppid:1 flags:0x4000
+//! Call Trace:
+//!  __schedule+0x1/0x20
+//!  schedule+0x1/0x20
+//!  schedule_timeout+0x1/0x20
+//!  wait_for_completion+0x1/0x20
+//!  __wait_rcu_gp+0x1/0x20
+//!  synchronize_rcu+0x1/0x20
+//!  namespace_unlock+0x1/0x20
+//! ";
+//! let explanation = gracepoint_analysis::hang::explain(&log[..])?;
+//! assert_eq!(explanation.title.as_deref(), Some("INFO: task hung in synchronize_rcu"));
+//! let chain = &explanation.accounts[0].chains[0];
+//! assert_eq!(chain.end.to_string(), "gp:rcu");
+//! assert!(chain.words.starts_with("unknown"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+pub mod account;
+mod banner;
+mod dot;
+pub mod frame;
+pub mod graph;
+mod line;
+mod links;
+mod locks;
+mod model;
+mod parse;
+mod rules;
+mod tell;
+mod title;
+mod waits;
+
+pub use account::{Account, Chain, Verdict};
+pub use graph::{Confidence, Edge, EdgeKind, Node};
+
+use serde::Serialize;
+use std::io::{self, BufRead};
+
+/// Longest line that is looked at; what is beyond is skipped.
+const LINE: usize = 4096;
+/// Most incidents that are kept: the first ones, since what follows is often their consequence.
+const INCIDENTS: usize = 32;
+
+/// What a log says about why it is stuck.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The name of the first complaint, as a tracker of bugs would file it.
+    pub title: Option<String>,
+    /// One account per incident, in order.
+    pub accounts: Vec<Account>,
+    /// Lines that were read.
+    pub lines: u32,
+}
+
+impl Explanation {
+    /// For people: title, chains, ends, stacks, what to collect.
+    pub fn to_text(&self) -> String {
+        tell::text(self)
+    }
+
+    /// One JSON object.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let mut json = crate::escape::calm_json(&json);
+        json.push('\n');
+        json
+    }
+
+    /// The graph in the language of Graphviz.
+    pub fn to_dot(&self) -> String {
+        dot::text(self)
+    }
+
+    /// The best verdict of all chains: a cycle or culprit if there is one.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let chains = || self.accounts.iter().flat_map(|a| &a.chains);
+        let known = chains().find(|c| c.verdict != Verdict::Unknown);
+        known.or_else(|| chains().next()).map(|c| c.verdict)
+    }
+}
+
+/// Reads a log to its end and explains it. Memory is bounded, whatever the log's length.
+///
+/// # Errors
+///
+/// Those of the reader. No content is an error.
+pub fn explain(mut log: impl BufRead) -> io::Result<Explanation> {
+    let mut parser = parse::Parser::default();
+    let mut titles = title::Titles::default();
+    let mut accounts = Vec::new();
+    let mut line = Vec::with_capacity(256);
+    let mut lines = 0u32;
+    while read_line(&mut log, &mut line)? {
+        lines = lines.saturating_add(1);
+        titles.line(lines, &line);
+        parser.line(&line);
+        for incident in parser.finished.drain(..) {
+            if accounts.len() < INCIDENTS {
+                accounts.push(account::account(&incident));
+            }
+        }
+    }
+    for incident in parser.finish() {
+        if accounts.len() < INCIDENTS {
+            accounts.push(account::account(&incident));
+        }
+    }
+    Ok(Explanation { title: titles.finish(), accounts, lines })
+}
+
+/// The next line without its end; of a long one the beginning. `false` at the end of the log.
+fn read_line(log: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let mut any = false;
+    loop {
+        let chunk = match log.fill_buf() {
+            Ok(chunk) => chunk,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if chunk.is_empty() {
+            return Ok(any);
+        }
+        any = true;
+        let end = memchr::memchr(b'\n', chunk);
+        let part = &chunk[..end.unwrap_or(chunk.len())];
+        let room = LINE.saturating_sub(line.len()).min(part.len());
+        line.extend_from_slice(&part[..room]);
+        let used = part.len() + usize::from(end.is_some());
+        log.consume(used);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! From the graph to an account that a person can follow: chains from symptoms to their end, what
+//! the end is, what it explains, what it does not, and what would have to be known.
+
+use super::frame::Frame;
+use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
+use super::links;
+use super::model::{Incident, Symptom, SymptomKind, Task};
+use super::waits;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most chains that are told of one incident.
+const CHAINS: usize = 3;
+
+/// What was seen in one stretch of the log.
+#[derive(Debug, Serialize)]
+pub struct Account {
+    /// First and last line of the log that belong to it.
+    pub lines: (u32, u32),
+    /// Who complained, in the kernel's words.
+    pub symptoms: Vec<Complaint>,
+    /// From symptom to end, the one that explains most first.
+    pub chains: Vec<Chain>,
+    /// All edges that were found.
+    pub edges: Vec<Edge>,
+    /// Names of the tasks that occur.
+    pub tasks: BTreeMap<u32, String>,
+    /// Symptoms that no chain explains.
+    pub unexplained: Vec<String>,
+    /// What was seen beside and may be a cause: it is no link of a chain.
+    pub besides: Vec<Sight>,
+    /// Stacks of the tasks on the chains.
+    pub stacks: Vec<TaskStack>,
+    /// What to collect to know more.
+    pub collect: Vec<&'static str>,
+    /// What was left out because there was too much of it.
+    pub dropped: u64,
+}
+
+/// A complaint of the kernel.
+#[derive(Debug, Serialize)]
+pub struct Complaint {
+    /// Line of the log.
+    pub line: u32,
+    /// Its words.
+    pub text: String,
+    /// Who suffers, as a node of the graph.
+    pub node: Option<Node>,
+}
+
+/// From a symptom to an end.
+#[derive(Debug, Serialize)]
+pub struct Chain {
+    /// The hops, in order. Empty if the symptom is the end.
+    pub hops: Vec<Edge>,
+    /// Where it ends.
+    pub end: Node,
+    /// What the end is.
+    pub verdict: Verdict,
+    /// The end in words.
+    pub words: String,
+    /// How many complaints it explains.
+    pub explains: usize,
+    /// Other tasks with the same end.
+    pub same_root: Vec<u32>,
+    /// That of its weakest hop.
+    pub confidence: Confidence,
+}
+
+/// What the end of a chain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It acts, or does not act, by itself.
+    Culprit,
+    /// It waits for itself.
+    Cycle,
+    /// The log does not say what is behind it.
+    Unknown,
+}
+
+/// Something seen beside.
+#[derive(Debug, Serialize)]
+pub struct Sight {
+    /// What it means.
+    pub name: &'static str,
+    /// How many lines say so.
+    pub count: u64,
+    /// The first of them.
+    pub line: u32,
+    /// Its words.
+    pub text: String,
+}
+
+/// The stack of a task on a chain.
+#[derive(Debug, Serialize)]
+pub struct TaskStack {
+    /// Its number.
+    pub pid: u32,
+    /// Its work, if it is a worker.
+    pub work: Option<String>,
+    /// The innermost function first.
+    #[serde(serialize_with = "functions")]
+    pub frames: Vec<Frame>,
+}
+
+fn functions<S: serde::Serializer>(frames: &[Frame], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(frames.iter().map(|f| &f.function))
+}
+
+/// Gives the account of an incident.
+pub(super) fn account(incident: &Incident) -> Account {
+    let graph = links::graph(incident);
+    let complaints: Vec<Complaint> =
+        incident.symptoms.iter().map(|s| complaint(incident, s)).collect();
+    let starts = starts(incident, &complaints, &graph);
+    let mut chains = chains(incident, &graph, &starts);
+    let explained: BTreeSet<Node> = chains
+        .iter()
+        .flat_map(|chain| starts.iter().filter(|s| graph.reach(s).contains(&chain.end)))
+        .cloned()
+        .collect();
+    chains.truncate(CHAINS);
+    let unexplained = complaints
+        .iter()
+        .filter(|c| c.node.as_ref().is_none_or(|node| !explained.contains(node)))
+        .map(|c| format!("line {}: {}", c.line, c.text))
+        .collect();
+    let stacks = stacks(incident, &chains);
+    let collect = collect(incident, &chains);
+    let mut tasks = BTreeMap::new();
+    for node in graph.edges.iter().flat_map(|e| [&e.from, &e.to]).chain(&starts) {
+        if let Node::Task(pid) = node {
+            let comm = incident.tasks.get(pid).map(|t| t.comm.clone()).unwrap_or_default();
+            tasks.insert(*pid, comm);
+        }
+    }
+    let sight = |(name, b): (&&'static str, &super::model::Beside)| Sight {
+        name,
+        count: b.count,
+        line: b.first,
+        text: b.text.clone(),
+    };
+    Account {
+        lines: (incident.first_line, incident.last_line),
+        symptoms: complaints,
+        chains,
+        edges: graph.edges,
+        tasks,
+        unexplained,
+        besides: incident.besides.iter().map(sight).collect(),
+        stacks,
+        collect,
+        dropped: incident.dropped,
+    }
+}
+
+fn complaint(incident: &Incident, symptom: &Symptom) -> Complaint {
+    let on_cpu = || symptom.cpu.and_then(|cpu| incident.cpus.get(&cpu)?.pid);
+    let node = match symptom.kind {
+        SymptomKind::HungTask => symptom.pid.map(Node::Task),
+        SymptomKind::Stall => {
+            let stall = symptom.stall.and_then(|at| incident.stalls.get(at));
+            stall.map(|stall| Node::Gp(stall.flavour.clone()))
+        }
+        SymptomKind::SoftLockup | SymptomKind::HardLockup => {
+            let task = symptom.pid.or_else(on_cpu).map(Node::Task);
+            task.or_else(|| symptom.cpu.map(Node::Cpu))
+        }
+        SymptomKind::WorkqueueLockup | SymptomKind::Lockdep => None,
+    };
+    Complaint { line: symptom.line, text: symptom.text.clone(), node }
+}
+
+/// Where chains begin: at the complaints, and at every other task that is shown blocked.
+fn starts(incident: &Incident, complaints: &[Complaint], graph: &Graph) -> BTreeSet<Node> {
+    let mut starts: BTreeSet<Node> = complaints.iter().filter_map(|c| c.node.clone()).collect();
+    let blocked = |task: &&Task| task.state == Some(b'D');
+    let nodes = incident.tasks.values().filter(blocked).map(|task| Node::Task(task.pid));
+    starts.extend(nodes.filter(|node| !graph.has_end(node)));
+    starts
+}
+
+fn chains(incident: &Incident, graph: &Graph, starts: &BTreeSet<Node>) -> Vec<Chain> {
+    let mut reached: BTreeMap<Node, BTreeSet<&Node>> = BTreeMap::new();
+    let turning = turning(graph);
+    for start in starts {
+        for node in graph.reach(start) {
+            let ends = graph.has_end(&node) || turning.contains(&node);
+            if ends && (node != *start || starts_at_its_end(incident, graph, &node, &turning)) {
+                reached.entry(node).or_default().insert(start);
+            }
+        }
+    }
+    let mut chains: Vec<Chain> = Vec::new();
+    let mut told: BTreeSet<Node> = BTreeSet::new();
+    let mut ends: Vec<(Node, BTreeSet<&Node>)> = reached.into_iter().collect();
+    ends.sort_by_key(|(node, from)| std::cmp::Reverse((turning.contains(node), from.len())));
+    for (end, from) in ends.into_iter().take(64) {
+        if told.contains(&end) {
+            continue;
+        }
+        let cycle = if turning.contains(&end) { graph.cycle(&end) } else { None };
+        told.extend(cycle.iter().flatten().map(|e| e.from.clone()));
+        let mut hops: Vec<Edge> = graph.longest(starts, &end).into_iter().cloned().collect();
+        if let Some(cycle) = &cycle {
+            enter(&mut hops, cycle);
+        }
+        let confidence = hops.iter().map(|e| e.confidence).min().unwrap_or(Confidence::Printed);
+        let (end, verdict, words) = match cycle {
+            Some(cycle) => cycle_words(incident, &end, &cycle),
+            None => end_words(incident, graph, end, &hops),
+        };
+        let same_root = from.iter().filter_map(|node| match node {
+            Node::Task(pid) if !hops.iter().any(|e| e.from == **node) && **node != end => {
+                Some(*pid)
+            }
+            _ => None,
+        });
+        let same_root = same_root.collect();
+        chains.push(Chain {
+            hops,
+            end,
+            verdict,
+            words,
+            explains: from.len(),
+            same_root,
+            confidence,
+        });
+    }
+    chains.sort_by_key(|c| {
+        let known = c.verdict != Verdict::Unknown;
+        std::cmp::Reverse((
+            c.verdict == Verdict::Cycle,
+            c.explains,
+            known,
+            c.hops.len(),
+            c.confidence,
+        ))
+    });
+    chains
+}
+
+/// Lets a chain go once round a cycle, from the node where it comes to it.
+fn enter(hops: &mut Vec<Edge>, cycle: &[&Edge]) {
+    let on_cycle = |node: &Node| cycle.iter().position(|e| e.from == *node);
+    let entry = hops.iter().position(|hop| on_cycle(&hop.from).is_some());
+    let first = entry.and_then(|at| on_cycle(&hops[at].from)).unwrap_or(0);
+    hops.truncate(entry.unwrap_or(hops.len()));
+    hops.extend(cycle[first..].iter().chain(&cycle[..first]).map(|e| (*e).clone()));
+}
+
+/// A complaint that is its own end is worth a chain if something is known of it.
+fn starts_at_its_end(
+    incident: &Incident,
+    graph: &Graph,
+    node: &Node,
+    turning: &BTreeSet<Node>,
+) -> bool {
+    turning.contains(node)
+        || graph.has_end(node)
+            && match node {
+                Node::Task(pid) => {
+                    incident.cpu_of(*pid).is_some() || !incident.stack(*pid).is_empty()
+                }
+                _ => true,
+            }
+}
+
+/// Nodes on cycles whose every hop is more than a guess.
+fn turning(graph: &Graph) -> BTreeSet<Node> {
+    let mut sure = Graph::default();
+    for edge in graph.edges.iter().filter(|e| e.confidence > Confidence::Guess) {
+        sure.add(edge.clone());
+    }
+    // What leads to an end for certain is on no cycle: take it away until nothing changes.
+    let mut left: BTreeSet<Node> = sure.edges.iter().map(|e| e.from.clone()).collect();
+    loop {
+        let gone: Vec<Node> = left
+            .iter()
+            .filter(|node| !sure.from(node).any(|e| left.contains(&e.to)))
+            .cloned()
+            .collect();
+        if gone.is_empty() {
+            break;
+        }
+        for node in gone {
+            left.remove(&node);
+        }
+    }
+    left.into_iter().take(256).filter(|node| sure.cycle(node).is_some()).collect()
+}
+
+fn cycle_words(incident: &Incident, end: &Node, cycle: &[&Edge]) -> (Node, Verdict, String) {
+    let names: Vec<String> = cycle
+        .iter()
+        .filter_map(|e| match &e.from {
+            Node::Task(pid) => Some(name(incident, *pid)),
+            _ => None,
+        })
+        .collect();
+    let words = match names.as_slice() {
+        [only] => format!("{only} waits for something that it has itself"),
+        names => format!("{} wait for each other", names.join(", ")),
+    };
+    (end.clone(), Verdict::Cycle, words)
+}
+
+/// `comm/pid`.
+pub(super) fn name(incident: &Incident, pid: u32) -> String {
+    match incident.tasks.get(&pid) {
+        Some(task) if !task.comm.is_empty() => format!("{}/{pid}", task.comm),
+        _ => format!("task {pid}"),
+    }
+}
+
+fn end_words(
+    incident: &Incident,
+    graph: &Graph,
+    end: Node,
+    hops: &[Edge],
+) -> (Node, Verdict, String) {
+    let _ = graph;
+    match &end {
+        Node::Event(storm) if hops.last().is_some_and(|e| e.kind == EdgeKind::StarvedBy) => {
+            let reader = hops[hops.len() - 1].from.clone();
+            let words = match &reader {
+                Node::Task(pid) => {
+                    format!("{} is ready to run and starved: {storm}", name(incident, *pid))
+                }
+                other => format!("{other} is starved: {storm}"),
+            };
+            (reader, Verdict::Culprit, words)
+        }
+        Node::Task(pid) => {
+            let (verdict, words) = task_words(incident, *pid);
+            (end, verdict, words)
+        }
+        Node::Io(name) if name == links::SOME_DEVICE || name == links::SOME_PAGE => {
+            let words = format!("unknown: the log does not name the {name} that is waited for");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Io(device) => {
+            let words = format!("I/O of {device} does not come to an end, as far as the log shows");
+            (end, Verdict::Culprit, words)
+        }
+        Node::Gp(flavour) if flavour.starts_with("srcu:") => {
+            let words = format!("unknown: the kernel cannot name the readers of {flavour}");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Gp(flavour) => {
+            let words =
+                format!("unknown: the log does not say which reader or CPU holds up {flavour}");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Lock(lock) => {
+            let words = format!("unknown: the log does not say who has {lock}");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Work(work) => {
+            let words = format!("unknown: the log does not show the worker ({work})");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Cpu(number) => {
+            let words = format!("unknown: the log does not show what CPU {number} does");
+            (end, Verdict::Unknown, words)
+        }
+        other => {
+            let by = hops.last().and_then(|e| super::rules::RULES.iter().find(|r| r.id == e.rule));
+            let by = by.map_or_else(String::new, |rule| format!(", which is up to {}", rule.by));
+            let words = format!("unknown: nothing shows what {other} lacks{by}");
+            (end, Verdict::Unknown, words)
+        }
+    }
+}
+
+fn task_words(incident: &Incident, pid: u32) -> (Verdict, String) {
+    let who = name(incident, pid);
+    if let Some(cpu) = incident.cpu_of(pid) {
+        let work = waits::work_of(cpu);
+        let inside = work.first().map_or_else(String::new, |f| format!(" in {}", f.function));
+        return (Verdict::Culprit, format!("{who} runs on CPU {}{inside}", cpu.number));
+    }
+    let task = incident.tasks.get(&pid);
+    if task.is_some_and(|t| t.state == Some(b'R')) {
+        return (Verdict::Culprit, format!("{who} is ready to run, or runs"));
+    }
+    if task.is_some_and(|t| t.held_count.is_some_and(|n| n > 0) && t.held.is_empty()) {
+        let words =
+            format!("{who} was running when the locks were listed; its stack is not in the log");
+        return (Verdict::Unknown, words);
+    }
+    let stack = incident.stack(pid);
+    let inside =
+        stack.iter().find(|f| !super::rules::fits_any(super::rules::SCHEDULER, &f.function));
+    let words = match inside {
+        Some(frame) => {
+            format!("unknown: {who} sleeps in {}; nothing shows what for", frame.function)
+        }
+        None => format!("unknown: the log has no stack of {who}"),
+    };
+    (Verdict::Unknown, words)
+}
+
+fn stacks(incident: &Incident, chains: &[Chain]) -> Vec<TaskStack> {
+    let mut told = BTreeSet::new();
+    let mut stacks = Vec::new();
+    let ends = chains.iter().map(|c| &c.end);
+    for node in chains.iter().flat_map(|c| c.hops.iter().map(|e| &e.from)).chain(ends) {
+        let Node::Task(pid) = node else { continue };
+        if !told.insert(*pid) {
+            continue;
+        }
+        let cpu = incident.cpu_of(*pid);
+        let frames = cpu.map_or_else(|| incident.stack(*pid), waits::work_of);
+        let work = incident.tasks.get(pid).and_then(|t| t.work.as_ref());
+        let work = work.or_else(|| cpu.and_then(|c| c.work.as_ref()));
+        let work = work.map(|w| format!("{} {}", w.queue, w.function));
+        if !frames.is_empty() {
+            stacks.push(TaskStack { pid: *pid, work, frames: frames.to_vec() });
+        }
+    }
+    stacks
+}
+
+/// What would tell more, by where the chains end.
+fn collect(incident: &Incident, chains: &[Chain]) -> Vec<&'static str> {
+    let mut wanted: Vec<&'static str> = Vec::new();
+    let mut want = |text| {
+        if !wanted.contains(&text) {
+            wanted.push(text);
+        }
+    };
+    for chain in chains {
+        match (&chain.end, chain.verdict) {
+            (_, Verdict::Cycle) => {}
+            (Node::Gp(name), _) if name.starts_with("srcu:") => {
+                want("all stacks (sysrq-t): a sleeping reader of the SRCU domain is among them");
+            }
+            (Node::Gp(_), _) => {
+                want(
+                    "the RCU stall report (rcupdate.rcu_cpu_stall_timeout), which names CPUs and readers",
+                );
+                want("what the CPUs do: sysrq-l, or kernel.hung_task_all_cpu_backtrace=1");
+            }
+            (Node::Lock(_), _) => {
+                want(
+                    "who has the lock: CONFIG_PROVE_LOCKING and sysrq-d, or CONFIG_DETECT_HUNG_TASK_BLOCKER (6.16 or later)",
+                );
+                want("all blocked tasks: sysrq-w");
+            }
+            (Node::Io(_), _) => {
+                want(
+                    "requests that are under way: /sys/kernel/debug/block/DEVICE, and messages of the driver",
+                );
+            }
+            (Node::Work(_), _) => {
+                want("who runs the work: sysrq-t lists the workqueues and the workers' stacks")
+            }
+            (Node::Task(_), Verdict::Culprit) | (Node::Cpu(_), _) => {
+                want(
+                    "more than one look at the CPU (sysrq-l twice, or perf top): is it in the same loop?",
+                );
+                want("vmlinux of this kernel, for lines of the source");
+            }
+            (Node::Task(_), _) => {
+                want("the stack of the task at the end: sysrq-w, or /proc/PID/stack")
+            }
+            _ => want("all stacks: sysrq-t, to see who should end the wait"),
+        }
+    }
+    if incident.lockdep_off {
+        want("lockdep was off: nothing follows from locks that are not listed");
+    }
+    if chains.is_empty() {
+        want("all blocked tasks: sysrq-w, and what the CPUs do: sysrq-l");
+    }
+    wanted
+}

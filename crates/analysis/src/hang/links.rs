@@ -1,0 +1,495 @@
+//! From waits to edges: what a task waits for as a node, and who ends it.
+
+use super::frame::Frame;
+use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
+use super::locks;
+use super::model::{Cpu, Incident, Stall, SymptomKind, Task};
+use super::rules::{self, SRCU_NAMES, WORK_NAMES, What};
+use super::waits::{self, Wait};
+
+/// I/O of a device that the log does not name.
+pub(super) const SOME_DEVICE: &str = "block device";
+/// A page or buffer, likewise.
+pub(super) const SOME_PAGE: &str = "page";
+
+/// A task that waits.
+pub(super) struct Waiter<'a> {
+    pub(super) task: &'a Task,
+    pub(super) wait: Wait,
+    pub(super) stack: Vec<Frame>,
+    /// Whether it does so on a CPU.
+    pub(super) running: bool,
+}
+
+impl Waiter<'_> {
+    fn what(&self) -> What {
+        self.wait.rule.what
+    }
+
+    fn node(&self) -> Node {
+        Node::Task(self.task.pid)
+    }
+
+    fn line(&self) -> u32 {
+        self.stack.get(self.wait.at).map_or(self.task.line, |f| f.line)
+    }
+
+    /// The edge to what it waits for.
+    pub(super) fn edge(&self, to: Node, kind: EdgeKind, confidence: Confidence) -> Edge {
+        let mut lines = vec![self.line()];
+        if let Some(site) = self.wait.site.and_then(|i| self.stack.get(i)) {
+            lines.push(site.line);
+            lines.dedup();
+        }
+        let why = waits::why(&self.stack, &self.wait);
+        Edge { from: self.node(), to, kind, confidence, rule: self.wait.rule.id, lines, why }
+    }
+}
+
+/// Draws the graph of an incident.
+pub(super) fn graph(incident: &Incident) -> Graph {
+    let mut graph = Graph::default();
+    let waiters: Vec<Waiter<'_>> = incident
+        .tasks
+        .values()
+        .filter(|task| task.comm != "khungtaskd")
+        .filter_map(|task| {
+            let (wait, stack) = waits::of_task(incident, task)?;
+            let running = incident.cpu_of(task.pid).is_some();
+            Some(Waiter { task, wait, stack, running })
+        })
+        .collect();
+    locks::link(incident, &waiters, &mut graph);
+    for waiter in &waiters {
+        link(incident, &waiters, waiter, &mut graph);
+    }
+    for stall in &incident.stalls {
+        link_stall(
+            incident,
+            stall,
+            &Node::Gp(stall.flavour.clone()),
+            Confidence::Printed,
+            &mut graph,
+        );
+    }
+    link_grace_periods(incident, &mut graph);
+    link_lockups(incident, &mut graph);
+    link_storms(incident, &mut graph);
+    graph
+}
+
+fn link(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
+    let derived = Confidence::Derived;
+    let to = match waiter.what() {
+        What::Lock | What::Spin | What::Page | What::Idle => return,
+        What::Gp(flavour) => Node::Gp(flavour.to_owned()),
+        What::Srcu => {
+            let name = waits::named(SRCU_NAMES, &waiter.stack, waiter.wait.at, 8);
+            Node::Gp(format!("srcu:{}", name.unwrap_or("?")))
+        }
+        What::SrcuReaders => {
+            graph.add(waiter.edge(Node::Event("SRCU readers".into()), EdgeKind::WaitsFor, derived));
+            return;
+        }
+        What::Work => return link_work(incident, waiters, waiter, graph),
+        What::Io => return link_io(incident, waiters, waiter, graph),
+        What::Commit(kind) => return link_commit(waiters, waiter, kind, graph),
+        What::Freeze => return link_freeze(waiters, waiter, graph),
+        What::Ipi => return link_ipi(incident, waiter, graph),
+        What::Event(name) => return link_event(waiters, waiter, name, graph),
+    };
+    graph.add(waiter.edge(to.clone(), EdgeKind::WaitsFor, derived));
+    if waiter.what() == What::Srcu {
+        link_srcu(waiters, &to, graph);
+    } else if waiter.running {
+        // It asks the other CPUs to do something, and waits on its own.
+        link_other_cpu(incident, waiter, &to, EdgeKind::HeldUpBy, graph);
+    }
+}
+
+/// The worker of an SRCU domain does not say which domain; where there is one blocked, it is it.
+fn link_srcu(waiters: &[Waiter<'_>], gp: &Node, graph: &mut Graph) {
+    let works = waiters.iter().filter(|w| {
+        w.task.work.as_ref().is_some_and(|work| work.function == "process_srcu")
+            || w.stack.iter().any(|f| f.function == "process_srcu")
+    });
+    for worker in works.take(4) {
+        let mut lines = vec![worker.line()];
+        lines.extend(worker.task.work.as_ref().map(|work| work.line));
+        graph.add(Edge {
+            from: gp.clone(),
+            to: worker.node(),
+            kind: EdgeKind::CompletedBy,
+            confidence: Confidence::Derived,
+            rule: "srcu-worker",
+            lines,
+            why: "Workqueue: rcu_gp process_srcu".to_owned(),
+        });
+    }
+}
+
+fn link_stall(incident: &Incident, stall: &Stall, gp: &Node, sure: Confidence, graph: &mut Graph) {
+    let edge = |to: Node, line: u32, why: String| Edge {
+        from: gp.clone(),
+        to,
+        kind: EdgeKind::HeldUpBy,
+        confidence: sure,
+        rule: "stall",
+        lines: vec![line],
+        why,
+    };
+    for &(pid, line) in stall.tasks.iter().take(16) {
+        graph.add(edge(Node::Task(pid), line, format!("P{pid}")));
+    }
+    for &(number, line) in stall.cpus.iter().take(16) {
+        // An idle CPU that is named is slow to answer, or a victim of what starves the kthread.
+        if incident.cpus.get(&number).is_some_and(|cpu| cpu.idle) {
+            continue;
+        }
+        graph.add(edge(Node::Cpu(number), line, format!("{number}-... in the list of the stall")));
+        link_cpu(incident, number, graph);
+    }
+}
+
+/// A CPU and the task that was seen on it.
+fn link_cpu(incident: &Incident, number: u32, graph: &mut Graph) {
+    let Some(cpu) = incident.cpus.get(&number) else { return };
+    let (Some(pid), false) = (cpu.pid, cpu.idle) else { return };
+    if pid == 0 || cpu.comm == "khungtaskd" {
+        return;
+    }
+    let work = waits::work_of(cpu);
+    let why = work.first().map(|f| f.function.clone()).unwrap_or_default();
+    graph.add(Edge {
+        from: Node::Cpu(number),
+        to: Node::Task(pid),
+        kind: EdgeKind::RunBy,
+        confidence: Confidence::Printed,
+        rule: "cpu",
+        lines: vec![cpu.line],
+        why,
+    });
+}
+
+/// A waiter without a stall of its own flavour: the readers of another may hold it up as well.
+fn link_grace_periods(incident: &Incident, graph: &mut Graph) {
+    let waited: Vec<String> = graph
+        .edges
+        .iter()
+        .filter_map(|edge| match &edge.to {
+            Node::Gp(flavour) => Some(flavour.clone()),
+            _ => None,
+        })
+        .collect();
+    for flavour in ["rcu", "rcu-exp", "rcu-sched", "rcu-bh"] {
+        let node = Node::Gp(flavour.to_owned());
+        let own = incident.stalls.iter().any(|s| s.flavour == flavour);
+        if own || !waited.iter().any(|w| w == flavour) {
+            continue;
+        }
+        for stall in incident.stalls.iter().filter(|s| s.flavour != "rcu-tasks") {
+            link_stall(incident, stall, &node, Confidence::Derived, graph);
+        }
+    }
+    let barrier = Node::Gp("rcu-barrier".to_owned());
+    if !waited.iter().any(|w| w == "rcu-barrier") {
+        return;
+    }
+    for stall in incident.stalls.iter().filter(|s| matches!(&*s.flavour, "rcu" | "rcu-sched")) {
+        graph.add(Edge {
+            from: barrier.clone(),
+            to: Node::Gp(stall.flavour.clone()),
+            kind: EdgeKind::HeldUpBy,
+            confidence: Confidence::Derived,
+            rule: "barrier-callbacks",
+            lines: vec![stall.line],
+            why: "callbacks run after their grace period".to_owned(),
+        });
+    }
+    for cpu in incident.cpus.values().filter(|cpu| !cpu.idle && cpu.shown) {
+        let Some(frame) = softirq_that_stays(cpu) else { continue };
+        graph.add(Edge {
+            from: barrier.clone(),
+            to: Node::Cpu(cpu.number),
+            kind: EdgeKind::StarvedBy,
+            confidence: Confidence::Guess,
+            rule: "barrier-softirq",
+            lines: vec![frame.line],
+            why: format!("callbacks run in the softirq that is in {}", frame.function),
+        });
+        link_cpu(incident, cpu.number, graph);
+    }
+}
+
+/// The function of a timer or tasklet that a softirq thread is in. Packets have a budget, after
+/// which others get their turn; timers have none.
+fn softirq_that_stays(cpu: &Cpu) -> Option<&Frame> {
+    let stack = waits::work_of(cpu);
+    let in_softirq = stack.iter().any(|f| {
+        matches!(f.function.as_str(), "run_ksoftirqd" | "__do_softirq" | "handle_softirqs")
+    });
+    let dispatch = stack.iter().position(|f| {
+        matches!(f.function.as_str(), "call_timer_fn" | "tasklet_action_common" | "tasklet_action")
+    })?;
+    let packets = stack.iter().any(|f| f.function == "net_rx_action");
+    stack.get(dispatch.checked_sub(1)?).filter(|_| in_softirq && !packets)
+}
+
+/// The only other CPU that was doing something.
+fn other_cpu<'a>(incident: &'a Incident, waiter: &Waiter<'_>) -> Option<&'a Cpu> {
+    let own = incident.cpu_of(waiter.task.pid).map(|cpu| cpu.number);
+    let mut others = incident.cpus.values().filter(|cpu| {
+        cpu.shown
+            && !cpu.idle
+            && Some(cpu.number) != own
+            && cpu.pid.is_some_and(|pid| pid != 0 && pid != waiter.task.pid)
+            && cpu.comm != "khungtaskd"
+    });
+    let first = others.next()?;
+    others.next().is_none().then_some(first)
+}
+
+fn link_other_cpu(
+    incident: &Incident,
+    waiter: &Waiter<'_>,
+    from: &Node,
+    kind: EdgeKind,
+    graph: &mut Graph,
+) -> bool {
+    let Some(cpu) = other_cpu(incident, waiter) else { return false };
+    let mut edge = waiter.edge(Node::Cpu(cpu.number), kind, Confidence::Derived);
+    edge.from = from.clone();
+    edge.rule = "ipi";
+    edge.lines.push(cpu.line);
+    graph.add(edge);
+    link_cpu(incident, cpu.number, graph);
+    true
+}
+
+fn link_ipi(incident: &Incident, waiter: &Waiter<'_>, graph: &mut Graph) {
+    if !waiter.running
+        || !link_other_cpu(incident, waiter, &waiter.node(), EdgeKind::WaitsFor, graph)
+    {
+        let to = Node::Event("answer of other CPUs".to_owned());
+        graph.add(waiter.edge(to, EdgeKind::WaitsFor, Confidence::Derived));
+    }
+}
+
+fn link_work(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
+    let caller = (waiter.wait.at..waiter.stack.len()).find(|&i| {
+        let name = &waiter.stack[i].function;
+        !rules::fits_any(waiter.wait.rule.symbols, name)
+            && !rules::RULES
+                .iter()
+                .any(|r| r.what == What::Work && rules::fits_any(r.symbols, name))
+    });
+    let caller = caller.and_then(|i| waiter.stack.get(i));
+    let known = waits::named(WORK_NAMES, &waiter.stack, waiter.wait.at, 6);
+    let node = match (known, caller) {
+        (Some(name), _) => Node::Work(name.to_owned()),
+        (None, Some(caller)) => Node::Work(format!("flushed by {}", caller.function)),
+        (None, None) => Node::Work("?".to_owned()),
+    };
+    graph.add(waiter.edge(node.clone(), EdgeKind::WaitsFor, Confidence::Derived));
+    let family = caller.and_then(|c| stem(&c.function));
+    let fits = |function: &str, queue: &str| {
+        known == Some(function)
+            || known.is_none()
+                && family.is_some_and(|f| stem(function) == Some(f) || stem(queue) == Some(f))
+    };
+    let mut workers: Vec<&Waiter<'_>> = waiters
+        .iter()
+        .filter(|w| w.task.pid != waiter.task.pid)
+        .filter(|w| w.task.work.as_ref().is_some_and(|work| fits(&work.function, &work.queue)))
+        .collect();
+    if known.is_none() && workers.len() > 1 {
+        workers.clear();
+    }
+    for worker in workers.into_iter().take(4) {
+        let sure = if known.is_some() { Confidence::Derived } else { Confidence::Guess };
+        let work = worker.task.work.as_ref();
+        graph.add(Edge {
+            from: node.clone(),
+            to: worker.node(),
+            kind: EdgeKind::RunBy,
+            confidence: sure,
+            rule: "worker",
+            lines: vec![work.map_or(worker.task.line, |w| w.line)],
+            why: work.map(|w| format!("Workqueue: {} {}", w.queue, w.function)).unwrap_or_default(),
+        });
+    }
+    for entry in incident.in_flight.iter().filter(|e| fits(&e.function, &e.queue)).take(4) {
+        graph.add(Edge {
+            from: node.clone(),
+            to: Node::Task(entry.pid),
+            kind: EdgeKind::RunBy,
+            confidence: Confidence::Printed,
+            rule: "in-flight",
+            lines: vec![entry.line],
+            why: format!("in-flight: {}:{}", entry.pid, entry.function),
+        });
+    }
+}
+
+/// The first word of a function's name, where it names a part of the kernel.
+pub(super) fn stem(name: &str) -> Option<&str> {
+    const SAYS_NOTHING: &[&str] = &[
+        "do", "sys", "vfs", "ksys", "x64", "se", "kernel", "process", "worker", "flush", "cancel",
+        "work", "net", "mm", "task", "generic", "blk", "bdev", "block", "kthread", "destroy",
+        "free", "put", "release", "close", "wait", "sync", "delayed", "drain", "exit", "events",
+        "device", "cleanup", "remove", "kill", "mod", "ret", "call", "proc", "get", "dev", "del",
+        "fs", "raw",
+    ];
+    let name = name.trim_start_matches('_');
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+    let word = &name[..end];
+    (word.len() >= 2 && !SAYS_NOTHING.contains(&word)).then_some(word)
+}
+
+fn link_io(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
+    let name = locks::device(incident, waiter);
+    let to = Node::Io(name.clone().unwrap_or_else(|| SOME_DEVICE.to_owned()));
+    graph.add(waiter.edge(to.clone(), EdgeKind::WaitsFor, Confidence::Derived));
+    // The threads that are the device: an array's, a loop device's.
+    let Some(name) = name else { return };
+    let servers = waiters.iter().filter(|w| w.task.pid != waiter.task.pid).filter(|w| {
+        let comm = w.task.comm.as_str();
+        let raid = name.starts_with("md") && comm.starts_with(&format!("{name}_"));
+        raid || (name.starts_with("loop") && comm == name)
+    });
+    for server in servers.take(2) {
+        let mut edge = server.edge(server.node(), EdgeKind::CompletedBy, Confidence::Derived);
+        edge.from = to.clone();
+        edge.rule = "device-thread";
+        graph.add(edge);
+    }
+}
+
+fn link_commit(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, kind: &str, graph: &mut Graph) {
+    let commits = |w: &Waiter<'_>| {
+        let comm = w.task.comm.as_str();
+        let inside = |name: &str| w.stack.iter().any(|f| f.function == name);
+        match kind {
+            "jbd2" => comm.starts_with("jbd2/"),
+            "btrfs" => inside("btrfs_commit_transaction"),
+            "xfs-log" => comm.starts_with("xfsaild/") || inside("xlog_cil_push_work"),
+            "f2fs" => comm.starts_with("f2fs_ckpt"),
+            _ => false,
+        }
+    };
+    let others = || waiters.iter().filter(|w| w.task.pid != waiter.task.pid);
+    // One that waits for a commit itself does not make it.
+    let makers: Vec<&Waiter<'_>> = others()
+        .filter(|w| commits(w) && !matches!(w.what(), What::Commit(_) | What::Idle))
+        .collect();
+    let name = match (kind, makers.as_slice()) {
+        ("jbd2", [only]) => format!("jbd2 {}", only.task.comm.trim_start_matches("jbd2/")),
+        _ => kind.to_owned(),
+    };
+    let node = Node::Commit(name);
+    graph.add(waiter.edge(node.clone(), EdgeKind::WaitsFor, Confidence::Derived));
+    if let [only] = makers.as_slice() {
+        let mut edge = only.edge(only.node(), EdgeKind::CompletedBy, Confidence::Derived);
+        edge.from = node;
+        edge.rule = "commit";
+        graph.add(edge);
+    }
+}
+
+fn link_freeze(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
+    let freezers = waiters.iter().filter(|w| {
+        let freezes = |f: &Frame| {
+            matches!(
+                f.function.as_str(),
+                "freeze_super" | "thaw_super" | "thaw_super_locked" | "bdev_freeze" | "freeze_bdev"
+            )
+        };
+        w.task.pid != waiter.task.pid && w.stack.iter().skip(w.wait.at).any(freezes)
+    });
+    graph.add(waiter.edge(Node::Freeze, EdgeKind::WaitsFor, Confidence::Derived));
+    for freezer in freezers.take(2) {
+        let mut edge = freezer.edge(freezer.node(), EdgeKind::HeldBy, Confidence::Derived);
+        edge.from = Node::Freeze;
+        edge.rule = "freezer";
+        graph.add(edge);
+    }
+}
+
+fn link_event(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, name: &str, graph: &mut Graph) {
+    let rule = waiter.wait.rule;
+    // What a completion is for, its caller says best.
+    let caller = waits::why(&waiter.stack, &waiter.wait);
+    let node = match rule.rank {
+        1 => Node::Event(caller.split(" > ").next().unwrap_or(name).to_owned()),
+        _ => Node::Event(name.to_owned()),
+    };
+    graph.add(waiter.edge(node.clone(), EdgeKind::WaitsFor, Confidence::Derived));
+    let others = || waiters.iter().filter(|w| w.task.pid != waiter.task.pid);
+    let made = match rule.id {
+        "vfork" => only(others().filter(|w| w.task.parent == Some(waiter.task.pid))),
+        "runtime-pm" => only(others().filter(|w| {
+            let pm = |f: &Frame| {
+                matches!(f.function.as_str(), "rpm_suspend" | "rpm_resume" | "rpm_callback")
+            };
+            w.wait.rule.id != rule.id && w.stack.iter().any(pm)
+        })),
+        "kthread-stop" => {
+            let caller = waiter.stack.get(waiter.wait.at + 1).and_then(|f| stem(&f.function));
+            only(others().filter(|w| {
+                let thread = w.stack.iter().rposition(|f| f.function == "kthread");
+                let entry = thread.and_then(|i| i.checked_sub(1)).and_then(|i| w.stack.get(i));
+                caller.is_some() && entry.and_then(|f| stem(&f.function)) == caller
+            }))
+        }
+        _ => None,
+    };
+    if let Some(made) = made {
+        let mut edge = made.edge(made.node(), EdgeKind::CompletedBy, Confidence::Guess);
+        edge.from = node;
+        graph.add(edge);
+    }
+}
+
+fn only<'a, 'b>(mut found: impl Iterator<Item = &'a Waiter<'b>>) -> Option<&'a Waiter<'b>>
+where
+    'b: 'a,
+{
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+/// Lockups: the CPU and what runs on it.
+fn link_lockups(incident: &Incident, graph: &mut Graph) {
+    let lockups = incident
+        .symptoms
+        .iter()
+        .filter(|s| matches!(s.kind, SymptomKind::SoftLockup | SymptomKind::HardLockup));
+    for cpu in lockups.filter_map(|s| s.cpu) {
+        link_cpu(incident, cpu, graph);
+    }
+}
+
+/// A reader that is ready to run and gets no CPU, while interrupts take all of it.
+fn link_storms(incident: &Incident, graph: &mut Graph) {
+    let Some((name, beside)) =
+        incident.besides.iter().find(|(name, _)| name.starts_with("interrupt storm"))
+    else {
+        return;
+    };
+    for stall in &incident.stalls {
+        for (pid, _) in &stall.tasks {
+            let ready = incident.tasks.get(pid).is_some_and(|task| task.state == Some(b'R'));
+            if ready {
+                graph.add(Edge {
+                    from: Node::Task(*pid),
+                    to: Node::Event((*name).to_owned()),
+                    kind: EdgeKind::StarvedBy,
+                    confidence: Confidence::Derived,
+                    rule: "interrupt-storm",
+                    lines: vec![beside.first],
+                    why: format!("{} such messages", beside.count),
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! What is known of the kernel's functions, as data: in which function a task waits, for what, and
+//! who ends the wait. Each row carries a stack that it must recognise; the test reads it from a log.
+//!
+//! A pattern ending in `*` is the beginning of a name. To teach the program something, add a row.
+
+/// What a task waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum What {
+    /// A lock that one or more tasks have: mutex, semaphore, reader-writer lock.
+    Lock,
+    /// A lock that is waited for on the CPU, without sleep.
+    Spin,
+    /// A grace period of this flavour.
+    Gp(&'static str),
+    /// A grace period of an SRCU domain; the caller tells which ([`SRCU_NAMES`]).
+    Srcu,
+    /// That the readers of an SRCU domain leave: only its worker waits so.
+    SrcuReaders,
+    /// A work or a workqueue.
+    Work,
+    /// I/O of a block device.
+    Io,
+    /// The lock of a page or buffer, which its I/O holds as a rule.
+    Page,
+    /// A commit of the journal: `jbd2`, `btrfs`, `xfs-log`.
+    Commit(&'static str),
+    /// That the file system thaws.
+    Freeze,
+    /// That other CPUs answer an interrupt.
+    Ipi,
+    /// Something with this name.
+    Event(&'static str),
+    /// It waits because it has nothing to do: it is no victim.
+    Idle,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) id: &'static str,
+    pub(super) symbols: &'static [&'static str],
+    pub(super) what: What,
+    /// Rows of a higher rank win over others near the top of a stack.
+    pub(super) rank: u8,
+    /// Who ends the wait, in words.
+    pub(super) by: &'static str,
+    /// A stack, the innermost function first.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the row's test"))]
+    pub(super) sample: &'static [&'static str],
+}
+
+macro_rules! rules {
+    ($($id:literal, $rank:literal, $what:expr, [$($symbol:literal),+ $(,)?], $by:literal,
+       [$($sample:literal),+ $(,)?];)+) => {
+        &[$(Rule {
+            id: $id, symbols: &[$($symbol),+], what: $what, rank: $rank, by: $by,
+            sample: &[$($sample),+],
+        }),+]
+    };
+}
+
+/// The table. Rank 9: seen first, it decides. 5: a named wait. 3: a wait of a general kind.
+/// 1: anything may be behind it.
+#[rustfmt::skip]
+pub(super) const RULES: &[Rule] = rules![
+    // Locks.
+    "mutex", 9, What::Lock, ["__mutex_lock*", "mutex_lock*", "__ww_mutex_lock*", "ww_mutex_lock*", "schedule_preempt_disabled"],
+        "the task that has it", ["schedule_preempt_disabled", "__mutex_lock", "tty_open"];
+    "rt-mutex", 9, What::Lock, ["rt_mutex_slowlock*", "__rt_mutex_*", "rt_mutex_lock*", "rtlock_slowlock*",
+        "rt_spin_lock*", "rwbase_*", "__rwbase_*", "rt_mutex_wait_proxy_lock", "task_blocks_on_rt_mutex"],
+        "the task that has it", ["rt_mutex_slowlock_block", "rt_mutex_slowlock", "i2c_transfer"];
+    "rwsem", 9, What::Lock, ["rwsem_down_*", "down_read*", "down_write*", "__down_read*", "__down_write*",
+        "call_rwsem_*"], "its writer or its readers", ["rwsem_down_write_slowpath", "down_write", "chmod_common"];
+    "semaphore", 9, What::Lock, ["down", "__down", "__down_common", "___down_common", "__down_interruptible",
+        "down_interruptible", "down_timeout", "__down_timeout", "__down_killable", "down_killable"],
+        "the task that has it", ["schedule_timeout", "__down", "down", "console_lock"];
+    "percpu-rwsem", 9, What::Lock, ["percpu_down_*", "__percpu_down_*", "percpu_rwsem_wait", "__percpu_rwsem_*"],
+        "its writer or its readers", ["percpu_rwsem_wait", "__percpu_down_read", "cgroup_attach_lock"];
+    "ldsem", 9, What::Lock, ["ldsem_down_*", "__ldsem_down_*", "down_read_failed", "down_write_failed"],
+        "the task that has it", ["schedule_timeout", "ldsem_down_write", "__tty_ldisc_lock"];
+    "socket-lock", 9, What::Lock, ["__lock_sock", "lock_sock_nested"],
+        "the task that owns the socket", ["__lock_sock", "lock_sock_nested", "tcp_sendmsg"];
+    "xfs-buffer-lock", 5, What::Lock, ["xfs_buf_lock"],
+        "the task or I/O that has the buffer", ["schedule_timeout", "xfs_buf_lock", "xfs_buf_find"];
+    "btrfs-tree-lock", 5, What::Lock, ["btrfs_tree_lock*", "__btrfs_tree_*", "btrfs_tree_read_lock*"],
+        "the task that has the tree block", ["schedule", "btrfs_tree_lock", "btrfs_search_slot"];
+    "extent-lock", 5, What::Lock, ["lock_extent*", "btrfs_lock_extent*", "wait_extent_bit*", "wait_on_extent_bit", "__lock_extent"],
+        "the task that has the range", ["schedule", "wait_extent_bit", "lock_extent_bits", "btrfs_page_mkwrite"];
+    "inode-flags", 5, What::Lock, ["__wait_on_freeing_inode", "find_inode", "wait_on_new_inode", "iget_locked", "__inode_wait_*"],
+        "the task that makes or removes the inode", ["schedule", "__wait_on_freeing_inode", "find_inode_fast"];
+    "lookup", 5, What::Lock, ["d_wait_lookup", "d_alloc_parallel"],
+        "the task that looks the name up", ["schedule", "d_alloc_parallel", "lookup_open"];
+    "posix-lock", 5, What::Event("file lock"), ["posix_lock_inode_wait", "flock_lock_inode_wait", "locks_lock_inode_wait", "fcntl_setlk*", "__break_lease"],
+        "the task that has the file lock", ["schedule", "posix_lock_inode_wait", "fcntl_setlk"];
+    "spin", 9, What::Spin, ["native_queued_spin_lock_slowpath", "queued_spin_lock_slowpath", "__pv_queued_spin_lock_slowpath",
+        "do_raw_spin_lock", "_raw_spin_lock*", "__raw_spin_lock*", "queued_read_lock_slowpath",
+        "queued_write_lock_slowpath", "_raw_read_lock*", "_raw_write_lock*", "osq_lock", "mutex_spin_on_owner",
+        "rwsem_spin_on_owner", "kvm_wait", "virt_spin_lock", "arch_spin_lock*", "do_raw_write_lock", "do_raw_read_lock"],
+        "the CPU that has it", ["native_queued_spin_lock_slowpath", "do_raw_spin_lock", "_raw_spin_lock_bh", "hhf_change"];
+    // Grace periods.
+    "rcu-exp", 5, What::Gp("rcu-exp"), ["synchronize_rcu_expedited*", "_synchronize_rcu_expedited*", "synchronize_sched_expedited",
+        "rcu_exp_wait_wake", "rcu_exp_sel_wait_wake", "synchronize_rcu_expedited_wait*", "sync_rcu_exp_*"],
+        "its readers", ["schedule", "synchronize_rcu_expedited", "synchronize_net", "__tun_detach"];
+    "rcu-sched", 5, What::Gp("rcu-sched"), ["synchronize_sched"],
+        "CPUs that pass the scheduler", ["wait_for_completion", "__wait_rcu_gp", "synchronize_sched", "kern_unmount"];
+    "rcu-bh", 5, What::Gp("rcu-bh"), ["synchronize_rcu_bh"],
+        "its readers", ["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu_bh", "addrconf_dad_kick"];
+    "rcu-tasks", 5, What::Gp("rcu-tasks"), ["synchronize_rcu_tasks*", "rcu_tasks_wait_gp", "rcu_barrier_tasks*", "synchronize_rcu_mult"],
+        "every task that has to pass the scheduler", ["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu_tasks_generic", "ftrace_shutdown"];
+    "rcu", 4, What::Gp("rcu"), ["synchronize_rcu*", "__wait_rcu_gp", "wait_rcu_gp", "cond_synchronize_rcu*", "rcu_sync_enter", "kvfree_rcu_barrier"],
+        "its readers", ["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu", "namespace_unlock"];
+    "rcu-barrier", 5, What::Gp("rcu-barrier"), ["rcu_barrier*", "_rcu_barrier*"],
+        "the callbacks that are queued on all CPUs", ["wait_for_completion", "rcu_barrier", "netdev_run_todo"];
+    "srcu", 6, What::Srcu, ["__synchronize_srcu", "synchronize_srcu*", "srcu_barrier", "tracepoint_synchronize_unregister"],
+        "its worker, process_srcu", ["wait_for_completion", "__synchronize_srcu", "synchronize_srcu", "fsnotify_mark_destroy_workfn"];
+    "srcu-readers", 2, What::SrcuReaders, ["try_check_zero", "srcu_advance_state"],
+        "readers, whom the kernel cannot name", ["schedule_timeout", "try_check_zero", "process_srcu"];
+    // Works.
+    "work", 3, What::Work, ["__flush_work*", "flush_work*", "__cancel_work*", "cancel_work_sync", "cancel_delayed_work_sync",
+        "flush_delayed_work", "kthread_flush_work*", "kthread_cancel_work_sync", "__kthread_cancel_work_sync", "work_on_cpu*", "start_flush_work"],
+        "the worker that runs it", ["wait_for_completion", "__flush_work", "__cancel_work_timer", "p9_fd_close"];
+    "workqueue", 3, What::Work, ["flush_workqueue", "__flush_workqueue", "drain_workqueue", "destroy_workqueue", "flush_scheduled_work", "kthread_flush_worker"],
+        "all works of the queue", ["wait_for_completion", "__flush_workqueue", "drain_workqueue", "destroy_workqueue", "ext4_put_super"];
+    "writeback", 3, What::Work, ["wb_wait_for_completion", "__writeback_inodes_sb_nr", "wb_wait_completion", "cgroup_writeback_umount", "inode_sleep_on_writeback"],
+        "the writeback worker", ["wb_wait_for_completion", "sync_inodes_sb", "sync_filesystem"];
+    // Block I/O and pages.
+    "io", 1, What::Io, ["io_schedule*", "bit_wait_io*", "blk_wait_io", "submit_bio_wait", "wait_on_buffer", "__wait_on_buffer", "bio_await*",
+        "blk_execute_rq", "blkdev_issue_flush", "blkdev_issue_*", "__blkdev_direct_IO*", "__iomap_dio_rw", "iomap_dio_rw", "blk_mq_get_tag",
+        "__filemap_fdatawait_range", "folio_wait_writeback", "wait_on_page_writeback", "wait_on_page_bit*", "folio_wait_bit*", "dio_await_*",
+        "xfs_buf_iowait", "xfs_buf_submit_wait", "get_request", "__get_request", "blk_queue_enter", "bio_queue_enter", "__bio_queue_enter", "__blk_throtl*"],
+        "the device", ["io_schedule", "bit_wait_io", "__wait_on_bit", "out_of_line_wait_on_bit", "__wait_on_buffer", "jbd2_journal_commit_transaction"];
+    "io-throttle", 2, What::Io, ["rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "balance_dirty_pages*", "blk_mq_sched_get_tag", "ioc_rqos_throttle"],
+        "the requests that are under way", ["io_schedule", "rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "blk_mq_submit_bio"];
+    "aio", 4, What::Io, ["exit_aio", "io_uring_cancel*", "io_ring_exit_work", "io_wq_put_and_exit", "wait_for_kiocb*", "io_wq_exit_workers"],
+        "requests that are under way", ["schedule_timeout", "wait_for_completion", "exit_aio", "mmput"];
+    "page-lock", 5, What::Page, ["__lock_page*", "__folio_lock*", "folio_lock*", "__lock_buffer", "__bread_gfp", "lock_page*", "truncate_inode_pages_range", "do_read_cache_folio"],
+        "the task or I/O that has the page", ["io_schedule", "folio_wait_bit_common", "__folio_lock", "mpage_prepare_extent_to_map"];
+    "queue-freeze", 4, What::Event("queue freeze"), ["blk_mq_freeze_queue_wait*", "blk_mq_freeze_queue*", "blk_freeze_queue*", "blk_mq_quiesce_*", "percpu_ref_switch_to_atomic_sync"],
+        "requests that are under way in the queue", ["schedule", "blk_mq_freeze_queue_wait", "elevator_switch"];
+    "raid", 4, What::Io, ["md_write_start", "md_flush_request", "raid5_get_active_stripe", "raid5_make_request", "wait_barrier", "raid10_write_request", "raid1_write_request",
+        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "md_super_wait"],
+        "the thread of the array", ["schedule", "raid5_get_active_stripe", "raid5_make_request", "md_handle_request"];
+    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read"],
+        "bios that are under way in the device", ["io_schedule", "dm_wait_for_completion", "__dm_suspend", "dm_suspend"];
+    // Journals and logs.
+    "jbd2-commit", 5, What::Commit("jbd2"), ["jbd2_log_wait_commit", "jbd2_complete_transaction", "wait_transaction_locked", "wait_transaction_switching",
+        "add_transaction_credits", "start_this_handle", "jbd2_journal_lock_updates", "do_get_write_access", "jbd2_log_do_checkpoint", "__jbd2_log_wait_for_space", "jbd2_journal_flush"],
+        "the journal's thread", ["schedule", "jbd2_log_wait_commit", "jbd2_complete_transaction", "ext4_sync_file"];
+    "jbd2-updates", 5, What::Event("handles of the transaction"), ["jbd2_journal_wait_updates"],
+        "tasks with a handle", ["schedule", "jbd2_journal_wait_updates", "jbd2_journal_commit_transaction", "kjournald2"];
+    "btrfs-commit", 5, What::Commit("btrfs"), ["wait_current_trans*", "btrfs_wait_for_commit", "wait_for_commit", "btrfs_commit_transaction_async", "btrfs_attach_transaction_barrier"],
+        "the task that commits", ["schedule", "wait_current_trans", "start_transaction", "btrfs_create"];
+    "btrfs-space", 4, What::Event("space reservation"), ["btrfs_reserve_*", "handle_reserve_ticket", "wait_reserve_ticket", "__reserve_bytes", "wait_ordered_extents", "btrfs_wait_ordered*", "btrfs_start_ordered_extent*"],
+        "the worker that makes space", ["schedule", "wait_reserve_ticket", "__reserve_bytes", "btrfs_reserve_data_bytes"];
+    "xfs-log", 5, What::Commit("xfs-log"), ["xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_force*", "xlog_force_lsn", "xlog_wait*", "xlog_cil_force*", "xlog_cil_push_now", "xlog_state_get_iclog_space", "xlog_verify_*", "xfs_log_reserve", "xlog_cil_order_write"],
+        "xfsaild and I/O of the log", ["schedule", "xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_reserve"];
+    "xfs-push", 4, What::Commit("xfs-log"), ["xfs_ail_push_all_sync", "xfs_buftarg_drain", "xfs_buftarg_wait", "xfs_wait_buftarg", "xfs_iunpin_wait", "__xfs_iunpin_wait", "xfs_qm_dqunpin_wait", "xfs_buf_wait_unpin"],
+        "xfsaild and I/O of the log", ["schedule", "xfs_ail_push_all_sync", "xfs_unmount_flush_inodes"];
+    "f2fs-commit", 4, What::Commit("f2fs"), ["f2fs_issue_checkpoint", "f2fs_wait_on_all_pages*", "f2fs_issue_flush", "f2fs_wait_discard_bios"],
+        "the checkpoint thread", ["wait_for_completion", "f2fs_issue_checkpoint", "f2fs_sync_fs"];
+    "freeze", 9, What::Freeze, ["__sb_start_write", "sb_start_write*", "mnt_want_write*", "file_start_write"],
+        "the task that thaws", ["percpu_rwsem_wait", "__percpu_down_read", "__sb_start_write", "mnt_want_write"];
+    "quota", 4, What::Event("quota"), ["dquot_drop", "dqput", "quota_release_workfn", "dqget_wait"],
+        "the task that releases the quota", ["schedule", "dqput", "dquot_drop"];
+    // CPUs.
+    "ipi", 4, What::Ipi, ["smp_call_function*", "csd_lock_wait*", "on_each_cpu*", "text_poke_bp*", "text_poke_sync*", "native_flush_tlb_*", "flush_tlb_*", "generic_exec_single", "__csd_lock_wait", "smp_text_poke*"],
+        "CPUs that take the interrupt", ["smp_call_function_many_cond", "on_each_cpu", "clock_was_set"];
+    "stop-machine", 4, What::Ipi, ["stop_machine*", "multi_cpu_stop", "stop_one_cpu", "stop_two_cpus", "__stop_cpus", "migration_cpu_stop"],
+        "CPUs whose stopper thread runs", ["wait_for_completion", "__stop_cpus", "stop_machine", "clock_change"];
+    "timer-callback", 4, What::Event("timer callback"), ["del_timer_sync", "timer_delete_sync", "hrtimer_cancel*", "__timer_delete_sync", "del_singleshot_timer_sync", "hrtimer_cancel_wait_running"],
+        "the CPU in the callback", ["hrtimer_cancel_wait_running", "hrtimer_cancel", "do_nanosleep_cleanup"];
+    "irq", 4, What::Event("interrupt handler"), ["synchronize_irq*", "__synchronize_irq", "synchronize_hardirq", "free_irq", "__free_irq"],
+        "the handler", ["schedule", "synchronize_irq", "free_irq"];
+    "tasklet", 4, What::Event("tasklet"), ["tasklet_kill*", "tasklet_unlock_wait", "tasklet_unlock_spin_wait", "napi_disable*"],
+        "the CPU in the tasklet or poll function", ["msleep", "napi_disable", "virtnet_close"];
+    "cpu-hotplug", 4, What::Event("CPU hotplug"), ["cpuhp_kick_ap*", "cpuhp_invoke_ap_callback", "__cpuhp_kick_ap", "bringup_cpu", "takedown_cpu", "cpuhp_bringup_ap"],
+        "the hotplug thread", ["wait_for_completion", "__cpuhp_kick_ap", "cpuhp_kick_ap", "_cpu_down"];
+    "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop"],
+        "that thread", ["wait_for_completion", "kthread_stop", "nilfs_detach_log_writer"];
+    // Devices, network, other machines.
+    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint"],
+        "the USB host controller", ["schedule", "usb_kill_urb", "usb_start_wait_urb", "usb_bulk_msg"];
+    "scsi", 4, What::Event("SCSI command"), ["scsi_execute*", "scsi_error_handler", "scsi_block_when_processing_errors", "sd_sync_cache", "sg_common_write", "scsi_flush_work", "ata_port_wait_eh", "ata_exec_internal*"],
+        "the device or its error handler", ["schedule", "scsi_block_when_processing_errors", "sd_open"];
+    "nvme", 4, What::Event("NVMe command"), ["nvme_submit_sync_cmd*", "__nvme_submit_sync_cmd", "nvme_wait_freeze*", "nvme_disable_ctrl", "nvme_wait_reset", "nvme_execute_*"],
+        "the NVMe device", ["wait_for_completion", "nvme_wait_freeze", "nvme_reset_work"];
+    "mmc", 4, What::Event("MMC host"), ["__mmc_claim_host", "mmc_wait_for_req*", "mmc_wait_for_cmd", "mmc_blk_rw_wait"],
+        "the task or request that has the host", ["schedule", "__mmc_claim_host", "mmc_get_card"];
+    "runtime-pm", 4, What::Event("runtime power management"), ["rpm_resume", "rpm_suspend", "__pm_runtime_barrier", "pm_runtime_barrier", "rpm_idle", "pm_runtime_force_*"],
+        "the task that suspends or resumes the device", ["schedule", "rpm_resume", "__pm_runtime_resume"];
+    "probe", 4, What::Event("device probe"), ["wait_for_device_probe", "async_synchronize_*", "device_block_probing", "wait_for_init_devices*", "deferred_probe_*"],
+        "the probe that does not end", ["schedule", "async_synchronize_cookie_domain", "async_synchronize_full", "do_init_module"];
+    "firmware", 4, What::Event("firmware from user space"), ["fw_load_sysfs_fallback", "_request_firmware", "firmware_fallback_sysfs", "call_usermodehelper_exec", "usermodehelper_read_lock_wait"],
+        "a program in user space", ["wait_for_completion", "call_usermodehelper_exec", "kobject_uevent_env"];
+    "fuse", 5, What::Event("FUSE server"), ["request_wait_answer", "__fuse_request_send", "fuse_simple_request", "fuse_wait_aborted", "fuse_get_req*", "__fuse_simple_request"],
+        "the server in user space", ["schedule", "request_wait_answer", "fuse_simple_request", "fuse_lookup_name"];
+    "userfault", 5, What::Event("page from user space"), ["handle_userfault"],
+        "the program that handles the faults", ["schedule", "handle_userfault", "do_anonymous_page"];
+    "sunrpc", 5, What::Event("RPC server"), ["rpc_wait_bit_killable", "__rpc_execute", "rpc_wait_for_completion_task", "__rpc_wait_for_completion_task", "nfs_wait_client_init_complete", "nfs_wait_bit_killable",
+        "nfs4_wait_clnt_recover", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode"],
+        "the server", ["schedule", "rpc_wait_bit_killable", "__wait_on_bit", "__rpc_execute"];
+    "9p", 5, What::Event("9P server"), ["p9_client_rpc", "p9_virtio_zc_request", "p9_client_zc_rpc", "netfs_wait_for_*", "netfs_unbuffered_*", "netfs_writepages_end"],
+        "the server", ["schedule", "p9_client_rpc", "p9_client_flush"];
+    "cifs", 5, What::Event("SMB server"), ["wait_for_response", "compound_send_recv", "cifs_send_recv", "wait_for_free_request", "cifs_wait_mtu_credits", "cifs_reconnect*"],
+        "the server", ["schedule", "wait_for_response", "compound_send_recv", "cifs_send_recv"];
+    "ceph", 5, What::Event("Ceph cluster"), ["ceph_mdsc_wait_request", "ceph_osdc_wait_request", "ceph_osdc_sync", "wait_request_timeout", "ceph_mdsc_do_request", "rbd_img_*", "ceph_get_caps*"],
+        "the cluster", ["wait_for_completion", "ceph_mdsc_wait_request", "ceph_mdsc_do_request"];
+    "dlm", 5, What::Event("distributed lock"), ["gfs2_glock_wait", "gfs2_glock_nq*", "dlm_lock_sync*", "__ocfs2_cluster_lock*", "wait_for_recovery", "dlm_wait_*", "ocfs2_wait_for_mask", "gfs2_gl_hash_clear", "gdlm_lock", "lock_resource"],
+        "the holder in the cluster", ["schedule", "gfs2_glock_wait", "gfs2_glock_nq", "gfs2_lookupi"];
+    "network-device", 4, What::Event("references to a network device"), ["netdev_wait_allrefs*"],
+        "who has a reference", ["msleep", "netdev_wait_allrefs", "netdev_run_todo"];
+    "bluetooth", 4, What::Event("Bluetooth controller"), ["__hci_cmd_sync*", "hci_req_sync", "__hci_req_sync", "l2cap_sock_shutdown", "bt_sock_wait_*"],
+        "the controller", ["schedule_timeout", "__hci_cmd_sync_sk", "hci_dev_open_sync"];
+    "drm", 4, What::Event("GPU fence"), ["dma_fence_default_wait", "dma_fence_wait*", "dma_resv_wait_timeout*", "drm_atomic_helper_wait_*", "drm_sched_entity_flush", "i915_request_wait*", "intel_wait_*", "ttm_bo_wait*", "drm_sched_stop", "drm_vblank_*wait*", "amdgpu_fence_wait*"],
+        "the GPU", ["schedule_timeout", "dma_fence_default_wait", "dma_fence_wait_timeout", "drm_atomic_helper_wait_for_fences"];
+    "virtio", 3, What::Event("virtio device"), ["virtio_gpu_*wait*", "virtnet_send_command*", "vhost_net_flush", "virtblk_get_id", "vp_del_vqs", "virtcrypto_*", "virtio_fs_*"],
+        "the hypervisor", ["schedule", "virtnet_send_command", "virtnet_set_rx_mode"];
+    "hwrng", 3, What::Event("random numbers of a device"), ["virtio_read", "rng_get_data", "hwrng_fillfn"],
+        "the device", ["wait_for_completion_killable", "virtio_read", "rng_dev_read"];
+    "loop", 4, What::Io, ["loop_flush", "lo_rw_aio", "loop_clr_fd_wait", "nbd_disconnect_and_put", "nbd_start_device_ioctl", "nbd_send_cmd_wait", "blkdev_put_whole_wait"],
+        "the server of the block device", ["schedule", "nbd_start_device_ioctl", "nbd_ioctl"];
+    "tty-drain", 4, What::Event("serial output"), ["tty_wait_until_sent", "wait_for_xmitr", "n_tty_write_wait", "uart_wait_until_sent", "tty_ldisc_hangup_wait"],
+        "the serial device", ["schedule_timeout", "tty_wait_until_sent", "tty_port_close_start"];
+    // Tasks.
+    "vfork", 4, What::Event("child of vfork"), ["wait_for_vfork_done"],
+        "the child", ["wait_for_completion", "wait_for_vfork_done", "kernel_clone"];
+    "coredump", 4, What::Event("core dump"), ["coredump_wait", "exit_mm_wait", "wait_for_dump_helpers", "coredump_task_exit", "dump_interrupted"],
+        "the threads that have to stop", ["schedule", "coredump_task_exit", "do_exit"];
+    "zap-namespace", 4, What::Event("tasks of a namespace"), ["zap_pid_ns_processes", "de_thread", "zap_other_threads_wait"],
+        "the tasks that have to end", ["schedule", "zap_pid_ns_processes", "do_exit"];
+    "ptrace", 4, What::Event("tracer"), ["ptrace_stop", "ptrace_notify", "do_jobctl_trap", "utrace_stop", "wait_task_inactive", "ptrace_freeze_traced"],
+        "the tracer", ["schedule", "ptrace_stop", "ptrace_notify"];
+    "seccomp", 4, What::Event("seccomp supervisor"), ["seccomp_do_user_notification"],
+        "the supervisor", ["wait_for_completion_interruptible", "seccomp_do_user_notification", "__seccomp_filter"];
+    "cgroup-drain", 4, What::Event("control group to drain"), ["cgroup_lock_and_drain_offline", "cgroup_drain_*", "css_killed_wait", "mem_cgroup_css_offline_wait", "blkcg_wait_*", "cgroup_freeze_wait"],
+        "the worker that removes it", ["schedule", "cgroup_lock_and_drain_offline", "cgroup_apply_control"];
+    "throttled", 4, What::Event("memory"), ["mem_cgroup_handle_over_high", "__alloc_pages_slowpath", "throttle_direct_reclaim", "mem_cgroup_oom_synchronize", "congestion_wait", "reclaim_throttle", "shrink_inactive_list", "mem_cgroup_out_of_memory", "swap_readpage_wait"],
+        "reclaim", ["schedule_timeout", "reclaim_throttle", "shrink_inactive_list", "shrink_lruvec"];
+    "migration", 4, What::Event("page under migration"), ["migration_entry_wait*", "__migration_entry_wait*", "migration_entry_wait_on_locked", "lru_add_drain_all_wait"],
+        "the task that moves the page", ["io_schedule", "migration_entry_wait_on_locked", "__handle_mm_fault"];
+    "pipe", 2, What::Event("pipe"), ["pipe_wait*", "pipe_read", "pipe_write", "wait_for_partner", "wait_for_space"],
+        "the other end", ["schedule", "pipe_write", "vfs_write"];
+    "unix-gc", 4, What::Event("garbage collector of sockets"), ["wait_for_unix_gc"],
+        "the collector", ["schedule", "wait_for_unix_gc", "unix_dgram_sendmsg"];
+    "close-wait", 3, What::Event("references to drop"), ["kobject_wait_*", "device_link_wait_removal", "proc_entry_rundown", "unuse_pde", "kernfs_drain", "sysfs_deactivate", "debugfs_file_wait", "__debugfs_file_removed", "remove_proc_entry", "remove_proc_subtree"],
+        "users of the file", ["wait_for_completion", "proc_entry_rundown", "remove_proc_subtree"];
+    // Who waits like this is not stuck.
+    "idle", 9, What::Idle, ["worker_thread", "rescuer_thread", "do_wait", "do_epoll_wait", "ep_poll", "do_sys_poll", "do_select", "futex_wait*", "hrtimer_nanosleep", "do_nanosleep", "kthread_worker_fn",
+        "kswapd", "smpboot_thread_fn", "do_sigtimedwait", "n_tty_read", "do_sys_pause", "sigsuspend", "inet_csk_accept", "unix_stream_read_generic", "skb_wait_for_more_packets", "__skb_wait_for_more_packets", "rcu_gp_kthread",
+        "rcu_gp_fqs_loop", "kauditd_thread", "kjournald2", "loop_thread", "syslog_read", "do_syslog", "devtmpfsd", "irq_thread", "watchdog", "oom_reaper", "ksm_scan_thread", "khugepaged", "do_poll", "sock_def_wait", "schedule_hrtimeout_range*"],
+        "new work", ["schedule", "worker_thread", "kthread"];
+    // Anything may be behind these.
+    "completion", 1, What::Event("completion"), ["wait_for_completion*", "wait_for_common*", "__wait_for_common"],
+        "whoever completes it", ["schedule_timeout", "wait_for_completion", "my_driver_wait"];
+    "wait-bit", 1, What::Event("bit"), ["out_of_line_wait_on_bit*", "__wait_on_bit*", "wait_on_bit*", "bit_wait*"],
+        "whoever clears it", ["schedule", "bit_wait", "__wait_on_bit", "my_driver_wait"];
+];
+
+/// Functions of the scheduler and of waiting as such: they say nothing.
+pub(super) const SCHEDULER: &[&str] = &[
+    "__schedule*",
+    "schedule",
+    "schedule_timeout*",
+    "context_switch",
+    "__switch_to*",
+    "preempt_schedule*",
+    "__cond_resched",
+    "_cond_resched",
+    "schedule_idle",
+    "finish_task_switch",
+    "schedule_hrtimeout_range_clock",
+    "schedule_rtlock",
+    "__sched_text_start",
+    "do_wait_for_common",
+    "rt_mutex_schedule",
+    "schedule_debug",
+    "msleep*",
+    "usleep_range*",
+    "__kthread_parkme",
+    "prepare_to_wait*",
+    "arch_spin_unlock_wait",
+    "lockdep_*",
+    "dump_backtrace",
+];
+
+/// Functions that only pass a request for a lock on: the caller is further out.
+pub(super) const LOCK_WRAPPERS: &[&str] = &[
+    "mutex_*",
+    "__mutex_*",
+    "down*",
+    "__down*",
+    "___down*",
+    "rwsem_*",
+    "call_rwsem_*",
+    "__ww_mutex*",
+    "ww_mutex*",
+    "rt_mutex_*",
+    "__rt_mutex*",
+    "rt_spin_lock*",
+    "rtlock_*",
+    "rwbase_*",
+    "__rwbase*",
+    "percpu_down_*",
+    "__percpu_*",
+    "percpu_rwsem_wait",
+    "ldsem_*",
+    "__ldsem_*",
+    "__lock_sock",
+    "_raw_spin_*",
+    "__raw_spin_*",
+    "do_raw_*",
+    "native_queued_*",
+    "queued_*",
+    "__pv_queued_*",
+    "_raw_read_*",
+    "_raw_write_*",
+    "osq_lock",
+    "kvm_wait",
+    "pv_wait*",
+    "virt_spin_lock",
+    "spin_lock*",
+    "arch_spin_*",
+    "schedule_preempt_disabled",
+    "read_lock*",
+    "write_lock*",
+    "pv_queued_*",
+    "class_*",
+    "guard_*",
+    "i_mmap_lock_*",
+    "lock_acquire*",
+    "rcu_read_lock*",
+    "mutex_optimistic_spin",
+    "paravirt_*",
+    "__down_read*",
+];
+
+/// `(function that takes it, lock)`: for logs without lockdep, and to name what it cannot.
+pub(super) const LOCK_NAMES: &[(&str, &str)] = &[
+    ("rtnl_lock*", "rtnl_mutex"),
+    ("__rtnl_lock", "rtnl_mutex"),
+    ("rtnetlink_rcv_msg", "rtnl_mutex"),
+    ("rtnl_net_lock*", "rtnl_mutex"),
+    ("rtnl_dumpit", "rtnl_mutex"),
+    ("rtnl_newlink", "rtnl_mutex"),
+    ("genl_lock", "genl_mutex"),
+    ("genl_rcv_msg", "genl_mutex"),
+    ("genl_rcv", "cb_lock"),
+    ("console_lock", "console_sem"),
+    ("console_device", "console_sem"),
+    ("rcu_barrier*", "rcu_state.barrier_mutex"),
+    ("_rcu_barrier*", "rcu_state.barrier_mutex"),
+    ("synchronize_rcu_expedited*", "rcu_state.exp_mutex"),
+    ("exp_funnel_lock", "rcu_state.exp_mutex"),
+    ("perf_trace_destroy", "event_mutex"),
+    ("perf_trace_init", "event_mutex"),
+    ("perf_kprobe_destroy", "event_mutex"),
+    ("perf_uprobe_destroy", "event_mutex"),
+    ("ftrace_set_clr_event*", "event_mutex"),
+    ("event_enable_write", "event_mutex"),
+    ("tracing_*_open", "trace_types_lock"),
+    ("tracepoint_probe_*", "tracepoints_mutex"),
+    ("static_key_*", "jump_label_mutex"),
+    ("jump_label_lock", "jump_label_mutex"),
+    ("cpus_read_lock", "cpu_hotplug_lock"),
+    ("get_online_cpus", "cpu_hotplug_lock"),
+    ("cgroup_kn_lock_live", "cgroup_mutex"),
+    ("cgroup_lock*", "cgroup_mutex"),
+    ("cgroup_attach_lock", "cgroup_threadgroup_rwsem"),
+    ("cgroup_threadgroup_change_begin", "cgroup_threadgroup_rwsem"),
+    ("copy_net_ns", "pernet_ops_rwsem"),
+    ("setup_net", "pernet_ops_rwsem"),
+    ("register_netdevice_notifier", "pernet_ops_rwsem"),
+    ("unregister_netdevice_notifier", "pernet_ops_rwsem"),
+    ("cleanup_net", "pernet_ops_rwsem"),
+    ("register_pernet_*", "pernet_ops_rwsem"),
+    ("unregister_pernet_*", "pernet_ops_rwsem"),
+    ("misc_open", "misc_mtx"),
+    ("blkdev_get*", "&disk->open_mutex"),
+    ("blkdev_put", "&disk->open_mutex"),
+    ("bdev_open*", "&disk->open_mutex"),
+    ("bdev_release", "&disk->open_mutex"),
+    ("bdev_get_whole*", "&disk->open_mutex"),
+    ("nfsd_svc", "nfsd_mutex"),
+    ("nfsd_nl_*", "nfsd_mutex"),
+    ("mpol_rebind_*", "&mm->mmap_lock"),
+    ("mmap_write_lock*", "&mm->mmap_lock"),
+    ("mmap_read_lock*", "&mm->mmap_lock"),
+    ("exit_mm", "&mm->mmap_lock"),
+    ("do_user_addr_fault", "&mm->mmap_lock"),
+    ("__do_page_fault", "&mm->mmap_lock"),
+    ("vm_mmap_pgoff", "&mm->mmap_lock"),
+    ("iterate_supers*", "&type->s_umount_key"),
+    ("grab_super", "&type->s_umount_key"),
+    ("super_lock", "&type->s_umount_key"),
+    ("deactivate_super", "&type->s_umount_key"),
+    ("do_lock_mount", "&sb->s_type->i_mutex_key"),
+    ("lock_mount", "&sb->s_type->i_mutex_key"),
+    ("inode_lock*", "&sb->s_type->i_mutex_key"),
+    ("lock_rename", "&type->s_vfs_rename_key"),
+    ("__fdget_pos", "&f->f_pos_lock"),
+    ("fdget_pos", "&f->f_pos_lock"),
+    ("usb_lock_device*", "&dev->mutex"),
+    ("device_lock*", "&dev->mutex"),
+    ("__device_driver_lock", "&dev->mutex"),
+    ("__device_attach*", "&dev->mutex"),
+    ("device_release_driver*", "&dev->mutex"),
+    ("tty_lock*", "&tty->legacy_mutex"),
+    ("tty_ldisc_lock", "&tty->ldisc_sem"),
+    ("tty_ldisc_ref_wait", "&tty->ldisc_sem"),
+    ("hub_port_init", "hcd->address0_mutex"),
+    ("lru_add_drain_all", "lock of lru_add_drain_all"),
+    ("wiphy_lock", "&rdev->wiphy.mtx"),
+    ("devlink_lock", "&devlink->lock_key"),
+    ("nl80211_pre_doit", "rtnl_mutex"),
+    ("lock_sock_nested", "sk_lock"),
+];
+
+/// `(lock, function)`: who is in the function has the lock.
+pub(super) const LOCK_HOLDERS: &[(&str, &str)] = &[
+    ("console_sem", "console_unlock"),
+    ("console_sem", "console_flush_all"),
+    ("console_sem", "call_console_drivers"),
+    ("pernet_ops_rwsem", "cleanup_net"),
+    ("pernet_ops_rwsem", "setup_net"),
+    ("pernet_ops_rwsem", "register_pernet_operations"),
+    ("rtnl_mutex", "rtnl_newlink"),
+    ("rtnl_mutex", "rtnl_dellink"),
+    ("rtnl_mutex", "rtnl_setlink"),
+    ("rtnl_mutex", "unregister_netdevice_many"),
+    ("rtnl_mutex", "unregister_netdevice_many_notify"),
+    ("rtnl_mutex", "register_netdevice"),
+    ("rtnl_mutex", "__dev_change_flags"),
+    ("rtnl_mutex", "dev_close_many"),
+    ("rtnl_mutex", "__dev_open"),
+    ("rtnl_mutex", "tc_modify_qdisc"),
+    ("rtnl_mutex", "default_device_exit_batch"),
+    ("cpu_hotplug_lock", "_cpu_down"),
+    ("cpu_hotplug_lock", "_cpu_up"),
+    ("event_mutex", "perf_trace_event_unreg"),
+    ("jump_label_mutex", "__jump_label_update"),
+    ("text_mutex", "text_poke_bp_batch"),
+];
+
+/// `(lock, grace period)`: who has the lock waits for it.
+pub(super) const LOCK_GPS: &[(&str, &str)] =
+    &[("rcu_state.barrier_mutex", "rcu-barrier"), ("rcu_state.exp_mutex", "rcu-exp")];
+
+/// `(function further out, SRCU domain)`.
+pub(super) const SRCU_NAMES: &[(&str, &str)] = &[
+    ("tracepoint_synchronize_unregister", "tracepoint_srcu"),
+    ("perf_trace_event_unreg", "tracepoint_srcu"),
+    ("perf_trace_destroy", "tracepoint_srcu"),
+    ("tracepoint_probe_unregister", "tracepoint_srcu"),
+    ("release_probes", "tracepoint_srcu"),
+    ("fsnotify_*", "fsnotify_mark_srcu"),
+    ("inotify_*", "fsnotify_mark_srcu"),
+    ("mmu_notifier_*", "mmu_notifier srcu"),
+    ("mn_hlist_release", "mmu_notifier srcu"),
+    ("exit_mmap", "mmu_notifier srcu"),
+    ("kvm_*", "kvm->srcu"),
+    ("dm_*", "md->io_barrier"),
+    ("__dm_*", "md->io_barrier"),
+    ("btrfs_*", "subvol_srcu"),
+    ("debugfs_*", "debugfs_srcu"),
+    ("blk_mq_*", "queue srcu"),
+    ("nvme_*", "nvme head srcu"),
+    ("module_*", "notifier srcu"),
+    ("srcu_notifier_chain_unregister", "notifier srcu"),
+    ("dax_*", "dax_srcu"),
+    ("tomoyo_*", "tomoyo_ss"),
+    ("device_links_*", "device_links_srcu"),
+    ("device_link_*", "device_links_srcu"),
+    ("net_ns_*", "net srcu"),
+];
+
+/// `(function that flushes, function that works)`.
+pub(super) const WORK_NAMES: &[(&str, &str)] = &[
+    ("lru_add_drain_all", "lru_add_drain_per_cpu"),
+    ("__lru_add_drain_all", "lru_add_drain_per_cpu"),
+    ("p9_fd_close", "p9 trans_fd work"),
+    ("p9_conn_destroy", "p9 trans_fd work"),
+    ("sync_inodes_sb", "wb_workfn"),
+    ("writeback_inodes_sb*", "wb_workfn"),
+    ("try_to_writeback_inodes_sb", "wb_workfn"),
+    ("rtnl_net_flush", "cleanup_net"),
+    ("net_ns_barrier", "cleanup_net"),
+    ("drain_all_pages", "drain_local_pages_wq"),
+    ("flush_all_cpus_locked", "flush_cpu_slab"),
+    ("xfs_inodegc_flush", "xfs_inodegc_worker"),
+    ("xlog_cil_push_now", "xlog_cil_push_work"),
+    ("synchronize_rcu_expedited", "wait_rcu_exp_gp"),
+    ("tty_buffer_flush_work", "flush_to_ldisc"),
+    ("nbd_config_put", "recv_work"),
+    ("loop_*", "loop_workfn"),
+    ("hub_disconnect*", "hub_event"),
+    ("usb_hub_*", "hub_event"),
+    ("addrconf_*", "addrconf_dad_work"),
+    ("disk_block_events", "disk_events_workfn"),
+    ("bdi_unregister", "wb_workfn"),
+    ("wb_shutdown", "wb_workfn"),
+    ("cgroup_writeback_umount", "inode_switch_wbs_work_fn"),
+    ("ext4_put_super", "ext4 works"),
+    ("jump_label_*", "jump_label_update_timeout"),
+];
+
+/// Whether a name fits a pattern.
+pub(super) fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        // In the middle too: `tracing_*_open`.
+        Some(start) if !start.contains('*') => name.starts_with(start),
+        _ => match pattern.split_once('*') {
+            Some((start, end)) => {
+                let end = end.trim_end_matches('*');
+                name.strip_prefix(start).is_some_and(|rest| rest.contains(end))
+            }
+            None => pattern == name,
+        },
+    }
+}
+
+/// Whether a name fits one of the patterns.
+pub(super) fn fits_any(patterns: &[&str], name: &str) -> bool {
+    patterns.iter().any(|pattern| fits(pattern, name))
+}
+
+/// What stands beside the first pattern that the name fits.
+pub(super) fn beside(table: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|(pattern, _)| fits(pattern, name)).map(|(_, value)| *value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hang::parse::Parser;
+    use crate::hang::waits;
+
+    /// A log in which one task has this stack.
+    fn log(stack: &[&str], running: bool) -> String {
+        let mut log = String::new();
+        if running {
+            log += "NMI backtrace for cpu 1\nCPU: 1 PID: 7 Comm: sample Not tainted 6.9.0 #1\n";
+        } else {
+            log += "task:sample state:D stack:0 pid:7 ppid:2 flags:0x4000\n";
+        }
+        log += "Call Trace:\n <TASK>\n";
+        for function in stack {
+            log += &format!(" {function}+0x12/0x340\n ? left_over+0x1/0x2\n");
+        }
+        log + " </TASK>\n"
+    }
+
+    #[test]
+    fn every_row_recognises_its_stack_in_a_log() {
+        for rule in RULES {
+            let running = rule.what == What::Spin;
+            let text = log(rule.sample, running);
+            let mut parser = Parser::default();
+            text.lines().for_each(|line| parser.line(line.as_bytes()));
+            let incident = &parser.incident;
+            let found = waits::of_task(incident, &incident.tasks[&7]);
+            let found = found.map(|(wait, _)| wait.rule.id);
+            assert_eq!(found, Some(rule.id), "{:?}", rule.sample);
+        }
+    }
+
+    #[test]
+    fn every_row_has_its_own_name() {
+        let mut names: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), RULES.len());
+    }
+
+    #[test]
+    fn patterns() {
+        assert!(fits("down", "down") && !fits("down", "down_read"));
+        assert!(fits("down*", "down_read") && !fits("down*", "__down"));
+        assert!(
+            fits("tracing_*_open", "tracing_buffers_open")
+                && !fits("tracing_*_open", "tracing_open")
+        );
+    }
+}

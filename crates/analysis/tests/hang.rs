@@ -1,0 +1,180 @@
+//! Kernel logs, explained: chains, cycles, the kernel's own words, and logs that are damaged.
+//!
+//! The logs in `hang/` were written for these tests, in the layouts of different kernels.
+
+use gracepoint_analysis::hang::{Confidence, Explanation, Node, Verdict, explain};
+
+const TEARDOWN: &[u8] = include_bytes!("hang/teardown-stall.log");
+const OWNER: &[u8] = include_bytes!("hang/owner.log");
+const TWO_LOCKS: &[u8] = include_bytes!("hang/two-locks.log");
+
+fn read(log: &[u8]) -> Explanation {
+    explain(log).expect("a slice can be read")
+}
+
+/// The first chain as its nodes, and the verdict.
+fn chain(explanation: &Explanation) -> (Vec<String>, Verdict) {
+    let chain = &explanation.accounts[0].chains[0];
+    let mut nodes: Vec<String> = chain.hops.iter().map(|hop| hop.from.to_string()).collect();
+    nodes.extend(chain.hops.last().map(|hop| hop.to.to_string()));
+    (nodes, chain.verdict)
+}
+
+#[test]
+fn teardown_waits_for_srcu_that_waits_for_rcu_that_a_storm_starves() {
+    let explanation = read(TEARDOWN);
+    let (nodes, verdict) = chain(&explanation);
+    let want = [
+        "task:4086",
+        "gp:srcu:tracepoint_srcu",
+        "task:9",
+        "gp:rcu",
+        "task:4093",
+        "wait:interrupt storm (perf)",
+    ];
+    assert_eq!(nodes, want);
+    assert_eq!(verdict, Verdict::Culprit);
+    let account = &explanation.accounts[0];
+    assert_eq!(account.chains[0].end, Node::Task(4093));
+    assert_eq!(account.chains[0].explains, 3, "both hung tasks and the stall");
+    assert_eq!(account.besides[0].name, "interrupt storm (perf)");
+    assert_eq!(account.besides[0].count, 3);
+    assert!(account.unexplained.is_empty());
+    let text = explanation.to_text();
+    assert!(text.contains("perf_trace_event_unreg"), "{text}");
+    assert!(text.contains("repro2/4093 is ready to run and starved"), "{text}");
+    assert!(!text.contains("commit"), "nobody is blamed: {text}");
+}
+
+#[test]
+fn the_kernels_word_on_an_owner_is_taken() {
+    let explanation = read(OWNER);
+    let account = &explanation.accounts[0];
+    let held = account.edges.iter().find(|e| e.to == Node::Task(5300)).expect("an owner");
+    assert_eq!(held.confidence, Confidence::Printed);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!(nodes.last().map(String::as_str), Some("wait:queue freeze"));
+    assert_eq!(verdict, Verdict::Unknown);
+}
+
+#[test]
+fn two_locks_in_two_orders_are_a_cycle() {
+    let explanation = read(TWO_LOCKS);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!(verdict, Verdict::Cycle, "{nodes:?}");
+    assert_eq!(nodes.first(), nodes.last());
+    for name in ["task:701", "task:702", "lock:first_mutex", "lock:second_rwsem"] {
+        assert!(nodes.iter().any(|n| n == name), "{name} is not in {nodes:?}");
+    }
+    assert_eq!(explanation.title.as_deref(), Some("INFO: task hung in first_then_second"));
+}
+
+#[test]
+fn names_from_a_log_do_not_reach_a_terminal_alive() {
+    let log = b"INFO: task a\x1b[2J\xff\xe2\x80\xae:12 blocked for more than 120 seconds.\n\
+        task:a\x1b[2J\xff state:D stack:0 pid:12 ppid:1 flags:0x0\n\
+        Call Trace:\n schedule+0x1/0x2\n synchronize_rcu+0x1/0x2\n";
+    let explanation = read(log);
+    for text in [explanation.to_text(), explanation.to_json(), explanation.to_dot()] {
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'), "{text:?}");
+    }
+    assert!(serde_json::from_str::<serde_json::Value>(&explanation.to_json()).is_ok());
+}
+
+#[test]
+fn a_log_without_a_hang_says_so() {
+    let explanation = read(b"[    0.000000] nothing to see\n");
+    assert!(explanation.accounts.is_empty());
+    assert_eq!(explanation.verdict(), None);
+    assert!(explanation.to_text().contains("no hang"));
+}
+
+#[test]
+fn a_pause_separates_incidents() {
+    let later = String::from_utf8_lossy(TWO_LOCKS).replace("[  410.", "[ 9410.");
+    let both = [TWO_LOCKS, later.as_bytes()].concat();
+    assert_eq!(read(&both).accounts.len(), 2);
+}
+
+#[test]
+fn a_log_of_any_length_fits() {
+    let mut log = Vec::new();
+    for pid in 1..20_000 {
+        log.extend_from_slice(
+            format!(
+                "INFO: task x:{pid} blocked for more than 120 seconds.\n\
+                 task:x state:D stack:0 pid:{pid} ppid:1 flags:0x0\nCall Trace:\n \
+                 schedule+0x1/0x2\n __mutex_lock+0x1/0x2\n rtnl_lock+0x1/0x2\n"
+            )
+            .as_bytes(),
+        );
+    }
+    let explanation = read(&log);
+    assert!(explanation.accounts[0].dropped > 0);
+    assert!(!explanation.to_text().is_empty());
+}
+
+/// Numbers that a run can repeat.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap_or(0) % most.max(1)
+    }
+}
+
+/// Bytes changed, removed, repeated, lines swapped and mixed.
+fn corrupt(dice: &mut Dice) -> Vec<u8> {
+    let logs = [TEARDOWN, OWNER, TWO_LOCKS];
+    let mut log = logs[dice.below(3)].to_vec();
+    for _ in 0..dice.below(40) {
+        let at = dice.below(log.len());
+        let to = (at + dice.below(200)).min(log.len());
+        match dice.below(6) {
+            0 => log[at] = u8::try_from(dice.below(256)).unwrap_or(0),
+            1 => drop(log.drain(at..to)),
+            2 => {
+                let piece = log[at..to].to_vec();
+                let place = dice.below(log.len());
+                log.splice(place..place, piece);
+            }
+            3 => log.truncate(at.max(1)),
+            4 => {
+                let other = logs[dice.below(3)];
+                let from = dice.below(other.len());
+                let end = (from + dice.below(400)).min(other.len());
+                log.splice(at..at, other[from..end].iter().copied());
+            }
+            _ => log
+                .splice(
+                    at..at,
+                    [0, b'\n', 0xff, b'[', b'#', b'<', b'-'][..dice.below(8).min(7)].to_vec(),
+                )
+                .for_each(drop),
+        }
+        if log.is_empty() {
+            log.push(b'\n');
+        }
+    }
+    log
+}
+
+#[test]
+fn no_damage_makes_it_panic() {
+    let seed = std::env::var("HANG_SEED").ok().and_then(|s| s.parse().ok());
+    let rounds = std::env::var("HANG_ROUNDS").ok().and_then(|s| s.parse().ok()).unwrap_or(800);
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let first = clock.map_or(1, |d| d.as_nanos() as u64) | 1;
+    for round in 0..rounds {
+        let seed = seed.unwrap_or(first.wrapping_add(round * 2));
+        let log = corrupt(&mut Dice(seed | 1));
+        let told = std::panic::catch_unwind(|| {
+            let explanation = read(&log);
+            (explanation.to_text(), explanation.to_json(), explanation.to_dot())
+        });
+        assert!(told.is_ok(), "HANG_SEED={seed} makes it panic");
+    }
+}

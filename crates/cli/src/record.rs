@@ -161,7 +161,9 @@ fn conclude(
         ));
     }
     let why = match (&recorded.ended, &recorded.failure) {
-        (Ended::Failed(why), _) | (_, Some(why)) => Some(format!("the trace is not whole: {why}")),
+        (Ended::Failed(why), _) | (_, Some(why)) => Some(format!(
+            "the trace is not whole: {why}; make room or record elsewhere with -o, and record again"
+        )),
         (Ended::ConnectionLost(why), None) => Some(format!("connection lost: {why}")),
         _ => None,
     };

@@ -2,7 +2,7 @@
 
 mod text;
 
-pub(crate) use text::grouped;
+pub use text::grouped;
 
 use crate::damage::DamageLog;
 use crate::stream::{Budget, Kinds, Packet, StreamFile};

@@ -43,17 +43,7 @@ fn split(text: &str) -> (&str, &str) {
 }
 
 /// `1,234,567`
-pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
+pub(crate) use gracepoint_analysis::info::grouped as count;
 
 /// `1 event`, `2 events`.
 pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {

@@ -46,14 +46,15 @@ static OPEN: [Open; MOST_PEERS + 1] = [const {
     Open { fd: AtomicI32::new(-1), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
 }; MOST_PEERS + 1];
 
-/// Notes a descriptor for forked children to close. One caller at a time.
-pub(crate) fn remember(fd: RawFd) {
-    let Some((device, inode)) = sys::identity(fd) else { return };
+/// Notes a descriptor for forked children to close; what it names. One caller at a time.
+pub(crate) fn remember(fd: RawFd) -> Option<(u64, u64)> {
+    let (device, inode) = sys::identity(fd)?;
     if let Some(place) = OPEN.iter().find(|place| place.fd.load(Relaxed) == -1) {
         place.device.store(device, Relaxed);
         place.inode.store(inode, Relaxed);
         place.fd.store(fd, Release); // after what it is checked by
     }
+    Some((device, inode))
 }
 
 fn forget(fd: RawFd) {
@@ -120,6 +121,8 @@ impl Launch {
 /// What the agent is told at its start.
 pub(crate) struct Setup {
     pub(crate) listener: UnixListener,
+    /// What the listener's descriptor names.
+    pub(crate) identity: Option<(u64, u64)>,
     pub(crate) name: String,
     pub(crate) launched_by: String,
     pub(crate) most_bytes: u64,
@@ -131,8 +134,6 @@ struct Agent {
     since: Triple,
     started: Instant,
     exe: String,
-    /// Of the listener.
-    identity: Option<(u64, u64)>,
     peers: Vec<Peer>,
     sessions: Vec<Owned>,
     next_session: u64,
@@ -175,13 +176,11 @@ enum Reply {
 /// therefore looked at (device and inode) before it is used or closed.
 pub(crate) fn run(setup: Setup) {
     let exe = std::env::current_exe().unwrap_or_default();
-    let identity = sys::identity(setup.listener.as_raw_fd());
     let mut agent = Agent {
         setup,
         since: clock::triple(clock::source()),
         started: Instant::now(),
         exe: exe.to_string_lossy().into_owned(),
-        identity,
         peers: Vec::new(),
         sessions: Vec::new(),
         next_session: 1,
@@ -198,8 +197,8 @@ impl Agent {
     fn step(&mut self) -> bool {
         let mut waits = vec![wait(self.setup.listener.as_raw_fd(), false)];
         waits.extend(self.peers.iter().map(|p| wait(p.stream.as_raw_fd(), !p.outbox.is_empty())));
-        sys::poll(&mut waits, self.timeout());
-        if sys::identity(self.setup.listener.as_raw_fd()) != self.identity {
+        sys::poll(&mut waits, self.drive());
+        if sys::identity(self.setup.listener.as_raw_fd()) != self.setup.identity {
             return false;
         }
         let mut gone = Vec::new();
@@ -227,7 +226,6 @@ impl Agent {
                 owned.session.tick();
             }
         }
-        crate::key::TRACE.drive();
         true
     }
 
@@ -240,8 +238,9 @@ impl Agent {
         forget(self.setup.listener.into_raw_fd());
     }
 
-    /// Milliseconds until something is due of itself; −1 for never.
-    fn timeout(&self) -> i32 {
+    /// Takes a step of the running grace period, if there is one. Milliseconds until something is due
+    /// of itself; −1 for never.
+    fn drive(&self) -> i32 {
         let mut due = None;
         if !self.sessions.is_empty() {
             due = Some(TICK.saturating_sub(self.ticked.elapsed()));
@@ -273,8 +272,7 @@ impl Agent {
             if stream.set_nonblocking(true).is_err() {
                 continue;
             }
-            remember(stream.as_raw_fd());
-            let identity = sys::identity(stream.as_raw_fd());
+            let identity = remember(stream.as_raw_fd());
             let (inbox, outbox) = (Vec::new(), VecDeque::new());
             let mut peer = Peer { stream, identity, inbox, outbox, greeted: false };
             peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
@@ -495,7 +493,7 @@ impl Peer {
 }
 
 fn wait(fd: RawFd, write: bool) -> sys::Wait {
-    sys::Wait { fd, write, ready: false, writable: false }
+    sys::Wait { fd, write, ready: false }
 }
 
 fn refusal(code: &str, text: impl Into<String>) -> Message {

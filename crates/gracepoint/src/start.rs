@@ -69,9 +69,10 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     let result = directory(&options, environment).and_then(|dir| {
         let (listener, path) = bind(&dir, pid)?;
         prepare(before != 0);
-        agent::remember(listener.as_raw_fd());
+        let identity = agent::remember(listener.as_raw_fd());
         let setup = Setup {
             listener,
+            identity,
             name: options.name.unwrap_or_else(program_name),
             launched_by: launched_by.clone(),
             most_bytes: options.most_bytes,

@@ -228,12 +228,10 @@ const REFUSED: std::time::Duration = std::time::Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
     pub(crate) fd: RawFd,
-    /// Also wait until it can be written to.
+    /// Also return when it can be written to.
     pub(crate) write: bool,
     /// Out: something can be read, or the peer has gone.
     pub(crate) ready: bool,
-    /// Out: it can be written to.
-    pub(crate) writable: bool,
 }
 
 /// Waits until one is ready, at most `timeout_ms` (−1: for ever). Interruption counts as nothing
@@ -259,7 +257,6 @@ pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
     for (wait, polled) in waits.iter_mut().zip(&list) {
         let read = libc::POLLIN | libc::POLLHUP | libc::POLLERR | libc::POLLNVAL;
         wait.ready = polled.revents & read != 0;
-        wait.writable = polled.revents & libc::POLLOUT != 0;
     }
 }
 

@@ -97,11 +97,13 @@ fn without(state: &State, key: KeyId, data: *const ()) -> Vec<Entry> {
     all
 }
 
-/// Takes a probe off a key; a key that has none (any more: see [`forget`]) is left alone.
+/// Takes a probe off a key; a key that has it not (any more: see [`forget`]) is left alone.
 fn remove(state: &mut State, key: KeyId, data: *const ()) {
     if let Some(attached) = state.get(&key) {
         let (key, left) = (attached.key, without(state, key, data));
-        replace(state, key, left);
+        if left.len() < entries(state, id(key)).len() {
+            replace(state, key, left);
+        }
     }
 }
 
@@ -206,8 +208,8 @@ pub(crate) extern "C" fn after_fork() {
 pub(crate) fn reset() {
     let mut state = lock();
     let _ = patch::switch(module::records().map(|found| (found, false)));
-    for (_, attached) in std::mem::take(&mut *state) {
-        attached.key.publish(ptr::null_mut());
-        TRACE.retire(attached.array);
+    let keys: Vec<&'static Key> = state.values().map(|attached| attached.key).collect();
+    for key in keys {
+        replace(&mut state, key, Vec::new());
     }
 }

@@ -101,7 +101,11 @@ fn duration(ns: u64) -> String {
 }
 
 /// Digits in groups of three.
-pub(crate) fn grouped(n: u64) -> String {
+///
+/// ```
+/// assert_eq!(gracepoint_analysis::info::grouped(1_234_567), "1,234,567");
+/// ```
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -30,13 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("fake_removed_directory_is_noticed", removed_directory_is_noticed),
         ("fake_command_is_recorded", command_is_recorded),
     ];
-    let trial = |(name, test): (&str, fn())| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    };
-    tests.into_iter().map(trial).collect()
+    tests.into_iter().map(crate::trial).collect()
 }
 
 pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {

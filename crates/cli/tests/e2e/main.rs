@@ -13,6 +13,14 @@ mod trace;
 
 use libtest_mimic::{Arguments, Trial};
 
+/// A test that fails by panicking.
+fn trial((name, test): (&str, fn())) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+}
+
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|arg| arg == "--program") {
@@ -25,11 +33,8 @@ fn main() {
     trials.extend(real::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
-    for (name, test) in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {
-        let trial = Trial::test(name, move || {
-            test();
-            Ok(())
-        });
+    for test in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {
+        let trial = trial(test);
         trials.push(if babeltrace {
             trial
         } else {

@@ -28,13 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a_cut_trace_is_an_error_after_what_is_left", a_cut_trace_is_an_error_after_what_is_left),
         ("more_threads_than_open_files", more_threads_than_open_files),
     ];
-    let trial = |(name, test): (&str, fn())| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    };
-    tests.into_iter().map(trial).collect()
+    tests.into_iter().map(crate::trial).collect()
 }
 
 pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {

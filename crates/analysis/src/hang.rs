@@ -8,13 +8,13 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `line` | takes off what transports put before a line |
+//! | `mail`, `line` | undo what mail programs and transports do to a line |
 //! | `frame` | reads stack frames |
 //! | `banner` | recognises lines that begin something |
 //! | `parse`, `model` | lines to what was seen |
 //! | `rules` | what is known of the kernel, as data |
 //! | `waits` | stacks to waits |
-//! | `links`, `locks` | waits to edges |
+//! | `links`, `locks`, `order` | waits to edges |
 //! | [`graph`] | nodes, edges, ways and cycles |
 //! | [`account`] | chains, ends, what to collect |
 //! | `title` | the name under which such a hang is filed |
@@ -50,7 +50,9 @@ pub mod graph;
 mod line;
 mod links;
 mod locks;
+mod mail;
 mod model;
+mod order;
 mod parse;
 mod rules;
 mod tell;
@@ -114,19 +116,24 @@ impl Explanation {
 pub fn explain(mut log: impl BufRead) -> io::Result<Explanation> {
     let mut parser = parse::Parser::default();
     let mut titles = title::Titles::default();
+    let mut unwrapped = mail::Unwrapped::default();
     let mut accounts = Vec::new();
     let mut line = Vec::with_capacity(256);
     let mut lines = 0u32;
-    while read_line(&mut log, &mut line)? {
-        lines = lines.saturating_add(1);
-        titles.line(lines, &line);
-        parser.line(&line);
+    let mut take = |number, line: &[u8], parser: &mut parse::Parser| {
+        titles.line(number, line);
+        parser.line(number, line);
         for incident in parser.finished.drain(..) {
             if accounts.len() < INCIDENTS {
                 accounts.push(account::account(&incident));
             }
         }
+    };
+    while read_line(&mut log, &mut line)? {
+        lines = lines.saturating_add(1);
+        unwrapped.line(lines, &line, |number, line| take(number, line, &mut parser));
     }
+    unwrapped.finish(|number, line| take(number, line, &mut parser));
     for incident in parser.finish() {
         if accounts.len() < INCIDENTS {
             accounts.push(account::account(&incident));

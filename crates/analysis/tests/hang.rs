@@ -7,6 +7,8 @@ use gracepoint_analysis::hang::{Confidence, Explanation, Node, Verdict, explain}
 const TEARDOWN: &[u8] = include_bytes!("hang/teardown-stall.log");
 const OWNER: &[u8] = include_bytes!("hang/owner.log");
 const TWO_LOCKS: &[u8] = include_bytes!("hang/two-locks.log");
+const LOCK_ORDER: &[u8] = include_bytes!("hang/lock-order.log");
+const POOL: &[u8] = include_bytes!("hang/worker-pool.log");
 
 fn read(log: &[u8]) -> Explanation {
     explain(log).expect("a slice can be read")
@@ -176,5 +178,96 @@ fn no_damage_makes_it_panic() {
             (explanation.to_text(), explanation.to_json(), explanation.to_dot())
         });
         assert!(told.is_ok(), "HANG_SEED={seed} makes it panic");
+    }
+}
+
+#[test]
+fn locks_in_a_circle_are_told_as_a_warning() {
+    let explanation = read(LOCK_ORDER);
+    let (nodes, verdict) = chain(&explanation);
+    let want =
+        ["lock:&inner->lock [order]", "lock:&outer->sem [order]", "lock:&inner->lock [order]"];
+    assert_eq!(nodes, want);
+    assert_eq!(verdict, Verdict::Cycle);
+    let chain = &explanation.accounts[0].chains[0];
+    assert_eq!(chain.hops[0].why, "outer_lookup", "the stack below #1");
+    assert_eq!(chain.hops[1].why, "inner_update, by writer/812");
+    assert_eq!(chain.hops[1].lines, [23], "where #0 is named");
+    assert!(chain.words.contains("need not stop anybody"), "{}", chain.words);
+    assert!(explanation.accounts[0].unexplained.is_empty());
+}
+
+#[test]
+fn who_works_in_a_pool_holds_it_up() {
+    let explanation = read(POOL);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!(nodes, ["work:pool cpus=1", "task:77"], "and not the worker of the other pool");
+    assert_eq!(verdict, Verdict::Culprit);
+    // Without the list there is nobody to name.
+    let lines: Vec<&str> = std::str::from_utf8(POOL).expect("text").lines().collect();
+    let alone = read(lines[0].as_bytes());
+    assert_eq!(alone.verdict(), Some(Verdict::Unknown));
+    assert!(alone.to_text().contains("does not show the worker"), "{}", alone.to_text());
+}
+
+/// `log` as a mail program sends it: broken into lines of at most 72 columns.
+fn mailed(log: &[u8], quote: &str) -> String {
+    let mut out = String::new();
+    for line in String::from_utf8_lossy(log).lines() {
+        let mut column = 0;
+        for (at, word) in line.split(' ').enumerate() {
+            // It breaks between words, and never within what is in brackets.
+            if at > 0 && column + 1 + word.len() > 72 && column > 40 && !word.is_empty() {
+                out.push('\n');
+                column = 0;
+            } else if at > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            if column == 0 {
+                out.push_str(quote);
+                column = quote.len();
+            }
+            out.push_str(word);
+            column += word.len();
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[test]
+fn mails_break_lines() {
+    for log in [TEARDOWN, OWNER, TWO_LOCKS, LOCK_ORDER, POOL] {
+        let want = chain(&read(log));
+        for quote in ["", "> "] {
+            let mail = mailed(log, quote);
+            assert!(mail.lines().count() > String::from_utf8_lossy(log).lines().count());
+            assert_eq!(chain(&read(mail.as_bytes())), want, "{mail}");
+        }
+    }
+}
+
+#[test]
+fn mails_quote_what_is_not_ascii_and_break_anywhere() {
+    for log in [TEARDOWN, TWO_LOCKS] {
+        let mut mail = b"Content-Transfer-Encoding: quoted-printable\r\n\r\n".to_vec();
+        for line in log.split(|&b| b == b'\n') {
+            let mut column = 0;
+            for &byte in line {
+                let piece = match byte {
+                    b'=' => b"=3D".to_vec(),
+                    byte => vec![byte],
+                };
+                if column + piece.len() > 75 {
+                    mail.extend_from_slice(b"=\r\n");
+                    column = 0;
+                }
+                column += piece.len();
+                mail.extend(piece);
+            }
+            mail.extend_from_slice(b"\r\n");
+        }
+        assert_eq!(chain(&read(&mail)), chain(&read(log)));
     }
 }

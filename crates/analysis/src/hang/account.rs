@@ -5,6 +5,7 @@ use super::frame::Frame;
 use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::links;
 use super::model::{Incident, Symptom, SymptomKind, Task};
+use super::order::LockOrder;
 use super::waits;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,7 +168,11 @@ fn complaint(incident: &Incident, symptom: &Symptom) -> Complaint {
             let task = symptom.pid.or_else(on_cpu).map(Node::Task);
             task.or_else(|| symptom.cpu.map(Node::Cpu))
         }
-        SymptomKind::WorkqueueLockup | SymptomKind::Lockdep => None,
+        SymptomKind::WorkqueueLockup => links::pool(&symptom.text),
+        SymptomKind::Lockdep => {
+            let order = symptom.order.and_then(|at| incident.orders.get(at));
+            order.and_then(LockOrder::start)
+        }
     };
     Complaint { line: symptom.line, text: symptom.text.clone(), node }
 }
@@ -299,7 +304,15 @@ fn cycle_words(incident: &Incident, end: &Node, cycle: &[&Edge]) -> (Node, Verdi
             _ => None,
         })
         .collect();
+    let locks = || {
+        let name = |e: &&Edge| e.from.to_string();
+        let names: Vec<String> = cycle.iter().map(name).collect();
+        names.join(", ").replace("lock:", "").replace(" [order]", "")
+    };
     let words = match names.as_slice() {
+        [] => {
+            format!("{} can be taken in a circle; this warns, and need not stop anybody", locks())
+        }
         [only] => format!("{only} waits for something that it has itself"),
         names => format!("{} wait for each other", names.join(", ")),
     };

@@ -239,7 +239,7 @@ fn is_lockdep(body: &[u8]) -> bool {
 }
 
 fn symptom(kind: SymptomKind, body: &[u8]) -> Symptom {
-    Symptom { kind, line: 0, stall: None, pid: None, cpu: None, text: words(body) }
+    Symptom { kind, line: 0, stall: None, order: None, pid: None, cpu: None, text: words(body) }
 }
 
 /// A line for people, of a sane length.

@@ -66,6 +66,8 @@ pub enum EdgeKind {
     HeldUpBy,
     /// A CPU burns its time until it gets the lock.
     SpinsOn,
+    /// A lock, and another that is taken while it is held.
+    HeldTaking,
     /// It could go on, and gets no CPU.
     StarvedBy,
 }
@@ -80,6 +82,7 @@ impl EdgeKind {
             EdgeKind::CompletedBy => "completed by",
             EdgeKind::HeldUpBy => "held up by",
             EdgeKind::SpinsOn => "spins on",
+            EdgeKind::HeldTaking => "held while taking",
             EdgeKind::StarvedBy => "starved by",
         }
     }

@@ -75,6 +75,8 @@ pub(super) fn graph(incident: &Incident) -> Graph {
     link_grace_periods(incident, &mut graph);
     link_lockups(incident, &mut graph);
     link_storms(incident, &mut graph);
+    link_pools(incident, &mut graph);
+    incident.orders.iter().for_each(|order| order.link(&mut graph));
     graph
 }
 
@@ -490,6 +492,46 @@ fn link_storms(incident: &Incident, graph: &mut Graph) {
                     why: format!("{} such messages", beside.count),
                 });
             }
+        }
+    }
+}
+
+/// The pool of workers of a complaint: `pool cpus=0`.
+pub(super) fn pool(complaint: &str) -> Option<Node> {
+    let rest = complaint.split_once("pool cpus=")?.1;
+    let cpus = rest.split_ascii_whitespace().next()?;
+    Some(Node::Work(format!("pool cpus={cpus}")))
+}
+
+/// Pools of workers that do not get on: who is at work in them, or the CPU that they are bound to.
+fn link_pools(incident: &Incident, graph: &mut Graph) {
+    let lockups = incident.symptoms.iter().filter(|s| s.kind == SymptomKind::WorkqueueLockup);
+    for symptom in lockups {
+        let Some(from) = pool(&symptom.text) else { continue };
+        let Node::Work(name) = &from else { continue };
+        let edge = |to: Node, confidence, line: u32, why: String| Edge {
+            from: from.clone(),
+            to,
+            kind: EdgeKind::RunBy,
+            confidence,
+            rule: "worker-pool",
+            lines: vec![symptom.line, line],
+            why,
+        };
+        let cpus = name.trim_start_matches("pool ");
+        let mut busy = 0;
+        for entry in incident.in_flight.iter().filter(|e| e.pool == cpus).take(8) {
+            let why = format!("in-flight: {}:{} of {}", entry.pid, entry.function, entry.queue);
+            graph.add(edge(Node::Task(entry.pid), Confidence::Printed, entry.line, why));
+            busy += 1;
+        }
+        let number = cpus.trim_start_matches("cpus=").parse();
+        if let (0, Ok(number)) = (busy, number)
+            && incident.cpus.get(&number).is_some_and(|cpu| !cpu.idle && cpu.pid.is_some())
+        {
+            let why = "workers of a CPU run on that CPU alone".to_owned();
+            graph.add(edge(Node::Cpu(number), Confidence::Derived, symptom.line, why));
+            link_cpu(incident, number, graph);
         }
     }
 }

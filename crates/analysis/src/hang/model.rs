@@ -3,6 +3,7 @@
 //! Everything here is bounded, so that a log of any length fits: see the constants.
 
 use super::frame::Frame;
+use super::order::LockOrder;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
@@ -25,6 +26,8 @@ pub(super) struct Incident {
     pub(super) besides: BTreeMap<&'static str, Beside>,
     /// Lines of `Showing busy workqueues`: who works on what.
     pub(super) in_flight: Vec<InFlight>,
+    /// Reports of lockdep.
+    pub(super) orders: Vec<LockOrder>,
     /// Whether the held locks of all tasks were shown.
     pub(super) all_locks_shown: bool,
     /// Whether that list came to its end.
@@ -170,6 +173,8 @@ pub(super) struct Symptom {
     pub(super) line: u32,
     /// Place in `stalls`, if it is one.
     pub(super) stall: Option<usize>,
+    /// Place in `orders`, if it is one.
+    pub(super) order: Option<usize>,
     pub(super) pid: Option<u32>,
     pub(super) cpu: Option<u32>,
     /// The words of the kernel.
@@ -201,6 +206,8 @@ pub(super) struct Beside {
 pub(super) struct InFlight {
     pub(super) queue: String,
     pub(super) function: String,
+    /// `cpus=0`, as the pool is named in a complaint.
+    pub(super) pool: String,
     pub(super) pid: u32,
     pub(super) line: u32,
 }

@@ -11,6 +11,7 @@ use super::line::{Line, Tag, after, between, find, leading_number, number, trim,
 use super::model::{
     Cpu, FRAMES, Held, InFlight, Incident, LOCKS, Owner, Stall, Symptom, SymptomKind, THINGS, Work,
 };
+use super::order::LockOrder;
 use std::collections::HashMap;
 
 /// A pause of so many microseconds without a line about a hang separates incidents.
@@ -26,6 +27,7 @@ enum Of {
     Cpu(u32),
     Locks(u32),
     Stall(usize),
+    Order(usize),
     Pools,
 }
 
@@ -55,14 +57,14 @@ pub(super) struct Parser {
     sections: HashMap<Tag, Section>,
     last_hang: Option<u64>,
     queue: String,
-    number: u32,
+    /// `cpus=0`, of the last pool of `queue`.
+    pool: String,
 }
 
 impl Parser {
-    /// Takes the next line.
-    pub(super) fn line(&mut self, raw: &[u8]) {
-        self.number = self.number.saturating_add(1);
-        let mut line = Line::new(self.number, raw);
+    /// Takes the next line, which begins at this line of the file.
+    pub(super) fn line(&mut self, number: u32, raw: &[u8]) {
+        let mut line = Line::new(number, raw);
         line.body = line.body.strip_prefix(b"rcu: ").unwrap_or(line.body);
         if line.body.is_empty() {
             return;
@@ -139,8 +141,15 @@ impl Parser {
             {
                 self.lock_list(line);
             }
+            _ if self.order_line(line) => {}
             _ => self.task_line(line),
         }
+    }
+
+    /// A line of a report of lockdep. Whether it was one.
+    fn order_line(&mut self, line: &Line<'_>) -> bool {
+        let Of::Order(place) = self.section(line.tag).of else { return false };
+        self.incident.orders.get_mut(place).is_some_and(|order| order.line(line.body, line.number))
     }
 
     fn banner(&mut self, line: &Line<'_>, banner: Banner) {
@@ -200,7 +209,7 @@ impl Parser {
         self.last_hang = Some(now);
     }
 
-    fn symptom(&mut self, line: &Line<'_>, symptom: Symptom) {
+    fn symptom(&mut self, line: &Line<'_>, mut symptom: Symptom) {
         let (pid, cpu) = (symptom.pid, symptom.cpu);
         if let Some(task) = pid.and_then(|pid| self.incident.task(pid, line.number)) {
             let (comm, seconds) = banner::who_and_how_long(line.body);
@@ -217,6 +226,11 @@ impl Parser {
                     cpu.pid = pid.or(cpu.pid);
                 }
                 of
+            }
+            SymptomKind::Lockdep if self.incident.orders.len() < THINGS => {
+                symptom.order = Some(self.incident.orders.len());
+                self.incident.orders.push(LockOrder::default());
+                Of::Order(self.incident.orders.len() - 1)
             }
             _ => Of::Nobody,
         };
@@ -238,8 +252,15 @@ impl Parser {
         self.begin(line.tag, Of::Stall(place));
         let text = banner::words(line.body);
         let kind = SymptomKind::Stall;
-        let symptom =
-            Symptom { kind, line: line.number, stall: Some(place), pid: None, cpu: None, text };
+        let symptom = Symptom {
+            kind,
+            line: line.number,
+            stall: Some(place),
+            order: None,
+            pid: None,
+            cpu: None,
+            text,
+        };
         if self.incident.symptoms.len() < THINGS {
             self.incident.symptoms.push(symptom);
         }
@@ -377,6 +398,12 @@ impl Parser {
     fn frame(&mut self, tag: Tag, frame: Frame) {
         let section = *self.section(tag);
         if section.ended {
+            return;
+        }
+        if let Of::Order(place) = section.of {
+            if let Some(order) = self.incident.orders.get_mut(place) {
+                order.frame(&frame);
+            }
             return;
         }
         let scheduler =
@@ -570,6 +597,9 @@ impl Parser {
 
     /// `pwq 0: cpus=0 … ` and `in-flight: 12:cleanup_net, 34(RESCUER):x`.
     fn in_flight(&mut self, line: &Line<'_>, body: &[u8]) {
+        if let Some(pool) = between(body, b": cpus=", b" ") {
+            self.pool = format!("cpus={}", text(pool));
+        }
         let Some(rest) = after(body, b"in-flight:") else { return };
         for word in rest.split(|b| b", ".contains(b)).filter(|w| !w.is_empty()) {
             let Some((pid, rest)) = leading_number(word) else { continue };
@@ -577,6 +607,7 @@ impl Parser {
             if self.incident.in_flight.len() < THINGS {
                 self.incident.in_flight.push(InFlight {
                     queue: self.queue.clone(),
+                    pool: self.pool.clone(),
                     function: base(&text(&rest[colon + 1..])),
                     pid: small(pid),
                     line: line.number,
@@ -637,7 +668,7 @@ fn base(name: &str) -> String {
 }
 
 /// `&type->s_umount_key#30/1` is `&type->s_umount_key`.
-fn lock_class(name: &[u8]) -> String {
+pub(super) fn lock_class(name: &[u8]) -> String {
     let mut name = text(name);
     for mark in ['/', '#'] {
         if let Some(at) = name.rfind(mark) {

@@ -555,7 +555,7 @@ mod tests {
             let running = rule.what == What::Spin;
             let text = log(rule.sample, running);
             let mut parser = Parser::default();
-            text.lines().for_each(|line| parser.line(line.as_bytes()));
+            (1..).zip(text.lines()).for_each(|(at, line)| parser.line(at, line.as_bytes()));
             let incident = &parser.incident;
             let found = waits::of_task(incident, &incident.tasks[&7]);
             let found = found.map(|(wait, _)| wait.rule.id);

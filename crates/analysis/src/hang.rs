@@ -19,7 +19,9 @@
 //! | [`account`] | chains, ends, what to collect |
 //! | `title` | the name under which such a hang is filed |
 //! | `tell` | the account as text |
-//! | `dot` | the graph for Graphviz |
+//! | `source` | lines of the source, from a kernel's debug information |
+//! | `bug` | the account as the report of a bug |
+//! | `dot`, `html` | the graph for Graphviz, and as a page |
 //!
 //! ```
 //! let log = b"\
@@ -44,9 +46,11 @@
 
 pub mod account;
 mod banner;
+mod bug;
 mod dot;
 pub mod frame;
 pub mod graph;
+mod html;
 mod line;
 mod links;
 mod locks;
@@ -55,6 +59,7 @@ mod model;
 mod order;
 mod parse;
 mod rules;
+mod source;
 mod tell;
 mod title;
 mod waits;
@@ -64,6 +69,7 @@ pub use graph::{Confidence, Edge, EdgeKind, Node};
 
 use serde::Serialize;
 use std::io::{self, BufRead};
+use std::path::Path;
 
 /// Longest line that is looked at; what is beyond is skipped.
 const LINE: usize = 4096;
@@ -82,6 +88,18 @@ pub struct Explanation {
 }
 
 impl Explanation {
+    /// Looks up the frames of the stacks in `vmlinux`, the kernel that printed the log, with its debug
+    /// information. How many frames have got a line of the source that the log did not have.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or has no debug information.
+    pub fn locate(&mut self, vmlinux: &Path) -> io::Result<usize> {
+        let source = source::Source::open(vmlinux)?;
+        let stacks = self.accounts.iter_mut().flat_map(|account| &mut account.stacks);
+        Ok(stacks.map(|stack| source.locate(stack)).sum())
+    }
+
     /// For people: title, chains, ends, stacks, what to collect.
     pub fn to_text(&self) -> String {
         tell::text(self)
@@ -98,6 +116,17 @@ impl Explanation {
     /// The graph in the language of Graphviz.
     pub fn to_dot(&self) -> String {
         dot::text(self)
+    }
+
+    /// The graph and the account as a page that loads nothing.
+    pub fn to_html(&self) -> String {
+        html::text(self)
+    }
+
+    /// The sections of a bug report, in Markdown: summary and severity, chain, contexts with their
+    /// stacks, what is affected, a workaround if the mechanism has one, what to collect.
+    pub fn to_report(&self) -> String {
+        bug::text(self)
     }
 
     /// The best verdict of all chains: a cycle or culprit if there is one.

@@ -271,3 +271,82 @@ fn mails_quote_what_is_not_ascii_and_break_anywhere() {
         assert_eq!(chain(&read(&mail)), chain(&read(log)));
     }
 }
+
+#[test]
+fn a_bug_report_has_its_sections_and_blames_nobody() {
+    let report = read(TEARDOWN).to_report();
+    for part in [
+        "# INFO: rcu detected stall",
+        "Severity: tasks are stuck as long as the one at the end of the chain does not go on (3 comp",
+        "\n## Chain\n\n1. repro2/4086 waits for SRCU grace period (tracepoint_srcu)",
+        "perf_trace_event_unreg",
+        "\n## Contexts\n",
+        "\n## Affected\n",
+        "kernel.perf_event_max_sample_rate",
+    ] {
+        assert!(report.contains(part), "{part:?} is not in\n{report}");
+    }
+    assert!(!report.contains("commit"), "{report}");
+    assert!(read(TWO_LOCKS).to_report().contains("a deadlock, which does not end by itself"));
+    assert!(read(LOCK_ORDER).to_report().contains("a warning; nobody is stuck by it"));
+    assert!(read(b"nothing\n").to_report().contains("no hang in 1 lines"));
+}
+
+/// Every `<tag` of a page that is opened, and whether all are closed in order.
+fn well_formed(page: &str) -> bool {
+    const EMPTY: [&str; 4] = ["!doctype", "meta", "rect", "path"];
+    let mut open: Vec<&str> = Vec::new();
+    for piece in page.split('<').skip(1) {
+        let name = piece.split(|c: char| c.is_whitespace() || c == '>' || c == '/').next();
+        match (piece.strip_prefix('/'), name) {
+            (Some(rest), _) if open.pop() != rest.split('>').next() => return false,
+            (Some(_), _) => {}
+            (None, Some(name)) if !EMPTY.contains(&name) => open.push(name),
+            _ => {}
+        }
+    }
+    open.is_empty()
+}
+
+#[test]
+fn a_page_is_whole_and_loads_nothing() {
+    for log in [TEARDOWN, OWNER, TWO_LOCKS, LOCK_ORDER, POOL] {
+        let page = read(log).to_html();
+        assert!(well_formed(&page), "{page}");
+        assert!(!page.contains("http") && !page.contains("<script") && !page.contains("url(h"));
+        assert!(page.contains("<rect class=\"end\""), "{page}");
+    }
+    let hostile = b"INFO: task <script>&\"x\":12 blocked for more than 120 seconds.\n\
+        task:<script>&\"x\" state:D stack:0 pid:12 ppid:1 flags:0x0\n\
+        Call Trace:\n schedule+0x1/0x2\n synchronize_rcu+0x1/0x2\n";
+    let page = read(hostile).to_html();
+    assert!(well_formed(&page) && !page.contains("<script"), "{page}");
+    assert!(page.contains("&lt;script&gt;&amp;&quot;x&quot;/12"), "{page}");
+}
+
+/// A function to be found by its name in this very program, as in a kernel.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn gracepoint_test_waits() -> u32 {
+    std::hint::black_box(line!())
+}
+
+#[test]
+fn a_kernel_with_debug_information_gives_lines() {
+    let line = gracepoint_test_waits();
+    let log = b"INFO: task x:12 blocked for more than 120 seconds.\n\
+        task:x state:D stack:0 pid:12 ppid:1 flags:0x0\n\
+        Call Trace:\n schedule+0x1/0x2\n synchronize_rcu+0x1/0x2\n \
+        gracepoint_test_waits+0x4/0x10\n unheard_of+0x4/0x10\n";
+    let mut explanation = read(log);
+    let program = std::env::current_exe().expect("this program");
+    assert_eq!(explanation.locate(&program).expect("it has debug information"), 1);
+    let source = explanation.accounts[0].stacks[0].frames[2].source.clone().expect("a line");
+    let (file, found) = source.rsplit_once(':').expect("file:line");
+    assert!(file.ends_with("tests/hang.rs"), "{file}");
+    let found: u32 = found.parse().expect("a number");
+    assert!((line - 1..=line).contains(&found), "{found} is not near {line}");
+    assert!(explanation.to_report().contains(&format!("gracepoint_test_waits  [{file}:")));
+    let error = explanation.locate(std::path::Path::new("/dev/null")).expect_err("not a kernel");
+    assert!(!error.to_string().is_empty());
+}

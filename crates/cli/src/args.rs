@@ -4,7 +4,7 @@ use crate::console::Color;
 use crate::discover::Which;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,7 +101,8 @@ Examples:
 Examples:
   dmesg | gracepoint explain -
   journalctl -k -b -1 -o short-monotonic | gracepoint explain - --json
-  gracepoint explain console.log --dot | dot -Tsvg > why.svg
+  gracepoint explain console.log --html > why.html
+  gracepoint explain console.log --format report --vmlinux /usr/lib/debug/boot/vmlinux
 
 Hung tasks, RCU and SRCU stalls, lockups, lists of blocked tasks and of held locks become chains of
 who waits for whom, each hop with its lines and how sure it is. A chain ends at a culprit, at a
@@ -222,7 +223,7 @@ pub(crate) struct ReportArgs {
 }
 
 /// How a report tells time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum TimeFormat {
     /// Time of day, UTC
     #[default]
@@ -273,6 +274,37 @@ pub(crate) struct ExplainArgs {
     /// Print the graph for Graphviz
     #[arg(long, conflicts_with = "json")]
     pub(crate) dot: bool,
+    /// Print a page with the graph drawn, which loads nothing
+    #[arg(long, conflicts_with_all = ["json", "dot"])]
+    pub(crate) html: bool,
+    /// Print as: text, report (the sections of a bug report), json, dot, html
+    #[arg(long, value_name = "FORM", conflicts_with_all = ["json", "dot", "html"])]
+    pub(crate) format: Option<Form>,
+    /// The kernel that printed the log, with debug information, for lines of the source
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vmlinux: Option<PathBuf>,
+}
+
+/// What an explanation is printed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    Text,
+    Report,
+    Json,
+    Dot,
+    Html,
+}
+
+impl ExplainArgs {
+    pub(crate) fn form(&self) -> Form {
+        match (self.format, self.json, self.dot, self.html) {
+            (Some(form), ..) => form,
+            (_, true, ..) => Form::Json,
+            (_, _, true, _) => Form::Dot,
+            (_, _, _, true) => Form::Html,
+            _ => Form::Text,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -131,7 +131,7 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
 }
 
 /// A node in words, safe for a terminal.
-fn node(account: &Account, node: &Node) -> String {
+pub(super) fn node(account: &Account, node: &Node) -> String {
     let name = match node {
         Node::Task(pid) => match account.tasks.get(pid) {
             Some(comm) if !comm.is_empty() => format!("{comm}/{pid}"),

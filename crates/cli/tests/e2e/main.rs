@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod explain;
 mod fake;
 mod fakes;
 mod programs;
@@ -31,6 +32,7 @@ fn main() {
     }
     let mut trials = fakes::trials();
     trials.extend(real::trials());
+    trials.extend(explain::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
     for test in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {

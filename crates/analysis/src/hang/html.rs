@@ -14,6 +14,8 @@ const WIDTH: usize = 230;
 const HEIGHT: usize = 40;
 const COLUMN: usize = WIDTH + 130;
 const ROW: usize = HEIGHT + 26;
+/// How far below the boxes a way back bends.
+const BACK: usize = 44;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c1c1c;--paper:#fff;--line:#667;--box:#eef1f6;--end:#b3261e}
@@ -71,7 +73,7 @@ fn draw(account: &Account, out: &mut String) {
     }
     let columns = places.values().map(|p| p.0).max().unwrap_or(0) + 1;
     let rows = places.values().map(|p| p.1).max().unwrap_or(0) + 1;
-    let (width, height) = (columns * COLUMN, rows * ROW + 20);
+    let (width, height) = (columns * COLUMN, rows * ROW + BACK);
     let _ = writeln!(
         out,
         "<figure><svg width=\"{width}\" height=\"{height}\" role=\"img\" \
@@ -85,7 +87,7 @@ fn draw(account: &Account, out: &mut String) {
         let (x, y) = corner(*at);
         let class = if ends.contains(what) { " class=\"end\"" } else { "" };
         let full = node(account, what);
-        let label: String = full.chars().take(32).collect();
+        let label: String = full.chars().take(28).collect();
         let cut = if label.len() < full.len() { "…" } else { "" };
         let _ = writeln!(
             out,
@@ -153,26 +155,29 @@ fn corner((column, row): (usize, usize)) -> (usize, usize) {
 fn arrow(edge: &Edge, places: &Places<'_>, out: &mut String) {
     let (Some(from), Some(to)) = (places.get(&edge.from), places.get(&edge.to)) else { return };
     let ((x1, y1), (x2, y2)) = (corner(*from), corner(*to));
-    let (y1, y2) = (y1 + HEIGHT / 2, y2 + HEIGHT / 2);
     let class = match edge.confidence {
         Confidence::Printed => "printed",
         Confidence::Derived => "derived",
         Confidence::Guess => "guess",
     };
-    let forth = to.0 > from.0;
-    let (x1, x2) = if forth { (x1 + WIDTH, x2) } else { (x1 + WIDTH, x2 + WIDTH) };
-    let middle = x1.max(x2) + if forth { 0 } else { 60 };
-    let bend = if forth { (x1 + x2) / 2 } else { middle };
+    let (way, x, y) = if to.0 > from.0 {
+        let (x1, y1, y2) = (x1 + WIDTH, y1 + HEIGHT / 2, y2 + HEIGHT / 2);
+        let bend = (x1 + x2) / 2;
+        (format!("M{x1} {y1}C{bend} {y1} {bend} {y2} {x2} {y2}"), x1 + 12, (y1 + y2) / 2 - 5)
+    } else {
+        // Back, below the boxes.
+        let (x1, x2) = (x1 + WIDTH / 2, x2 + WIDTH / 2);
+        let (y1, y2) = (y1 + HEIGHT, y2 + HEIGHT);
+        let low = y1.max(y2) + BACK;
+        (format!("M{x1} {y1}C{x1} {low} {x2} {low} {x2} {y2}"), (x1 + x2) / 2, low - BACK / 4 - 6)
+    };
     let lines: Vec<String> = edge.lines.iter().map(u32::to_string).collect();
     let why = format!("{} (line {}, {class})", edge.why, lines.join(", "));
     let _ = writeln!(
         out,
         "<g><title>{}</title><path class=\"{class}\" marker-end=\"url(#tip)\" \
-         d=\"M{x1} {y1}C{bend} {y1} {bend} {y2} {x2} {y2}\"/>\
-         <text class=\"label\" x=\"{}\" y=\"{}\">{}</text></g>",
+         d=\"{way}\"/><text class=\"label\" x=\"{x}\" y=\"{y}\">{}</text></g>",
         escaped(&why),
-        if forth { x1 + 12 } else { middle - 40 },
-        (y1 + y2) / 2 - 5,
         edge.kind.words()
     );
 }

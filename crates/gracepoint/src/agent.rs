@@ -2,18 +2,18 @@
 //! and takes pages back. It sleeps without a timeout while nobody is connected.
 //!
 //! What a peer sends is bounded and checked: frames by `control::MAX_REQUEST`, connections by
-//! [`MOST_PEERS`], replies that a peer does not read by [`MOST_UNSENT`]. A peer that breaks a rule
-//! loses its connection and its sessions; the program goes on.
+//! [`MOST_PEERS`], requests in a row by [`IN_A_ROW`], replies that a peer does not read in `peer`.
+//! A peer that breaks a rule loses its connection and its sessions; the program goes on.
+
+mod peer;
 
 use crate::session::{self, MOST_SESSIONS, Session};
 use crate::{clock, patch, sys, tracer};
 use gracepoint_rcu::Progress;
 use gracepoint_wire::clock::Triple;
-use gracepoint_wire::control::{
-    Create, Failure, Hello, Listed, MAX_REQUEST, Message, Program, next_frame,
-};
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read};
+use gracepoint_wire::control::{Create, Failure, Hello, Listed, Message, Program};
+use peer::Peer;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Most connections at once; more are closed at once.
 const MOST_PEERS: usize = 64;
-/// Most bytes of replies that wait for a peer to read them.
-const MOST_UNSENT: usize = 16 << 20;
+/// Most requests of a peer that are answered before it is the others' turn.
+const IN_A_ROW: usize = 64;
 /// How often a running session's clock triple is renewed.
 const TICK: Duration = Duration::from_secs(1);
 /// Pause after a connection that could not be accepted.
@@ -148,21 +148,6 @@ struct Owned {
     peer: RawFd,
 }
 
-struct Peer {
-    stream: UnixStream,
-    identity: Option<(u64, u64)>,
-    inbox: Vec<u8>,
-    outbox: VecDeque<Outgoing>,
-    greeted: bool,
-}
-
-struct Outgoing {
-    bytes: Vec<u8>,
-    sent: usize,
-    /// The arena's descriptor, which goes with the first byte.
-    arena: Option<OwnedFd>,
-}
-
 /// A reply to a request.
 enum Reply {
     None,
@@ -195,19 +180,21 @@ pub(crate) fn run(setup: Setup) {
 impl Agent {
     /// Waits for something to do, and does it. False when the program has taken our socket away.
     fn step(&mut self) -> bool {
-        let mut waits = vec![wait(self.setup.listener.as_raw_fd(), false)];
-        waits.extend(self.peers.iter().map(|p| wait(p.stream.as_raw_fd(), !p.outbox.is_empty())));
-        sys::poll(&mut waits, self.drive());
+        let listener = self.setup.listener.as_raw_fd();
+        let mut waits = vec![sys::Wait { fd: listener, read: true, write: false, ready: false }];
+        waits.extend(self.peers.iter().map(Peer::wait));
+        // A peer whose turn was over has more to ask.
+        let more = self.peers.iter().any(|peer| peer.keeps_up() && peer.has_request());
+        let timeout = self.drive();
+        sys::poll(&mut waits, if more { 0 } else { timeout });
         if sys::identity(self.setup.listener.as_raw_fd()) != self.setup.identity {
             return false;
         }
         let mut gone = Vec::new();
         for polled in &waits[1..] {
-            let at = self.peers.iter().position(|p| p.stream.as_raw_fd() == polled.fd);
+            let at = self.peers.iter().position(|p| p.fd() == polled.fd);
             let Some(at) = at else { continue };
-            let alive =
-                self.peers[at].is_ours() && (!polled.ready || self.receive(at)) && self.flush(at);
-            if !alive {
+            if !self.serve(at, polled.ready) {
                 gone.push(polled.fd);
             }
         }
@@ -233,7 +220,7 @@ impl Agent {
     /// and their numbers may name its own files by now.
     fn retire(mut self) {
         while let Some(peer) = self.peers.last() {
-            self.hang_up(peer.stream.as_raw_fd());
+            self.hang_up(peer.fd());
         }
         forget(self.setup.listener.into_raw_fd());
     }
@@ -273,13 +260,12 @@ impl Agent {
                 continue;
             }
             let identity = remember(stream.as_raw_fd());
-            let (inbox, outbox) = (Vec::new(), VecDeque::new());
-            let mut peer = Peer { stream, identity, inbox, outbox, greeted: false };
+            let mut peer = Peer::new(stream, identity);
             peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
+            let (fd, alive) = (peer.fd(), peer.flush());
             self.peers.push(peer);
-            let at = self.peers.len() - 1;
-            if !self.flush(at) {
-                self.hang_up(self.peers[at].stream.as_raw_fd());
+            if !alive {
+                self.hang_up(fd);
             }
         }
     }
@@ -299,34 +285,22 @@ impl Agent {
         }
     }
 
-    /// Reads what has come and answers it. False when the connection is over.
-    fn receive(&mut self, at: usize) -> bool {
-        let mut chunk = [0; 16 << 10];
-        loop {
-            match self.peers[at].stream.read(&mut chunk) {
-                Ok(0) => return false,
-                Ok(n) => self.peers[at].inbox.extend_from_slice(&chunk[..n]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => return false,
-            }
-            if !self.answer_all(at) {
-                return false;
-            }
+    /// A peer's turn: reads a chunk if something has come, answers what is whole, as far as the
+    /// peer reads the answers, and sends. False when the connection is over.
+    fn serve(&mut self, at: usize, ready: bool) -> bool {
+        let peer = &mut self.peers[at];
+        if !peer.is_ours() || !peer.flush() {
+            return false;
         }
-    }
-
-    fn answer_all(&mut self, at: usize) -> bool {
-        loop {
-            let message = match next_frame(&self.peers[at].inbox, MAX_REQUEST) {
-                Ok(Some((payload, taken))) => {
-                    let message = Message::parse(payload);
-                    self.peers[at].inbox.drain(..taken);
-                    message
-                }
-                Ok(None) => return true,
-                Err(error) => Err(error),
-            };
+        if ready && peer.keeps_up() && !peer.has_request() && !peer.receive() {
+            return false;
+        }
+        for _ in 0..IN_A_ROW {
+            let peer = &mut self.peers[at];
+            if !peer.keeps_up() {
+                break;
+            }
+            let Some(message) = peer.next_request() else { break };
             let (reply, last) = match message {
                 Ok(message) => self.answer(at, message),
                 Err(error) => (Reply::Plain(refusal("protocol", error.to_string())), true),
@@ -337,11 +311,12 @@ impl Agent {
                 Reply::Plain(message) => peer.queue(&message, None),
                 Reply::WithArena(message, arena) => peer.queue(&message, arena),
             }
-            if last || peer.unsent() > MOST_UNSENT {
-                self.flush(at);
+            if last {
+                peer.flush();
                 return false;
             }
         }
+        self.peers[at].flush()
     }
 
     /// The reply, and whether the connection is over after it.
@@ -409,7 +384,7 @@ impl Agent {
         match Session::create(self.next_session, wanted, self.setup.most_bytes) {
             Ok((session, arena)) => {
                 self.next_session += 1;
-                let peer = self.peers[at].stream.as_raw_fd();
+                let peer = self.peers[at].fd();
                 self.sessions.push(Owned { session: Arc::clone(&session), peer });
                 self.ticked = Instant::now();
                 Reply::WithArena(Message::Created(session.created(self.since)), arena)
@@ -420,7 +395,7 @@ impl Agent {
 
     /// The session `id`, if this connection made it.
     fn find(&self, at: usize, id: u64) -> Option<Arc<Session>> {
-        let peer = self.peers[at].stream.as_raw_fd();
+        let peer = self.peers[at].fd();
         let owned = self.sessions.iter().find(|o| o.session.id == id && o.peer == peer)?;
         Some(Arc::clone(&owned.session))
     }
@@ -437,33 +412,11 @@ impl Agent {
         })
     }
 
-    /// Sends what waits, as far as the peer reads. False when the connection is over.
-    fn flush(&mut self, at: usize) -> bool {
-        let peer = &mut self.peers[at];
-        while let Some(out) = peer.outbox.front_mut() {
-            let arena = out.arena.as_ref().map(AsFd::as_fd);
-            match sys::send(peer.stream.as_fd(), &out.bytes[out.sent..], arena) {
-                Ok(n) => {
-                    out.sent += n;
-                    out.arena = None;
-                    if out.sent == out.bytes.len() {
-                        peer.outbox.pop_front();
-                    }
-                }
-                Err(error) => return error.kind() == ErrorKind::WouldBlock,
-            }
-        }
-        true
-    }
-
     /// Ends a connection and the sessions that it made.
     fn hang_up(&mut self, fd: RawFd) {
         forget(fd);
-        if let Some(at) = self.peers.iter().position(|peer| peer.stream.as_raw_fd() == fd) {
-            let peer = self.peers.swap_remove(at);
-            if !peer.is_ours() {
-                let _not_ours_to_close = peer.stream.into_raw_fd();
-            }
+        if let Some(at) = self.peers.iter().position(|peer| peer.fd() == fd) {
+            self.peers.swap_remove(at).close();
         }
         let company = self.peers.iter().any(|peer| peer.greeted);
         self.setup.launch.change(|state| state.company = company);
@@ -475,25 +428,6 @@ impl Agent {
             owned.session.end();
         }
     }
-}
-
-impl Peer {
-    /// Does its descriptor still name its socket?
-    fn is_ours(&self) -> bool {
-        sys::identity(self.stream.as_raw_fd()) == self.identity
-    }
-
-    fn queue(&mut self, message: &Message, arena: Option<OwnedFd>) {
-        self.outbox.push_back(Outgoing { bytes: message.to_frame(), sent: 0, arena });
-    }
-
-    fn unsent(&self) -> usize {
-        self.outbox.iter().map(|out| out.bytes.len() - out.sent).sum()
-    }
-}
-
-fn wait(fd: RawFd, write: bool) -> sys::Wait {
-    sys::Wait { fd, write, ready: false }
 }
 
 fn refusal(code: &str, text: impl Into<String>) -> Message {

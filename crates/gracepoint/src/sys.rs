@@ -228,7 +228,9 @@ const REFUSED: std::time::Duration = std::time::Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wait {
     pub(crate) fd: RawFd,
-    /// Also return when it can be written to.
+    /// Return when something can be read.
+    pub(crate) read: bool,
+    /// Return when it can be written to.
     pub(crate) write: bool,
     /// Out: something can be read, or the peer has gone.
     pub(crate) ready: bool,
@@ -242,8 +244,9 @@ pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
     let mut list: Vec<libc::pollfd> = waits
         .iter()
         .map(|w| {
-            let out = if w.write { libc::POLLOUT } else { 0 };
-            libc::pollfd { fd: w.fd, events: libc::POLLIN | out, revents: 0 }
+            let read = if w.read { libc::POLLIN } else { 0 };
+            let write = if w.write { libc::POLLOUT } else { 0 };
+            libc::pollfd { fd: w.fd, events: read | write, revents: 0 }
         })
         .collect();
     // SAFETY: `list` is an array of as many entries as its length says.

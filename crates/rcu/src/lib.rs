@@ -73,26 +73,36 @@ mod arch;
 mod barrier;
 mod callbacks;
 mod cell;
+mod clock;
 mod counters;
 mod domain;
 mod engine;
+mod executor;
 #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork there"))]
 mod fork;
+mod future;
 mod grace;
 mod holdouts;
+mod observer;
 mod region;
 mod start;
+mod stats;
 mod sync;
 mod system;
 mod threads;
 mod trylock;
 mod wait;
+mod wakers;
 
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
 pub use cell::RcuCell;
 pub use domain::{Cookie, Domain, Guard};
 pub use engine::Progress;
+pub use executor::{Executor, Job};
+pub use future::{Barrier, Synchronized};
 pub use holdouts::Holdout;
+pub use observer::{Event, Observer};
+pub use stats::Stats;
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,

@@ -320,7 +320,7 @@ impl Domain {
     /// assert!(DOMAIN.poll_state(cookie));
     /// ```
     pub fn poll(&self) -> Progress {
-        self.region().engine.poll(&self.readers(), arch::thread_token())
+        self.region().poll(&self.readers(), arch::thread_token())
     }
 
     /// One bounded step, and callbacks that are ready (at most 4096), on this thread and outside
@@ -337,7 +337,7 @@ impl Domain {
     /// assert_eq!(DOMAIN.pending_callbacks(), 0);
     /// ```
     pub fn drive(&self) -> Progress {
-        self.region().engine.drive(&self.readers(), arch::thread_token())
+        self.region().drive(&self.readers(), arch::thread_token())
     }
 
     /// Runs `f` after a grace period, where [`run_callbacks_on`](Self::run_callbacks_on) says: unless that was
@@ -366,7 +366,7 @@ impl Domain {
     /// Callbacks that are queued or running.
     #[must_use]
     pub fn pending_callbacks(&self) -> usize {
-        self.region().engine.pending()
+        self.region().pending()
     }
 
     /// Callbacks that have panicked.

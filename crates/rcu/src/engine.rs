@@ -55,9 +55,6 @@ pub(crate) const ONE_STEP: Duration = Duration::from_micros(5);
 /// Callbacks run by one call of `drive` at most.
 pub(crate) const RUN_AT_MOST: usize = 4096;
 
-/// With more callbacks than this, grace periods are driven without pauses.
-pub(crate) const FLOOD: usize = 10_000;
-
 /// In place of null in `incoming`: the domain's thread sleeps. No node has this address.
 const ASLEEP: *mut Node = ptr::without_provenance_mut(1);
 
@@ -72,15 +69,6 @@ pub(crate) fn delay(attempts: usize) -> Duration {
     }
 }
 
-/// What `call` leaves to its caller.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Called {
-    /// The domain's thread is to be woken.
-    pub(crate) wake: bool,
-    /// How many calls there have been.
-    pub(crate) number: u64,
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub(crate) struct Engine {
@@ -91,6 +79,8 @@ pub(crate) struct Engine {
     runner: TryLock<()>,
     /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
     expedited: AtomicUsize,
+    /// There are so many callbacks that they all do.
+    flooded: AtomicBool,
     /// When the grace period that runs began. The driver's.
     begun: AtomicU64,
     /// Heavy barriers since the domain was made. The driver's.
@@ -111,8 +101,6 @@ pub(crate) struct Engine {
 #[repr(align(128))]
 pub(crate) struct Queue {
     incoming: AtomicPtr<Node>,
-    /// Calls, ever.
-    called: AtomicU64,
     /// When `incoming` was last found empty by a caller.
     since: AtomicU64,
 }
@@ -138,7 +126,6 @@ impl Engine {
                 grace: Grace::new(),
                 queue: Queue {
                     incoming: AtomicPtr::new(ptr::null_mut()),
-                    called: AtomicU64::new(0),
                     since: AtomicU64::new(0),
                 },
                 ran: Ran {
@@ -150,6 +137,7 @@ impl Engine {
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
                 expedited: AtomicUsize::new(0),
+                flooded: AtomicBool::new(false),
                 begun: AtomicU64::new(0),
                 barriers: AtomicU64::new(0),
                 barriers_before: AtomicU64::new(0),
@@ -162,16 +150,15 @@ impl Engine {
         }
     }
 
-    /// Queues a callback. Lock-free, never waits.
+    /// Queues a callback. Lock-free, never waits. True if the domain's thread is to be woken.
     #[inline]
-    pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) -> Called {
+    pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) -> bool {
         self.push(callbacks::boxed(f))
     }
 
-    fn push(&self, node: *mut Node) -> Called {
+    #[inline]
+    fn push(&self, node: *mut Node) -> bool {
         let queue = &self.queue;
-        // Before the push, so that the count never falls below what is queued.
-        let number = queue.called.fetch_add(1, Ordering::Relaxed) + 1;
         let mut top = queue.incoming.load(Ordering::Relaxed);
         loop {
             let was_empty = is_empty(top);
@@ -192,24 +179,18 @@ impl Engine {
                 Ordering::Relaxed,
             );
             match pushed {
-                Ok(_) => {
-                    let wake = top == ASLEEP && self.asleep.swap(false, Ordering::AcqRel);
-                    return Called { wake, number };
-                }
+                Ok(_) => return top == ASLEEP && self.asleep.swap(false, Ordering::AcqRel),
                 Err(now) => top = now,
             }
         }
     }
 
-    /// Callbacks queued whose run has not ended.
-    pub(crate) fn pending(&self) -> usize {
-        // In this order: then the second is not less than the first. Acquire: pairs with the release in
-        // `run`; whoever reads 0 sees what the callbacks did.
-        let done = self.ran.done.load(Ordering::Acquire);
-        self.queue.called.load(Ordering::Relaxed).wrapping_sub(done) as usize
+    /// Whether callbacks are queued or running. If not, what they did is seen.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.oldest().is_some()
     }
 
-    /// Callbacks whose run has ended.
+    /// Callbacks whose run has ended. Acquire: pairs with the release in `run`.
     pub(crate) fn done(&self) -> u64 {
         self.ran.done.load(Ordering::Acquire)
     }
@@ -272,9 +253,6 @@ impl Engine {
         if step != Step::Idle {
             self.tell_of_step(step, before.is_none(), number, begun, barriers);
         }
-        if step == Step::Ended {
-            self.wakers.wake(me, |until| until != RUNNER && self.grace.is_done(until));
-        }
         match step {
             Step::Idle => Progress::Idle,
             Step::Ended | Step::Advanced => Progress::Advanced,
@@ -321,9 +299,14 @@ impl Engine {
         }
     }
 
+    /// There are very many callbacks, or not any more.
+    pub(crate) fn flood(&self, flooded: bool) {
+        self.flooded.store(flooded, Ordering::Relaxed);
+    }
+
     /// Whether somebody is in a hurry, or there are very many callbacks.
     pub(crate) fn is_expedited(&self) -> bool {
-        self.expedited.load(Ordering::Relaxed) != 0 || self.pending() > FLOOD
+        self.expedited.load(Ordering::Relaxed) != 0 || self.flooded.load(Ordering::Relaxed)
     }
 
     /// Takes what was queued, then a cookie for it: in this order (see `callbacks`).
@@ -345,12 +328,12 @@ impl Engine {
     /// One step of `poll`, and up to [`RUN_AT_MOST`] ready callbacks, outside the driver's lock.
     pub(crate) fn drive(&self, readers: &impl Readers, me: usize) -> Progress {
         let progress = self.poll(readers, me);
-        if self.pending() == 0 || self.is_running_callbacks(me) {
+        if !self.has_callbacks() || self.is_running_callbacks(me) {
             return progress;
         }
         match self.run_ready(me) {
-            // Some are on their way into the queue, or came into it just now.
-            Some(0) if progress == Progress::Idle && self.pending() != 0 => self.look_again(),
+            // Some came just now.
+            Some(0) if progress == Progress::Idle && self.has_callbacks() => Progress::Advanced,
             Some(0) => progress,
             Some(_) => Progress::Advanced,
             None => match progress {
@@ -360,9 +343,10 @@ impl Engine {
         }
     }
 
-    fn look_again(&self) -> Progress {
-        let empty = is_empty(self.queue.incoming.load(Ordering::Relaxed));
-        if empty { Progress::Pending(ONE_STEP) } else { Progress::Advanced }
+    /// Wakes tasks whose grace period has ended, and those that wait for callbacks which somebody else
+    /// runs: after each `poll` that advanced, and each `drive`.
+    pub(crate) fn wake_tasks(&self, me: usize) {
+        self.wakers.wake(me, |until| until == RUNNER || self.grace.is_done(until));
     }
 
     /// Whether callbacks could run now if somebody ran them.
@@ -389,14 +373,15 @@ impl Engine {
             count += 1;
         }
         if self.ran.running.load(Ordering::Relaxed).is_null() {
-            self.ran.since.store(0, Ordering::Relaxed);
+            // Release: pairs with the acquire in `oldest`, by which `has_callbacks` says no.
+            self.ran.since.store(0, Ordering::Release);
+            self.flood(false);
         }
         if count != 0 && begun != 0 {
             let duration = Duration::from_nanos(clock::now().saturating_sub(begun));
             self.observed.tell(&Event::CallbacksRan { count, duration });
         }
         drop(runner);
-        self.wakers.wake(me, |until| until == RUNNER);
         Some(count)
     }
 
@@ -484,8 +469,9 @@ impl Engine {
     /// After `fork`, in the child, which has no other thread.
     ///
     /// What a lost thread was running at that moment is lost; everything queued is kept. If
-    /// `prepare_fork` did not get the lock, what was in the buckets is lost too (leaked).
-    pub(crate) fn child_after_fork(&self, me: usize) {
+    /// `prepare_fork` did not get the lock, what was in the buckets is lost too (leaked). `called` is how
+    /// many were queued ever.
+    pub(crate) fn child_after_fork(&self, me: usize, called: u64) {
         self.driver.unlock_after_fork(me);
         self.wakers.child_after_fork(me);
         if self.driver.abandon_unless_mine(me) {
@@ -509,7 +495,6 @@ impl Engine {
         if self.is_running_callbacks(me) {
             count += 1;
         }
-        let called = self.queue.called.load(Ordering::Relaxed);
         self.ran.done.store(called.wrapping_sub(count as u64), Ordering::Relaxed);
     }
 

@@ -39,6 +39,7 @@ use crate::clock;
 use crate::counters::Slot;
 use crate::domain::Domain;
 use crate::engine::{self, Progress};
+use crate::grace::Readers;
 use crate::region::Region;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use crate::system;
@@ -50,6 +51,8 @@ use std::ptr;
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
+/// With more callbacks than this, grace periods are driven without pauses.
+const FLOOD: usize = 10_000;
 /// With more callbacks than this, `call` pauses.
 const SLOW: usize = 100_000;
 /// How many calls there are between two looks at how many callbacks there are.
@@ -124,6 +127,7 @@ impl Job {
                 }
                 wait::pause(engine::delay(vain));
             }
+            region.engine.wake_tasks(me);
             service.job_runner.store(0, Ordering::Relaxed);
         });
     }
@@ -260,16 +264,57 @@ impl Region {
         self.engine.fall_asleep(true, || false);
     }
 
+    /// [`Domain::poll`].
+    pub(crate) fn poll(&self, readers: &impl Readers, me: usize) -> Progress {
+        let progress = self.engine.poll(readers, me);
+        if progress == Progress::Advanced {
+            self.engine.wake_tasks(me);
+        }
+        progress
+    }
+
+    /// [`Domain::drive`].
+    pub(crate) fn drive(&self, readers: &impl Readers, me: usize) -> Progress {
+        let progress = self.engine.drive(readers, me);
+        self.engine.wake_tasks(me);
+        progress
+    }
+
     /// Queues a callback.
     #[inline]
     pub(crate) fn call(&'static self, f: impl FnOnce() + Send + 'static) {
-        let called = self.engine.call(f);
-        if called.wake {
+        let number = self.count_call();
+        if self.engine.call(f) {
             self.wake_or_sleep_on();
         }
-        if called.number % ROUND == 0 {
+        if number.is_multiple_of(ROUND) {
             self.look_at_flood();
         }
+    }
+
+    /// How many calls this thread's slot has counted. Before the callback is queued, so that the sum never
+    /// falls below what is queued.
+    #[inline]
+    fn count_call(&self) -> u64 {
+        match threads::thread_index().and_then(|index| self.slot(index)) {
+            Some(slot) => {
+                arch::increment(&slot.called);
+                slot.called.load(Ordering::Relaxed)
+            }
+            None => self.shared.called.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    fn called(&self) -> u64 {
+        let slots = self.slots().iter().chain(std::iter::once(&self.shared));
+        slots.fold(0, |sum, slot| sum.wrapping_add(slot.called.load(Ordering::Relaxed)))
+    }
+
+    /// Callbacks queued whose run has not ended.
+    pub(crate) fn pending(&self) -> usize {
+        // In this order: then the second is not less than the first.
+        let done = self.engine.done();
+        self.called().wrapping_sub(done) as usize
     }
 
     /// Wakes the thread if it sleeps: after something was asked for.
@@ -364,12 +409,14 @@ impl Region {
     /// Every [`ROUND`] calls: see the module's text.
     #[cold]
     fn look_at_flood(&'static self) {
+        let pending = self.pending();
+        self.engine.flood(pending > FLOOD);
         if self.service.is_driven_by_users() {
             return;
         }
         // It may not have been possible to start it before.
         self.wake_if_asleep();
-        if self.engine.pending() > SLOW {
+        if pending > SLOW {
             self.slow_down();
         }
     }
@@ -383,14 +430,14 @@ impl Region {
             return;
         }
         let until = clock::now() + PAUSE_AT_MOST.as_nanos() as u64;
-        while self.engine.pending() > SLOW && clock::now() < until {
+        while self.pending() > SLOW && clock::now() < until {
             thread::sleep(Duration::from_micros(50));
         }
     }
 
     /// After `fork`, in the child.
     pub(crate) fn child_after_fork(&self, me: usize) {
-        self.engine.child_after_fork(me);
+        self.engine.child_after_fork(me, self.called());
         if self.service.child_after_fork(me) {
             // As it is before there is a thread. Where callbacks are queued, what follows next wakes it.
             self.engine.fall_asleep(!self.service.is_driven_by_users(), || false);
@@ -401,9 +448,9 @@ impl Region {
     /// One turn of the thread.
     fn turn(&'static self, me: usize) -> Progress {
         match self.service.mode.load(Ordering::Acquire) {
-            THREAD => self.engine.drive(self, me),
+            THREAD => self.drive(self, me),
             mode => {
-                let progress = self.engine.poll(self, me);
+                let progress = self.poll(self, me);
                 if mode == GIVEN {
                     self.submit_job();
                 }
@@ -416,7 +463,7 @@ impl Region {
     fn has_work(&self) -> bool {
         let service = &self.service;
         let work = match service.mode.load(Ordering::Acquire) {
-            THREAD => self.engine.pending() != 0,
+            THREAD => self.engine.has_callbacks(),
             GIVEN => self.engine.has_ready() && !service.submitted.load(Ordering::Acquire),
             _ => false,
         };

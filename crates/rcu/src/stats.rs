@@ -41,7 +41,8 @@ impl Domain {
     /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let engine = &self.region().engine;
+        let region = self.region();
+        let engine = &region.engine;
         let age = |since: u64| Duration::from_nanos(clock::coarse().saturating_sub(since));
         Stats {
             grace_periods: engine.grace.number(),
@@ -49,7 +50,7 @@ impl Domain {
             heavy_barriers: engine.barriers(),
             callbacks_run: engine.done(),
             callbacks_panicked: engine.panics(),
-            callbacks_pending: engine.pending(),
+            callbacks_pending: region.pending(),
             oldest_callback: engine.oldest().map(age),
         }
     }

@@ -85,6 +85,8 @@ pub(crate) struct Engine {
     begun: AtomicU64,
     /// Heavy barriers since the domain was made. The driver's.
     barriers: AtomicU64,
+    /// Grace periods and callbacks of the domains that had this memory before.
+    before: (AtomicU64, AtomicU64),
     /// As `barriers` was when the grace period that runs began. The driver's.
     barriers_before: AtomicU64,
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
@@ -140,6 +142,7 @@ impl Engine {
                 flooded: AtomicBool::new(false),
                 begun: AtomicU64::new(0),
                 barriers: AtomicU64::new(0),
+                before: (AtomicU64::new(0), AtomicU64::new(0)),
                 barriers_before: AtomicU64::new(0),
                 oldest_filed: AtomicU64::new(0),
                 ready: AtomicBool::new(false),
@@ -193,6 +196,21 @@ impl Engine {
     /// Callbacks whose run has ended. Acquire: pairs with the release in `run`.
     pub(crate) fn done(&self) -> u64 {
         self.ran.done.load(Ordering::Acquire)
+    }
+
+    /// Grace periods that have ended and callbacks that have run, for this domain.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let (grace, done) = &self.before;
+        let since = |now: u64, before: &AtomicU64| now.wrapping_sub(before.load(Ordering::Relaxed));
+        (since(self.grace.number(), grace), since(self.done(), done))
+    }
+
+    /// For the next domain: starts to count again.
+    fn forget_totals(&self) {
+        self.before.0.store(self.grace.number(), Ordering::Relaxed);
+        self.before.1.store(self.done(), Ordering::Relaxed);
+        self.barriers.store(0, Ordering::Relaxed);
+        self.ran.panics.store(0, Ordering::Relaxed);
     }
 
     /// Callbacks that panicked.
@@ -433,6 +451,7 @@ impl Engine {
             if old.is_empty() && is_empty(stack) {
                 self.asleep.store(false, Ordering::Relaxed);
                 self.observed.clear();
+                self.forget_totals();
                 return;
             }
             self.run_list(old.into_run_order());

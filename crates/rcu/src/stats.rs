@@ -44,11 +44,12 @@ impl Domain {
         let region = self.region();
         let engine = &region.engine;
         let age = |since: u64| Duration::from_nanos(clock::coarse().saturating_sub(since));
+        let (grace_periods, callbacks_run) = engine.totals();
         Stats {
-            grace_periods: engine.grace.number(),
+            grace_periods,
             running_since: engine.begun().map(age),
             heavy_barriers: engine.barriers(),
-            callbacks_run: engine.done(),
+            callbacks_run,
             callbacks_panicked: engine.panics(),
             callbacks_pending: region.pending(),
             oldest_callback: engine.oldest().map(age),

@@ -330,7 +330,8 @@ impl Engine {
     /// Takes what was queued, then a cookie for it: in this order (see `callbacks`).
     fn collect(&self, buckets: &mut Buckets) {
         let incoming = &self.queue.incoming;
-        if is_empty(incoming.load(Ordering::Relaxed)) {
+        // Acquire: pairs with the release in `push`; `since` is of these callbacks, and not 0.
+        if is_empty(incoming.load(Ordering::Acquire)) {
             return;
         }
         let since = self.queue.since.load(Ordering::Relaxed);

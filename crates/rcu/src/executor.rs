@@ -32,7 +32,8 @@
 //! Callbacks cannot run on the thread of who calls `call`: it may hold locks that they take. So with
 //! a thread, above [`SLOW`] callbacks `call` pauses, at most [`PAUSE_AT_MOST`] for each [`ROUND`] calls: callers
 //! that outrun the thread go as fast as it does, and one that holds a lock which a callback needs
-//! is slow, not stuck. Not inside a section of the domain, where it would wait for itself.
+//! is slow, not stuck. Inside a section of the domain, whose end is waited for, it pauses for
+//! [`PAUSE_INSIDE`]: enough for the thread to run what is ready, and to be there when the section ends.
 
 use crate::arch;
 use crate::clock;
@@ -57,7 +58,9 @@ const FLOOD: usize = 10_000;
 const SLOW: usize = 100_000;
 /// How many calls there are between two looks at how many callbacks there are.
 const ROUND: u64 = 1024;
-/// How long `call` pauses for each [`ROUND`].
+/// How long `call` pauses for each [`ROUND`] at most, inside of a section of the domain.
+const PAUSE_INSIDE: Duration = Duration::from_millis(1);
+/// How long `call` pauses for each [`ROUND`] at most.
 const PAUSE_AT_MOST: Duration = Duration::from_millis(100);
 
 /// Where the callbacks of a domain run. See [`Domain::run_callbacks_on`].
@@ -426,10 +429,11 @@ impl Region {
         let runs = self.engine.is_running_callbacks(me) || self.service.is_on_thread(me);
         let inside = arch::shared_sections() != 0
             || threads::thread_index().and_then(|index| self.slot(index)).is_some_and(Slot::is_open);
-        if runs || inside {
+        if runs {
             return;
         }
-        let until = clock::now() + PAUSE_AT_MOST.as_nanos() as u64;
+        let pause = if inside { PAUSE_INSIDE } else { PAUSE_AT_MOST };
+        let until = clock::now() + pause.as_nanos() as u64;
         while self.pending() > SLOW && clock::now() < until {
             thread::sleep(Duration::from_micros(50));
         }
@@ -583,7 +587,7 @@ impl Domain {
     /// | | what bounds the memory of callbacks |
     /// |---|---|
     /// | [`Executor::Driver`] | how often you call `drive` or `barrier` |
-    /// | [`Executor::Thread`], [`Executor::Given`] | above 100,000 callbacks, `call` pauses (100 ms at most for 1,024 calls; not inside a section of the domain, nor in a callback). So: readers that leave, and callbacks that take less than 100 µs |
+    /// | [`Executor::Thread`], [`Executor::Given`] | above 100,000 callbacks, `call` pauses (for 1,024 calls of a thread: 100 ms at most, 1 ms inside a section of the domain, not at all in a callback). So: readers that leave, and callbacks that take less than 100 µs, or 1 µs for calls inside sections |
     ///
     /// With the latter two the domain has a thread. It sleeps while there is nothing to do, has all signals
     /// blocked and is called `rcu:NAME`. It ends when the domain is dropped, which waits for it, so

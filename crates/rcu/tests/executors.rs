@@ -378,7 +378,7 @@ fn a_flood_under_a_lock_is_no_deadlock() {
     for _ in 0..102_000 {
         DOMAIN.call(|| *LOCK.lock().expect("the lock") += 1);
     }
-    // Nor inside a section, where no callback can run: without a pause.
+    // Nor inside a section, whose end the callbacks wait for.
     drop(held);
     let guard = DOMAIN.read();
     for _ in 0..102_000 {

@@ -70,11 +70,16 @@ fn waits(with: &str) {
     let tight = Duration::ZERO;
     for (name, domain) in [("driven", &DRIVEN), ("thread", &SERVED)] {
         let synchronize = || domain.synchronize().expect("outside");
-        report(&format!("synchronize, {name}, {with}"), (0..5000).map(|_| {
-            let begun = Instant::now();
-            synchronize();
-            begun.elapsed().as_nanos() as u64
-        }).collect());
+        report(
+            &format!("synchronize, {name}, {with}"),
+            (0..5000)
+                .map(|_| {
+                    let begun = Instant::now();
+                    synchronize();
+                    begun.elapsed().as_nanos() as u64
+                })
+                .collect(),
+        );
         let barrier = || domain.barrier().expect("outside");
         report(&format!("barrier, {name}, {with}"), sample(500, tight, barrier));
     }

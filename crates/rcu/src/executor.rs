@@ -428,7 +428,9 @@ impl Region {
         let me = arch::thread_token();
         let runs = self.engine.is_running_callbacks(me) || self.service.is_on_thread(me);
         let inside = arch::shared_sections() != 0
-            || threads::thread_index().and_then(|index| self.slot(index)).is_some_and(Slot::is_open);
+            || threads::thread_index()
+                .and_then(|index| self.slot(index))
+                .is_some_and(Slot::is_open);
         if runs {
             return;
         }
@@ -527,7 +529,11 @@ fn serve(region: &'static Region) {
             Progress::Advanced => vain = 0,
             Progress::Pending(pause) => {
                 // Longer and longer also where somebody else has a lock for long.
-                wait::pause(if region.engine.is_expedited() { pause } else { pause.max(engine::delay(vain / 4)) });
+                wait::pause(if region.engine.is_expedited() {
+                    pause
+                } else {
+                    pause.max(engine::delay(vain / 4))
+                });
                 vain += 1;
             }
             Progress::Idle => {

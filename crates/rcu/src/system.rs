@@ -23,9 +23,9 @@ mod signals;
 #[cfg(unix)]
 pub(crate) use exit::on_fork;
 pub(crate) use exit::{notify_exit, prepare_exit_notice};
-pub(crate) use signals::with_signals_blocked;
 pub(crate) use imp::{
     Errno, NAME_LEN, fences_are_forced, map_zeroed, membarrier, membarrier_for_code,
     register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,
     thread_name,
 };
+pub(crate) use signals::with_signals_blocked;

@@ -68,7 +68,13 @@ impl Wakers {
 
     /// Registers a task, or changes what it waits for if it is registered under `key`. The caller
     /// then looks again whether it has happened.
-    pub(crate) fn register(&self, me: usize, key: Option<usize>, until: u64, waker: &Waker) -> usize {
+    pub(crate) fn register(
+        &self,
+        me: usize,
+        key: Option<usize>,
+        until: u64,
+        waker: &Waker,
+    ) -> usize {
         let mut waker = waker.clone();
         let (key, old) = self.change(me, |list| {
             let known = list.entries.iter_mut().find(|entry| Some(entry.key) == key);
@@ -109,8 +115,8 @@ impl Wakers {
         if self.is_empty() {
             return;
         }
-        let done: Vec<Entry> =
-            self.change(me, |list| list.entries.extract_if(.., |entry| is_done(entry.until)).collect());
+        let done: Vec<Entry> = self
+            .change(me, |list| list.entries.extract_if(.., |entry| is_done(entry.until)).collect());
         for entry in done {
             // A waker that panics stops nobody else's. What it panicked with is leaked: dropping it
             // may panic again.

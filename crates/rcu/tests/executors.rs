@@ -267,7 +267,9 @@ impl Observer for Log {
                 self.ended.fetch_add(1, Ordering::Relaxed);
                 self.most_barriers.fetch_max(*heavy_barriers, Ordering::Relaxed);
             }
-            Event::CallbacksRan { count, .. } => drop(self.ran.fetch_add(*count, Ordering::Relaxed)),
+            Event::CallbacksRan { count, .. } => {
+                drop(self.ran.fetch_add(*count, Ordering::Relaxed))
+            }
             Event::CallbackPanicked { message, .. } => {
                 self.panics.lock().expect("the log").push((*message).to_owned());
                 panic!("an observer that panics");
@@ -334,7 +336,8 @@ fn the_age_of_the_oldest_callback_is_visible() {
     assert_eq!(domain.stats().oldest_callback, None);
     let guard = domain.read();
     domain.retire(1);
-    let at_least = |age: Duration| domain.stats().oldest_callback.is_some_and(|oldest| oldest >= age);
+    let at_least =
+        |age: Duration| domain.stats().oldest_callback.is_some_and(|oldest| oldest >= age);
     wait_for("it ages in the queue", || at_least(Duration::from_millis(20)));
     domain.drive();
     domain.retire(2);

@@ -58,7 +58,9 @@ fn with_reader(domain: &Domain, f: impl FnOnce(&dyn Fn())) {
             leave.wait();
         });
         inside.wait();
-        f(&|| drop(leave.wait()));
+        f(&|| {
+            leave.wait();
+        });
     });
 }
 
@@ -74,7 +76,8 @@ fn ready_at_once_if_nobody_reads() {
 
 #[test]
 fn the_task_is_woken_when_readers_have_left() {
-    for executor in [Executor::Driver, Executor::Thread, Executor::given(gracepoint_rcu::Job::run)] {
+    for executor in [Executor::Driver, Executor::Thread, Executor::given(gracepoint_rcu::Job::run)]
+    {
         let domain = Domain::new("woken");
         domain.run_callbacks_on(executor).expect("a thread");
         let ran = Arc::new(AtomicBool::new(false));

@@ -25,9 +25,7 @@ shipped!(
 
 /// Loom's side of the door.
 mod sync {
-    pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use loom::thread::yield_now;
     use std::cell::Cell;
 

@@ -24,6 +24,7 @@
 //! A chain is a list of stacks: nodes of a stack are linked by `next`, newest first, and the
 //! newest node of each stack links to the newest of the stack before it by `older`.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -56,11 +57,13 @@ pub(crate) fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
     Box::into_raw(Box::new(Callback { node, f })).cast()
 }
 
-/// Runs a callback and frees it. False if it panicked; the panic goes no further.
+/// Runs a callback and frees it. False if it panicked; then `report` is told with what text, and the
+/// panic goes no further.
 ///
 /// # Safety
 /// `node` came from [`boxed`], is in no list, and has not been run.
-pub(crate) unsafe fn run(node: *mut Node) -> bool {
+#[inline]
+pub(crate) unsafe fn run(node: *mut Node, report: impl FnOnce(&str)) -> bool {
     // SAFETY: a live node, by this function's contract; `run` is written by `boxed` only.
     let run = unsafe { (*node).run };
     // SAFETY: `boxed` paired this function with this node; not run before, by contract.
@@ -69,12 +72,19 @@ pub(crate) unsafe fn run(node: *mut Node) -> bool {
     match outcome {
         Ok(()) => true,
         Err(payload) => {
-            // Dropping a payload may panic too, with a payload of its own, which is leaked.
-            if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                let _ = std::mem::ManuallyDrop::new(second);
-            }
+            panicked(payload, report);
             false
         }
+    }
+}
+
+#[cold]
+fn panicked(payload: Box<dyn Any + Send>, report: impl FnOnce(&str)) {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    report(text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or(""));
+    // Dropping a payload may panic too, with a payload of its own, which is leaked.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        let _ = std::mem::ManuallyDrop::new(second);
     }
 }
 
@@ -84,14 +94,22 @@ pub(crate) struct Chain {
     newest: *mut Node,
     /// The newest node of the oldest stack.
     oldest: *mut Node,
+    /// When the oldest node was queued (by `clock::coarse`).
+    since: u64,
 }
 
 impl Chain {
-    pub(crate) const EMPTY: Self = Self { newest: ptr::null_mut(), oldest: ptr::null_mut() };
+    pub(crate) const EMPTY: Self =
+        Self { newest: ptr::null_mut(), oldest: ptr::null_mut(), since: 0 };
 
     /// One stack as a chain; null is the empty chain.
-    pub(crate) fn of_stack(top: *mut Node) -> Self {
-        Self { newest: top, oldest: top }
+    pub(crate) fn of_stack(top: *mut Node, since: u64) -> Self {
+        Self { newest: top, oldest: top, since }
+    }
+
+    /// When its oldest callback was queued; `None` if it is empty.
+    pub(crate) fn since(self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.since)
     }
 
     pub(crate) fn is_empty(self) -> bool {
@@ -184,9 +202,8 @@ impl Buckets {
         }
     }
 
-    /// Files a stack under the cookie that was taken after it.
-    pub(crate) fn file(&mut self, stack: *mut Node, cookie: u64) {
-        let chain = Chain::of_stack(stack);
+    /// Files what was queued under the cookie that was taken after it.
+    pub(crate) fn file(&mut self, chain: Chain, cookie: u64) {
         if self.next.chain.is_empty() {
             self.next = Bucket { cookie, chain };
         } else if self.next.cookie == cookie {
@@ -208,6 +225,17 @@ impl Buckets {
             let done = std::mem::replace(&mut self.next, after);
             self.ready.append(done.chain);
         }
+    }
+
+    /// When the oldest callback in here was queued; 0 if there is none.
+    pub(crate) fn oldest(&self) -> u64 {
+        let stages = [self.ready, self.next.chain, self.after.chain];
+        stages.into_iter().find_map(Chain::since).unwrap_or(0)
+    }
+
+    /// Whether something is ready.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Takes what is ready.

@@ -66,12 +66,15 @@ impl Pair {
 #[repr(C, align(64))]
 pub(crate) struct Slot {
     pub(crate) pairs: [Pair; RANKS],
+    /// Callbacks queued, ever. Here because an addition to a word of one's own is a tenth of an
+    /// atomic one.
+    pub(crate) called: AtomicU64,
 }
 
 impl Slot {
     constant! {
         pub(crate) fn new() -> Self {
-            Self { pairs: [Pair::new(), Pair::new()] }
+            Self { pairs: [Pair::new(), Pair::new()], called: AtomicU64::new(0) }
         }
     }
 

@@ -56,7 +56,8 @@ const HOW: usize = FENCED | SHARED;
 /// // Every section that was open before `synchronize` has ended.
 /// ```
 ///
-/// Dropping a domain (one that is not a `static`) runs the callbacks that it still has.
+/// Dropping a domain (one that is not a `static`) ends its thread, if it has one, and runs the callbacks that
+/// it still has.
 #[repr(C, align(64))]
 pub struct Domain {
     /// Keeps `fast` out of the half of a line in which slots have counters; see `ActiveRank`.
@@ -66,6 +67,8 @@ pub struct Domain {
     fast: AtomicPtr<u8>,
     region: AtomicPtr<Region>,
     name: &'static str,
+    /// See `Domain::with_thread`.
+    pub(crate) own_thread: bool,
     #[cfg(feature = "canary")]
     never_waits: bool,
 }
@@ -79,6 +82,7 @@ impl Domain {
             fast: AtomicPtr::new(ptr::null_mut()),
             region: AtomicPtr::new(ptr::null_mut()),
             name,
+            own_thread: false,
             #[cfg(feature = "canary")]
             never_waits: false,
         }
@@ -186,6 +190,10 @@ impl Domain {
         }
         let _errno = Errno::keep();
         let fresh = region::acquire();
+        fresh.engine.observed.set_name(self.name);
+        if self.own_thread {
+            fresh.wants_thread();
+        }
         let raced = self.region.compare_exchange(
             ptr::null_mut(),
             ptr::from_ref(fresh).cast_mut(),
@@ -247,7 +255,8 @@ impl Domain {
     }
 
     /// Like [`get_state`](Self::get_state), and asks for the grace period. It advances when
-    /// somebody calls [`poll`](Self::poll), [`drive`](Self::drive) or [`synchronize`](Self::synchronize).
+    /// somebody calls [`poll`](Self::poll), [`drive`](Self::drive) or [`synchronize`](Self::synchronize),
+    /// and by the domain's thread if it has one.
     ///
     /// ```
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
@@ -260,6 +269,13 @@ impl Domain {
     /// ```
     #[must_use = "the cookie tells when the grace period has ended"]
     pub fn start_poll(&self) -> Cookie {
+        let cookie = self.ask();
+        self.region().wake_if_asleep();
+        cookie
+    }
+
+    /// `start_poll` for a caller that drives, and so need not wake the domain's thread.
+    pub(crate) fn ask(&self) -> Cookie {
         let grace = &self.region().engine.grace;
         let cookie = grace.snapshot();
         grace.request(cookie);
@@ -285,7 +301,11 @@ impl Domain {
     }
 
     /// One bounded step of the grace-period machine. Never waits for readers, and runs no
-    /// callbacks; so it may be called anywhere but in a signal handler, inside a section too.
+    /// callbacks; so it may be called anywhere but in a signal handler, inside a section too. (If it ends
+    /// a grace period it wakes tasks that await it, and tells the observer.)
+    ///
+    /// `Pending` while another thread is driving, also if all is done by then: only who has looked
+    /// himself says `Idle`.
     ///
     /// ```
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
@@ -300,7 +320,7 @@ impl Domain {
     /// assert!(DOMAIN.poll_state(cookie));
     /// ```
     pub fn poll(&self) -> Progress {
-        self.region().engine.poll(&self.readers(), arch::thread_token())
+        self.region().poll(&self.readers(), arch::thread_token())
     }
 
     /// One bounded step, and callbacks that are ready (at most 4096), on this thread and outside
@@ -317,16 +337,17 @@ impl Domain {
     /// assert_eq!(DOMAIN.pending_callbacks(), 0);
     /// ```
     pub fn drive(&self) -> Progress {
-        self.region().engine.drive(&self.readers(), arch::thread_token())
+        self.region().drive(&self.readers(), arch::thread_token())
     }
 
-    /// Runs `f` after a grace period, on the thread of whoever drives then.
+    /// Runs `f` after a grace period, where [`run_callbacks_on`](Self::run_callbacks_on) says: unless that was
+    /// called, on the thread of whoever calls [`drive`](Self::drive) or [`barrier`](Self::barrier), and somebody must, or
+    /// callbacks pile up.
     ///
     /// Callbacks run one at a time in the order in which they were queued. One that panics is
-    /// counted and stops nobody. Allocates once; never waits. May be called inside a section
+    /// counted, told to the [`Observer`](crate::Observer), and stops nobody. Allocates once; waits for nobody (with
+    /// a thread and very many callbacks it pauses; see `run_callbacks_on`). May be called inside a section
     /// and from `Drop`, not from a signal handler.
-    ///
-    /// Somebody must call [`drive`](Self::drive) (or [`barrier`](Self::barrier)), or callbacks pile up.
     ///
     /// ```
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
@@ -334,7 +355,7 @@ impl Domain {
     /// DOMAIN.barrier().expect("not inside a section");
     /// ```
     pub fn call(&self, f: impl FnOnce() + Send + 'static) {
-        self.region().engine.call(f);
+        self.region().call(f);
     }
 
     /// Drops `value` after a grace period. Like [`call`](Self::call).
@@ -345,7 +366,7 @@ impl Domain {
     /// Callbacks that are queued or running.
     #[must_use]
     pub fn pending_callbacks(&self) -> usize {
-        self.region().engine.pending()
+        self.region().pending()
     }
 
     /// Callbacks that have panicked.
@@ -424,6 +445,12 @@ impl Readers for DomainReaders {
 /// A promise to look later whether a grace period has ended. See [`Domain::start_poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cookie(u64);
+
+impl Cookie {
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
 
 impl Cookie {
     /// A cookie that is done, in every domain.

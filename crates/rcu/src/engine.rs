@@ -6,13 +6,34 @@
 //! is doing that very thing: the answer is `Pending`, come back later.
 //!
 //! No request is lost by that: a request is a number (`needed`) or a node (`incoming`) that
-//! is written before the lock is tried, and every caller that finds the lock taken while
-//! there is something to do is told `Pending`, so it comes back.
+//! is written before the lock is tried, and every caller that finds the lock taken is told `Pending`,
+//! so it comes back. (Never `Idle`: what the owner of the lock has in its hands, a stack that it
+//! has taken and not yet filed, nobody else can see; and it may not come back itself.)
+//!
+//! # A thread that sleeps
+//!
+//! A domain may have a thread (`service`), which sleeps while there is nothing to do. Two words
+//! wake it:
+//!
+//! * `incoming` holds `ASLEEP` in place of null. The thread puts it there by compare-exchange from
+//!   null, so if a callback was pushed first it fails, and does not sleep; and a callback that is pushed
+//!   onto it tells its caller to wake the thread. One word and one order of its changes, so no
+//!   fence: `call` costs the same with a thread and without.
+//! * `asleep` is for requests, which are another word (`needed`). The thread stores `asleep`, fence,
+//!   looks for requests; who requests stores `needed`, fence, looks at `asleep`. Whose fence comes
+//!   second sees the other's store. Without either fence, or without the second look, a
+//!   request that comes in between finds nobody asleep and nobody sees it (twins in
+//!   `tests/loom_updaters.rs`).
+//!
+//! Whoever exchanges `asleep` from true to false has to wake the thread; nobody else.
 
 use crate::callbacks::{self, Buckets, Chain, Node};
+use crate::clock;
 use crate::grace::{Grace, Readers, Step};
-use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, constant};
+use crate::observer::{Event, Observed};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, constant, fence};
 use crate::trylock::TryLock;
+use crate::wakers::{RUNNER, Wakers};
 use std::ptr;
 use std::time::Duration;
 
@@ -29,10 +50,13 @@ pub enum Progress {
 }
 
 /// Suggested when somebody else holds the lock: about one step.
-const ONE_STEP: Duration = Duration::from_micros(5);
+pub(crate) const ONE_STEP: Duration = Duration::from_micros(5);
 
 /// Callbacks run by one call of `drive` at most.
 pub(crate) const RUN_AT_MOST: usize = 4096;
+
+/// In place of null in `incoming`: the domain's thread sleeps. No node has this address.
+const ASLEEP: *mut Node = ptr::without_provenance_mut(1);
 
 /// When to look again, after looking this many times in vain. Short at first, because most
 /// sections are; then rarely, because those that are not can last for seconds.
@@ -49,17 +73,52 @@ pub(crate) fn delay(attempts: usize) -> Duration {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) grace: Grace,
-    incoming: AtomicPtr<Node>,
-    /// Callbacks queued and not yet run to their end.
-    pending: AtomicUsize,
-    panics: AtomicU64,
-    /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
-    expedited: AtomicUsize,
+    pub(crate) queue: Queue,
+    ran: Ran,
     driver: TryLock<Buckets>,
     runner: TryLock<()>,
+    /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
+    expedited: AtomicUsize,
+    /// There are so many callbacks that they all do.
+    flooded: AtomicBool,
+    /// When the grace period that runs began. The driver's.
+    begun: AtomicU64,
+    /// Heavy barriers since the domain was made. The driver's.
+    barriers: AtomicU64,
+    /// Grace periods and callbacks of the domains that had this memory before.
+    before: (AtomicU64, AtomicU64),
+    /// As `barriers` was when the grace period that runs began. The driver's.
+    barriers_before: AtomicU64,
+    /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
+    oldest_filed: AtomicU64,
+    /// Whether callbacks are ready that no runner has taken. The driver's.
+    ready: AtomicBool,
+    asleep: AtomicBool,
+    pub(crate) wakers: Wakers,
+    pub(crate) observed: Observed,
+}
+
+/// What callers of `call` write: lines of their own.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Queue {
+    incoming: AtomicPtr<Node>,
+    /// When `incoming` was last found empty by a caller.
+    since: AtomicU64,
+}
+
+/// What the runner writes.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Ran {
+    /// Callbacks whose run has ended, ever.
+    done: AtomicU64,
+    panics: AtomicU64,
     /// What the runner has taken, linked by `next`, oldest first. Only the runner touches it; an
     /// atomic so that a forked child finds it whole.
     running: AtomicPtr<Node>,
+    /// When the first of those was queued.
+    since: AtomicU64,
 }
 
 impl Engine {
@@ -67,50 +126,119 @@ impl Engine {
         pub(crate) fn new() -> Self {
             Self {
                 grace: Grace::new(),
-                incoming: AtomicPtr::new(ptr::null_mut()),
-                pending: AtomicUsize::new(0),
-                panics: AtomicU64::new(0),
-                expedited: AtomicUsize::new(0),
+                queue: Queue {
+                    incoming: AtomicPtr::new(ptr::null_mut()),
+                    since: AtomicU64::new(0),
+                },
+                ran: Ran {
+                    done: AtomicU64::new(0),
+                    panics: AtomicU64::new(0),
+                    running: AtomicPtr::new(ptr::null_mut()),
+                    since: AtomicU64::new(0),
+                },
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
-                running: AtomicPtr::new(ptr::null_mut()),
+                expedited: AtomicUsize::new(0),
+                flooded: AtomicBool::new(false),
+                begun: AtomicU64::new(0),
+                barriers: AtomicU64::new(0),
+                before: (AtomicU64::new(0), AtomicU64::new(0)),
+                barriers_before: AtomicU64::new(0),
+                oldest_filed: AtomicU64::new(0),
+                ready: AtomicBool::new(false),
+                asleep: AtomicBool::new(false),
+                wakers: Wakers::new(),
+                observed: Observed::new(),
             }
         }
     }
 
-    /// Queues a callback. Lock-free, never waits.
-    pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) {
-        let node = callbacks::boxed(f);
-        // Before the push, so that the count never falls below what is queued.
-        self.pending.fetch_add(1, Ordering::Relaxed);
-        let mut top = self.incoming.load(Ordering::Relaxed);
+    /// Queues a callback. Lock-free, never waits. True if the domain's thread is to be woken.
+    #[inline]
+    pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) -> bool {
+        self.push(callbacks::boxed(f))
+    }
+
+    #[inline]
+    fn push(&self, node: *mut Node) -> bool {
+        let queue = &self.queue;
+        let mut top = queue.incoming.load(Ordering::Relaxed);
         loop {
+            let was_empty = is_empty(top);
+            if was_empty {
+                queue.since.store(clock::coarse(), Ordering::Relaxed);
+            }
+            let below = if was_empty { ptr::null_mut() } else { top };
             // SAFETY: the node is ours alone until the exchange below succeeds.
-            unsafe { (*node).next = top };
+            unsafe { (*node).next = below };
             // Release: pairs with the acquire in `collect`; what the caller removed and what it
-            // wrote into the callback come before the cookie and the run. No ABA: nodes
+            // wrote into the callback come before the cookie and the run. Acquire: pairs with the
+            // release in `fall_asleep`, so that who finds ASLEEP sees `asleep` too. No ABA: nodes
             // leave the stack only all at once.
-            let pushed = self.incoming.compare_exchange_weak(
+            let pushed = queue.incoming.compare_exchange_weak(
                 top,
                 node,
-                Ordering::Release,
+                Ordering::AcqRel,
                 Ordering::Relaxed,
             );
             match pushed {
-                Ok(_) => return,
+                Ok(_) => return top == ASLEEP && self.asleep.swap(false, Ordering::AcqRel),
                 Err(now) => top = now,
             }
         }
     }
 
-    /// Callbacks queued whose run has not ended.
-    pub(crate) fn pending(&self) -> usize {
-        self.pending.load(Ordering::Acquire)
+    /// Whether callbacks are queued or running. If not, what they did is seen.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        self.oldest().is_some()
+    }
+
+    /// Callbacks whose run has ended. Acquire: pairs with the release in `run`.
+    pub(crate) fn done(&self) -> u64 {
+        self.ran.done.load(Ordering::Acquire)
+    }
+
+    /// Grace periods that have ended and callbacks that have run, for this domain.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let (grace, done) = &self.before;
+        let since = |now: u64, before: &AtomicU64| now.wrapping_sub(before.load(Ordering::Relaxed));
+        (since(self.grace.number(), grace), since(self.done(), done))
+    }
+
+    /// For the next domain: starts to count again.
+    fn forget_totals(&self) {
+        self.before.0.store(self.grace.number(), Ordering::Relaxed);
+        self.before.1.store(self.done(), Ordering::Relaxed);
+        self.barriers.store(0, Ordering::Relaxed);
+        self.ran.panics.store(0, Ordering::Relaxed);
     }
 
     /// Callbacks that panicked.
     pub(crate) fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
+        self.ran.panics.load(Ordering::Relaxed)
+    }
+
+    /// Heavy barriers that grace periods have taken.
+    pub(crate) fn barriers(&self) -> u64 {
+        self.barriers.load(Ordering::Relaxed)
+    }
+
+    /// When the grace period that runs began, by `clock`; `None` if none runs.
+    pub(crate) fn begun(&self) -> Option<u64> {
+        self.grace.running().map(|_| self.begun.load(Ordering::Relaxed))
+    }
+
+    /// When the oldest callback that has not run was queued, by `clock::coarse`.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        // In the order in which callbacks move, so that one that moves meanwhile is seen at least
+        // once. One that has only just run may be seen too.
+        let incoming = match is_empty(self.queue.incoming.load(Ordering::Acquire)) {
+            true => 0,
+            false => self.queue.since.load(Ordering::Relaxed),
+        };
+        let filed = self.oldest_filed.load(Ordering::Acquire);
+        let running = self.ran.since.load(Ordering::Acquire);
+        [running, filed, incoming].into_iter().find(|since| *since != 0)
     }
 
     /// Whether the thread with this token is running callbacks now.
@@ -121,22 +249,61 @@ impl Engine {
     /// One bounded step of the grace-period machine. Runs no callbacks.
     pub(crate) fn poll(&self, readers: &impl Readers, me: usize) -> Progress {
         let Some(mut driver) = self.driver.try_lock(me) else {
-            return if self.is_quiet() { Progress::Idle } else { Progress::Pending(ONE_STEP) };
+            return Progress::Pending(ONE_STEP);
         };
+        let before = self.grace.running();
         let step = driver.with(|buckets| {
             // Before the step: a grace period that begins now serves what is queued now.
             self.collect(buckets);
-            let step = self.grace.step(readers);
+            if before.is_none() {
+                self.begins();
+            }
+            let step = self.grace.step(&Counting { readers, barriers: &self.barriers });
             if step == Step::Ended {
                 buckets.sweep(|cookie| self.grace.is_done(cookie));
+                self.ready.store(buckets.has_ready(), Ordering::Relaxed);
             }
             step
         });
+        let (begun, barriers) = (self.begun.load(Ordering::Relaxed), self.barriers_taken());
+        let number = before.unwrap_or_else(|| self.grace.number() - u64::from(step == Step::Ended));
+        drop(driver);
+        if step != Step::Idle {
+            self.tell_of_step(step, before.is_none(), number, begun, barriers);
+        }
         match step {
             Step::Idle => Progress::Idle,
             Step::Ended | Step::Advanced => Progress::Advanced,
             Step::Waiting(_) if self.is_expedited() => Progress::Pending(ONE_STEP),
             Step::Waiting(attempts) => Progress::Pending(delay(attempts)),
+        }
+    }
+
+    /// A grace period may begin in this step. Exact times only for who observes them.
+    fn begins(&self) {
+        if self.grace.is_wanted() {
+            let now = if self.observed.is_on() { clock::now() } else { clock::coarse() };
+            self.begun.store(now, Ordering::Relaxed);
+            self.barriers_before.store(self.barriers.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn barriers_taken(&self) -> u64 {
+        let before = self.barriers_before.load(Ordering::Relaxed);
+        self.barriers.load(Ordering::Relaxed).wrapping_sub(before)
+    }
+
+    fn tell_of_step(&self, step: Step, began: bool, number: u64, begun: u64, barriers: u64) {
+        if !self.observed.is_on() {
+            return;
+        }
+        if began {
+            self.observed.tell(&Event::GracePeriodBegan { number });
+        }
+        if step == Step::Ended {
+            let duration = Duration::from_nanos(clock::now().saturating_sub(begun));
+            let heavy_barriers = barriers;
+            self.observed.tell(&Event::GracePeriodEnded { number, duration, heavy_barriers });
         }
     }
 
@@ -150,36 +317,42 @@ impl Engine {
         }
     }
 
-    fn is_expedited(&self) -> bool {
-        self.expedited.load(Ordering::Relaxed) != 0
+    /// There are very many callbacks, or not any more.
+    pub(crate) fn flood(&self, flooded: bool) {
+        self.flooded.store(flooded, Ordering::Relaxed);
     }
 
-    fn is_quiet(&self) -> bool {
-        !self.grace.is_wanted() && self.incoming.load(Ordering::Relaxed).is_null()
+    /// Whether somebody is in a hurry, or there are very many callbacks.
+    pub(crate) fn is_expedited(&self) -> bool {
+        self.expedited.load(Ordering::Relaxed) != 0 || self.flooded.load(Ordering::Relaxed)
     }
 
     /// Takes what was queued, then a cookie for it: in this order (see `callbacks`).
     fn collect(&self, buckets: &mut Buckets) {
-        if self.incoming.load(Ordering::Relaxed).is_null() {
+        let incoming = &self.queue.incoming;
+        // Acquire: pairs with the release in `push`; `since` is of these callbacks, and not 0.
+        if is_empty(incoming.load(Ordering::Acquire)) {
             return;
         }
-        // Acquire: pairs with the release in `call`.
-        let stack = self.incoming.swap(ptr::null_mut(), Ordering::Acquire);
-        if !stack.is_null() {
-            let cookie = self.grace.snapshot();
-            buckets.file(stack, cookie);
-            self.grace.request(cookie);
-        }
+        let since = self.queue.since.load(Ordering::Relaxed);
+        // Acquire: pairs with the release in `push`. Not ASLEEP, since the thread only puts that
+        // in place of null, and only a driver makes it null.
+        let stack = incoming.swap(ptr::null_mut(), Ordering::Acquire);
+        let cookie = self.grace.snapshot();
+        buckets.file(Chain::of_stack(stack, since), cookie);
+        self.grace.request(cookie);
+        self.oldest_filed.store(buckets.oldest(), Ordering::Release);
     }
 
     /// One step of `poll`, and up to [`RUN_AT_MOST`] ready callbacks, outside the driver's lock.
     pub(crate) fn drive(&self, readers: &impl Readers, me: usize) -> Progress {
         let progress = self.poll(readers, me);
-        if self.pending() == 0 || self.is_running_callbacks(me) {
+        if !self.has_callbacks() || self.is_running_callbacks(me) {
             return progress;
         }
         match self.run_ready(me) {
-            Some(0) if progress == Progress::Idle && self.pending() != 0 => Progress::Advanced,
+            // Some came just now.
+            Some(0) if progress == Progress::Idle && self.has_callbacks() => Progress::Advanced,
             Some(0) => progress,
             Some(_) => Progress::Advanced,
             None => match progress {
@@ -189,39 +362,75 @@ impl Engine {
         }
     }
 
-    /// Runs what is ready. `None` if another thread is at it.
-    fn run_ready(&self, me: usize) -> Option<usize> {
-        let _runner = self.runner.try_lock(me)?;
+    /// Wakes tasks whose grace period has ended, and those that wait for callbacks which somebody else
+    /// runs: after each `poll` that advanced, and each `drive`.
+    pub(crate) fn wake_tasks(&self, me: usize) {
+        self.wakers.wake(me, |until| until == RUNNER || self.grace.is_done(until));
+    }
+
+    /// Whether callbacks could run now if somebody ran them.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire) || !self.ran.running.load(Ordering::Acquire).is_null()
+    }
+
+    /// Runs what is ready, up to [`RUN_AT_MOST`]. `None` if another thread is at it.
+    pub(crate) fn run_ready(&self, me: usize) -> Option<usize> {
+        let runner = self.runner.try_lock(me)?;
+        let begun = if self.observed.is_on() { clock::now() } else { 0 };
         let mut count = 0;
         while count < RUN_AT_MOST {
-            let node = self.running.load(Ordering::Relaxed);
+            let node = self.ran.running.load(Ordering::Relaxed);
             if node.is_null() {
-                let ready = match self.driver.try_lock(me) {
-                    Some(mut driver) => driver.with(Buckets::take_ready),
-                    None => break,
-                };
-                if ready.is_empty() {
+                if !self.take_ready(me) {
                     break;
                 }
-                self.running.store(ready.into_run_order(), Ordering::Relaxed);
                 continue;
             }
             // SAFETY: the runner's lock is ours, so the list is, and its nodes are live.
-            self.running.store(unsafe { (*node).next }, Ordering::Relaxed);
+            self.ran.running.store(unsafe { (*node).next }, Ordering::Relaxed);
             self.run(node);
             count += 1;
         }
+        if self.ran.running.load(Ordering::Relaxed).is_null() {
+            // Release: pairs with the acquire in `oldest`, by which `has_callbacks` says no.
+            self.ran.since.store(0, Ordering::Release);
+            self.flood(false);
+        }
+        if count != 0 && begun != 0 {
+            let duration = Duration::from_nanos(clock::now().saturating_sub(begun));
+            self.observed.tell(&Event::CallbacksRan { count, duration });
+        }
+        drop(runner);
         Some(count)
     }
 
+    /// Makes what is ready what runs. False if nothing is, or another thread drives.
+    fn take_ready(&self, me: usize) -> bool {
+        let Some(mut driver) = self.driver.try_lock(me) else { return false };
+        let ready = driver.with(|buckets| {
+            let ready = buckets.take_ready();
+            // Before the buckets say that they do not have it.
+            self.ran.since.store(ready.since().unwrap_or(0), Ordering::Release);
+            self.oldest_filed.store(buckets.oldest(), Ordering::Release);
+            self.ready.store(false, Ordering::Relaxed);
+            ready
+        });
+        drop(driver);
+        self.ran.running.store(ready.into_run_order(), Ordering::Relaxed);
+        !ready.is_empty()
+    }
+
     fn run(&self, node: *mut Node) {
+        let report = |message: &str| {
+            self.ran.panics.fetch_add(1, Ordering::Relaxed);
+            self.observed.tell(&Event::CallbackPanicked { message });
+        };
         // SAFETY: the caller took the node out of the list that it owns, so it is in none
         // and was not run.
-        if !unsafe { callbacks::run(node) } {
-            self.panics.fetch_add(1, Ordering::Relaxed);
-        }
-        // Release: whoever reads 0 in `pending` sees what the callbacks did.
-        self.pending.fetch_sub(1, Ordering::Release);
+        unsafe { callbacks::run(node, report) };
+        // One runner at a time writes this. Release: pairs with the acquire in `pending`.
+        let done = self.ran.done.load(Ordering::Relaxed);
+        self.ran.done.store(done.wrapping_add(1), Ordering::Release);
     }
 
     /// Runs every callback, done or not: only when nobody else can reach the engine and no
@@ -229,18 +438,27 @@ impl Engine {
     pub(crate) fn run_all_unobserved(&self, me: usize) {
         self.grace.end_unobserved();
         self.expedited.store(0, Ordering::Relaxed);
+        self.ready.store(false, Ordering::Relaxed);
+        self.oldest_filed.store(0, Ordering::Relaxed);
+        self.ran.since.store(0, Ordering::Relaxed);
+        self.wakers.clear(me);
         loop {
-            let left = self.running.swap(ptr::null_mut(), Ordering::Acquire);
+            let left = self.ran.running.swap(ptr::null_mut(), Ordering::Acquire);
             self.run_list(left);
             let Some(mut driver) = self.driver.try_lock(me) else { return };
             let old = driver.with(Buckets::take_all);
             drop(driver);
-            let stack = self.incoming.swap(ptr::null_mut(), Ordering::Acquire);
-            if old.is_empty() && stack.is_null() {
+            let stack = self.queue.incoming.swap(ptr::null_mut(), Ordering::Acquire);
+            if old.is_empty() && is_empty(stack) {
+                self.asleep.store(false, Ordering::Relaxed);
+                self.observed.clear();
+                self.forget_totals();
                 return;
             }
             self.run_list(old.into_run_order());
-            self.run_list(Chain::of_stack(stack).into_run_order());
+            if !is_empty(stack) {
+                self.run_list(Chain::of_stack(stack, 0).into_run_order());
+            }
         }
     }
 
@@ -253,40 +471,120 @@ impl Engine {
         }
     }
 
-    /// Before `fork`: holds the driver's lock across it, so that the child finds the buckets
-    /// whole. False if another thread has it now.
+    /// Before `fork`: holds the driver's lock and the wakers' across it, so that the child finds
+    /// what they guard whole. False if another thread has one of them now.
     pub(crate) fn prepare_fork(&self, me: usize) -> bool {
         // A fork from a signal handler that interrupted this thread's own step: the step
         // goes on in the child, where this thread exists.
-        self.driver.is_held_by(me) || self.driver.try_lock_for_fork(me)
+        let driver = self.driver.is_held_by(me) || self.driver.try_lock_for_fork(me);
+        driver && self.wakers.prepare_fork(me)
     }
 
     /// After `fork`, in the parent.
     pub(crate) fn parent_after_fork(&self, me: usize) {
         self.driver.unlock_after_fork(me);
+        self.wakers.parent_after_fork(me);
     }
 
     /// After `fork`, in the child, which has no other thread.
     ///
     /// What a lost thread was running at that moment is lost; everything queued is kept. If
-    /// `prepare_fork` did not get the lock, what was in the buckets is lost too (leaked).
-    pub(crate) fn child_after_fork(&self, me: usize) {
+    /// `prepare_fork` did not get the lock, what was in the buckets is lost too (leaked). `called` is how
+    /// many were queued ever.
+    pub(crate) fn child_after_fork(&self, me: usize, called: u64) {
         self.driver.unlock_after_fork(me);
+        self.wakers.child_after_fork(me);
         if self.driver.abandon_unless_mine(me) {
             if let Some(mut driver) = self.driver.try_lock(me) {
                 driver.with(|buckets| *buckets = Buckets::new());
             }
+            self.ready.store(false, Ordering::Relaxed);
+            self.oldest_filed.store(0, Ordering::Relaxed);
             self.grace.restart_scan();
         }
         self.runner.abandon_unless_mine(me);
-        let mut count = callbacks::count_list(self.running.load(Ordering::Relaxed))
-            + callbacks::count_list(self.incoming.load(Ordering::Relaxed));
+        let incoming = self.queue.incoming.load(Ordering::Relaxed);
+        let incoming = if is_empty(incoming) { ptr::null_mut() } else { incoming };
+        let mut count = callbacks::count_list(self.ran.running.load(Ordering::Relaxed))
+            + callbacks::count_list(incoming);
         if let Some(mut driver) = self.driver.try_lock(me) {
             count += driver.with(|buckets| buckets.count());
+            // So that the next callback finds the queue empty, and wakes the thread if there is to be one.
+            driver.with(|buckets| self.collect(buckets));
         }
         if self.is_running_callbacks(me) {
             count += 1;
         }
-        self.pending.store(count, Ordering::Relaxed);
+        self.ran.done.store(called.wrapping_sub(count as u64), Ordering::Relaxed);
+    }
+
+    /// The domain's thread, before it sleeps: from here on who brings work wakes it. `calls`: callbacks
+    /// are work for it. False, and no sleep, if there is work already; `has_work` looks.
+    pub(crate) fn fall_asleep(&self, calls: bool, has_work: impl FnOnce() -> bool) -> bool {
+        self.announce_sleep();
+        if self.leave_calls_to_wake(calls) && !has_work() {
+            return true;
+        }
+        self.asleep.store(false, Ordering::Relaxed);
+        false
+    }
+
+    /// The first half of `fall_asleep`: whoever requests something after this wakes the thread.
+    pub(crate) fn announce_sleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `must_wake`: either that sees `asleep`, or what was asked for
+        // is seen after this.
+        fence(Ordering::SeqCst);
+    }
+
+    /// False if callbacks are queued.
+    pub(crate) fn leave_calls_to_wake(&self, calls: bool) -> bool {
+        if !calls {
+            return true;
+        }
+        // Release: pairs with the acquire in `push`.
+        let (order, queue) = ((Ordering::Release, Ordering::Relaxed), &self.queue.incoming);
+        match queue.compare_exchange(ptr::null_mut(), ASLEEP, order.0, order.1) {
+            Ok(_) => true,
+            Err(top) => top == ASLEEP,
+        }
+    }
+
+    /// Whether the thread still sleeps: nobody has taken it upon himself to wake it.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Acquire)
+    }
+
+    /// After asking for something: whether the caller has to wake the domain's thread.
+    pub(crate) fn must_wake(&self) -> bool {
+        // Pairs with the fence in `announce_sleep`.
+        fence(Ordering::SeqCst);
+        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel)
+    }
+}
+
+fn is_empty(top: *mut Node) -> bool {
+    top.is_null() || top == ASLEEP
+}
+
+/// Counts the heavy barriers of a step. Only the driver has one.
+struct Counting<'r, R> {
+    readers: &'r R,
+    barriers: &'r AtomicU64,
+}
+
+impl<R: Readers> Readers for Counting<'_, R> {
+    fn unlocks(&self) -> [u64; crate::counters::RANKS] {
+        self.readers.unlocks()
+    }
+
+    fn locks(&self) -> [u64; crate::counters::RANKS] {
+        self.readers.locks()
+    }
+
+    fn heavy_barrier(&self) -> bool {
+        let before = self.barriers.load(Ordering::Relaxed);
+        self.barriers.store(before + 1, Ordering::Relaxed);
+        self.readers.heavy_barrier()
     }
 }

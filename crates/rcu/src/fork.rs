@@ -58,6 +58,6 @@ pub(crate) unsafe extern "C" fn in_child() {
             // open itself, they are all kept, and a grace period may not end: the safe side.
             region.shared.balance();
         }
-        region.engine.child_after_fork(me);
+        region.child_after_fork(me);
     }
 }

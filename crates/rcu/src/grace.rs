@@ -147,6 +147,17 @@ impl Grace {
         self.needed.load(Ordering::Relaxed) > self.seq.load(Ordering::Relaxed)
     }
 
+    /// How many grace periods have ended, which is the number of the one that runs or comes next.
+    pub(crate) fn number(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed) / ONE
+    }
+
+    /// The number of the grace period that runs.
+    pub(crate) fn running(&self) -> Option<u64> {
+        let seq = self.seq.load(Ordering::Relaxed);
+        (seq & PHASE != 0).then_some(seq / ONE)
+    }
+
     /// A bit for each rank that the running grace period waits for at this moment; 0 if
     /// none is running.
     pub(crate) fn waited_ranks(&self) -> usize {

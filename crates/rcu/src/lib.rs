@@ -44,13 +44,20 @@
 //! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence. Every thread
 //! may read at any time: unregistered, in signal handlers, in destructors of thread-locals.
 //!
-//! Someone must drive: grace periods move when [`Domain::poll`], [`Domain::drive`], or a
-//! waiting call is made, and there is no hidden thread that does it.
+//! # Who drives
+//!
+//! Grace periods move when [`Domain::poll`], [`Domain::drive`] or a waiting call is made, and
+//! callbacks run in `drive` and [`Domain::barrier`]; no thread is started that nobody asked for. A domain that is
+//! to look after itself has a thread of its own ([`Domain::with_thread`]), or hands its callbacks to an executor
+//! ([`Domain::run_callbacks_on`]). Whoever waits drives in any case, so nobody waits for a thread that does
+//! not run. Tasks await [`Domain::synchronized`] and [`Domain::barrier_async`] on any executor. An
+//! [`Observer`] is told what happens, and [`Domain::stats`] says what there is to do.
 //!
 //! # How it is checked
 //!
 //! * `tests/loom.rs` compiles the files of the algorithm with loom's types and explores small
 //!   programs, each with twins that lack one part and must fail. `cargo test` runs it.
+//! * `tests/loom_updaters.rs` does so for what wakes threads and tasks: that no wakeup is lost.
 //! * `tests/model` compiles them with the types of `gracepoint-model`, in which memory is x86's,
 //!   readers execute no barrier, and `membarrier` is an instruction: every schedule of small programs, with
 //!   a table of twins. What loom takes for granted, and the other way round. The kernel's SRCU-fast
@@ -59,40 +66,51 @@
 //!   that its twin, an ordinary fence in its place, is not.
 //! * `tests/torture.rs` runs readers, updaters, signals and thread churn against an oracle, and a
 //!   domain that never waits, which the oracle must catch. `GRACEPOINT_TORTURE=50` is longer.
-//! * `tests/fork.rs` forks while others read and drive; `tests/threads.rs` and `tests/domain.rs` say
-//!   what is promised, case by case.
-//! * `cargo run --release --example pair` prints what things cost.
+//! * `tests/fork.rs` and `tests/fork_served.rs` fork while others read, drive and serve; `tests/threads.rs`,
+//!   `tests/domain.rs`, `tests/executors.rs` and `tests/futures.rs` say what is promised, case by case.
+//! * `cargo run --release --example pair` prints what sections cost, `--example updates` what grace periods
+//!   and callbacks do.
 //!
 //! All of it passes with `GRACEPOINT_RCU=fence` too. Not checked: processors other than x86-64
 //! and systems other than Linux (which compile), and programs with more than 65,536 threads.
 //!
 //! The argument for the algorithm is at the top of `src/grace.rs`; `src/callbacks.rs` has the
-//! queues', `src/threads.rs` the registry's and `src/fork.rs` says what a forked child can rely on.
+//! queues', `src/engine.rs` and `src/wakers.rs` say why no wakeup is lost, `src/threads.rs` has the registry's and `src/fork.rs` says what a forked child can rely on.
 
 mod arch;
 mod barrier;
 mod callbacks;
 mod cell;
+mod clock;
 mod counters;
 mod domain;
 mod engine;
+mod executor;
 #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork there"))]
 mod fork;
+mod future;
 mod grace;
 mod holdouts;
+mod observer;
 mod region;
 mod start;
+mod stats;
 mod sync;
 mod system;
 mod threads;
 mod trylock;
 mod wait;
+mod wakers;
 
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
 pub use cell::RcuCell;
 pub use domain::{Cookie, Domain, Guard};
 pub use engine::Progress;
+pub use executor::{Executor, Job};
+pub use future::{Barrier, Synchronized};
 pub use holdouts::Holdout;
+pub use observer::{Event, Observer};
+pub use stats::Stats;
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,

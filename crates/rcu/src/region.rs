@@ -20,6 +20,7 @@
 use crate::barrier;
 use crate::counters::{RANKS, Slot};
 use crate::engine::Engine;
+use crate::executor::Service;
 use crate::grace::Readers;
 use crate::sync::{AtomicBool, AtomicPtr, Ordering};
 use crate::system;
@@ -44,6 +45,7 @@ pub(crate) const fn slot_index(offset: usize) -> usize {
 #[repr(C, align(128))]
 pub(crate) struct Region {
     pub(crate) engine: Engine,
+    pub(crate) service: Service,
     /// For sections of threads without an index. Written by many: atomic increments.
     pub(crate) shared: Slot,
     /// The next in the list of all regions; written once, before the region is in it.
@@ -120,6 +122,7 @@ impl Region {
     const fn new(slots: *mut Slot) -> Self {
         Self {
             engine: Engine::new(),
+            service: Service::new(),
             shared: Slot::new(),
             next: AtomicPtr::new(ptr::null_mut()),
             in_use: AtomicBool::new(true),
@@ -171,11 +174,13 @@ impl Region {
 
     /// Runs what callbacks are left and makes the region free for another domain. Only when
     /// no section is open here and nobody can reach it any more.
-    pub(crate) fn give_back(&self, me: usize) {
+    pub(crate) fn give_back(&'static self, me: usize) {
         if !self.has_slots() {
             return; // Others use the lifeboat; callbacks there wait for their turn.
         }
-        self.engine.run_all_unobserved(me);
+        if !self.retire_service(me) {
+            return; // Its thread does it, at its end.
+        }
         self.slots().iter().for_each(Slot::balance);
         self.shared.balance();
         // Release: pairs with the acquire in `acquire`.

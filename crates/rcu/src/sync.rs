@@ -9,6 +9,11 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
 
+/// Lets other threads run, in a loop that waits for one of them.
+pub(crate) fn yield_now() {
+    std::thread::yield_now();
+}
+
 /// Declares a function that is `const` here and not under loom, whose atomics have no
 /// const constructors.
 macro_rules! constant {

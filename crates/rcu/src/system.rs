@@ -17,6 +17,9 @@ mod exit;
 #[path = "system/exit_portable.rs"]
 mod exit;
 
+#[path = "system/signals.rs"]
+mod signals;
+
 #[cfg(unix)]
 pub(crate) use exit::on_fork;
 pub(crate) use exit::{notify_exit, prepare_exit_notice};
@@ -25,3 +28,4 @@ pub(crate) use imp::{
     register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,
     thread_name,
 };
+pub(crate) use signals::with_signals_blocked;

@@ -5,7 +5,7 @@
 
 use crate::arch;
 use crate::domain::{Cookie, Domain};
-use crate::engine::Progress;
+use crate::engine::{self, Progress};
 use crate::sync::{AtomicBool, Ordering};
 use std::error::Error;
 use std::fmt;
@@ -67,8 +67,13 @@ impl From<InReadSection> for BarrierError {
 }
 
 impl Domain {
-    fn refuse_inside(&self) -> Result<(), InReadSection> {
+    pub(crate) fn refuse_inside(&self) -> Result<(), InReadSection> {
         if self.in_read_section() { Err(InReadSection { domain: self.name() }) } else { Ok(()) }
+    }
+
+    pub(crate) fn refuse_in_callback(&self) -> Result<(), BarrierError> {
+        let inside = self.region().engine.is_running_callbacks(arch::thread_token());
+        if inside { Err(BarrierError::InCallback { domain: self.name() }) } else { Ok(()) }
     }
 
     /// Waits until every section that is open now has ended. Runs no callbacks.
@@ -87,7 +92,7 @@ impl Domain {
     /// ```
     pub fn synchronize(&self) -> Result<(), InReadSection> {
         self.refuse_inside()?;
-        let cookie = self.start_poll();
+        let cookie = self.ask();
         self.wait_until_done(cookie);
         Ok(())
     }
@@ -119,9 +124,10 @@ impl Domain {
     }
 
     fn wait_until_done(&self, cookie: Cookie) {
+        let mut patience = Patience::new(self);
         while !self.poll_state(cookie) {
             if let Progress::Pending(delay) = self.poll() {
-                pause(delay);
+                pause(patience.lengthen(delay));
             }
         }
     }
@@ -145,8 +151,9 @@ impl Domain {
     /// ```
     pub fn synchronize_timeout(&self, timeout: Duration) -> Result<bool, InReadSection> {
         self.refuse_inside()?;
-        let cookie = self.start_poll();
+        let cookie = self.ask();
         let begun = Instant::now();
+        let mut patience = Patience::new(self);
         loop {
             if self.poll_state(cookie) {
                 return Ok(true);
@@ -156,12 +163,12 @@ impl Domain {
             if left.is_zero() {
                 return Ok(self.poll_state(cookie));
             }
-            pause(delay.min(left));
+            pause(patience.lengthen(delay).min(left));
         }
     }
 
     /// Waits until all callbacks that were queued before the call have run, running them on
-    /// this thread if nobody else does. Do not hold locks that callbacks take.
+    /// this thread if nobody else does, whatever the domain's executor. Do not hold locks that callbacks take.
     ///
     /// # Errors
     /// [`BarrierError`] if this thread is inside a section of this domain or in one of
@@ -178,18 +185,17 @@ impl Domain {
     /// ```
     pub fn barrier(&self) -> Result<(), BarrierError> {
         self.refuse_inside()?;
-        if self.region().engine.is_running_callbacks(arch::thread_token()) {
-            return Err(BarrierError::InCallback { domain: self.name() });
-        }
+        self.refuse_in_callback()?;
         // Callbacks run in order, one at a time: once this one has run, those before it have.
         let reached = Arc::new(AtomicBool::new(false));
         let marker = Arc::clone(&reached);
         // Release: pairs with the acquire below; what the callbacks did is seen after.
         self.call(move || marker.store(true, Ordering::Release));
+        let mut patience = Patience::new(self);
         while !reached.load(Ordering::Acquire) {
             match self.drive() {
-                Progress::Advanced => {}
-                Progress::Pending(delay) => pause(delay),
+                Progress::Advanced => patience.renew(),
+                Progress::Pending(delay) => pause(patience.lengthen(delay)),
                 // Another thread runs the last of them.
                 Progress::Idle => std::thread::yield_now(),
             }
@@ -230,8 +236,32 @@ impl Domain {
     }
 }
 
+/// How long to pause, for one who has looked in vain: longer and longer, also where somebody else has
+/// a lock, who may need this processor to get on.
+#[derive(Debug)]
+struct Patience<'d> {
+    domain: &'d Domain,
+    vain: usize,
+}
+
+impl<'d> Patience<'d> {
+    fn new(domain: &'d Domain) -> Self {
+        Self { domain, vain: 0 }
+    }
+
+    fn renew(&mut self) {
+        self.vain = 0;
+    }
+
+    fn lengthen(&mut self, delay: Duration) -> Duration {
+        self.vain += 1;
+        let expedited = self.domain.region().engine.is_expedited();
+        if expedited { delay } else { delay.max(engine::delay(self.vain / 8)) }
+    }
+}
+
 /// Lets time pass: spinning for a delay that is shorter than what going to sleep takes.
-fn pause(delay: Duration) {
+pub(crate) fn pause(delay: Duration) {
     if delay > Duration::from_micros(20) {
         std::thread::sleep(delay);
         return;

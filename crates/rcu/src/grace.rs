@@ -66,9 +66,9 @@ use crate::counters::{ActiveRank, RANKS};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant, fence};
 
 /// The bits of `seq` that hold the phase.
-const PHASE: u64 = 3;
+pub(crate) const PHASE: u64 = 3;
 const SCAN1: u64 = 1;
-const SCAN2: u64 = 2;
+pub(crate) const SCAN2: u64 = 2;
 /// What one grace period adds to `seq`.
 const ONE: u64 = PHASE + 1;
 const ALL_RANKS: usize = (1 << RANKS) - 1;
@@ -145,6 +145,11 @@ impl Grace {
     /// Whether somebody waits for a grace period.
     pub(crate) fn is_wanted(&self) -> bool {
         self.needed.load(Ordering::Relaxed) > self.seq.load(Ordering::Relaxed)
+    }
+
+    /// The sequence word, for reports.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed)
     }
 
     /// A bit for each rank that the running grace period waits for at this moment; 0 if

@@ -70,6 +70,7 @@
 //! queues', `src/threads.rs` the registry's and `src/fork.rs` says what a forked child can rely on.
 
 mod arch;
+mod backtrace;
 mod barrier;
 mod callbacks;
 mod cell;
@@ -79,22 +80,39 @@ mod engine;
 #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork there"))]
 mod fork;
 mod grace;
+mod guard;
 mod holdouts;
+mod indices;
+mod kernel_state;
+mod owners;
+mod prove;
 mod region;
+mod sites;
+mod stall;
 mod start;
 mod sync;
 mod system;
 mod threads;
 mod trylock;
+mod typed;
 mod wait;
+mod waiters;
+mod watch;
 
+pub use backtrace::backtraces_by_signal;
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
 pub use cell::RcuCell;
-pub use domain::{Cookie, Domain, Guard};
+pub use domain::{Cookie, Domain};
 pub use engine::Progress;
+pub use guard::{Any, Guard, OwnedGuard, ReadGuard};
 pub use holdouts::Holdout;
+pub use kernel_state::{KernelState, SystemCall};
+pub use prove::{Checks, Finding};
+pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,
 };
+pub use typed::{AnyDomain, TypedDomain};
 pub use wait::{BarrierError, Expedited, InReadSection};
+pub use waiters::WaitKind;

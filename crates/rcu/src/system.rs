@@ -17,11 +17,20 @@ mod exit;
 #[path = "system/exit_portable.rs"]
 mod exit;
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[path = "system/signal_linux.rs"]
+mod signal;
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "system/signal_portable.rs"]
+mod signal;
+
 #[cfg(unix)]
 pub(crate) use exit::on_fork;
 pub(crate) use exit::{notify_exit, prepare_exit_notice};
 pub(crate) use imp::{
-    Errno, NAME_LEN, fences_are_forced, map_zeroed, membarrier, membarrier_for_code,
+    Errno, NAME_LEN, fences_are_forced, map_zeroed, membarrier, membarrier_for_code, now,
     register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,
     thread_name,
 };
+pub(crate) use signal::{handle, read_words, send_to_thread};

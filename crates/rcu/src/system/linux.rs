@@ -76,6 +76,14 @@ pub(crate) fn fences_are_forced() -> bool {
     !value.is_null() && unsafe { std::ffi::CStr::from_ptr(value) } == c"fence"
 }
 
+/// Nanoseconds on a clock that only goes forward; never 0. Safe in signal handlers.
+pub(crate) fn now() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time goes to a variable of ours; this clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64).max(1)
+}
+
 /// The kernel's number for this thread.
 pub(crate) fn thread_id() -> u32 {
     // SAFETY: gettid takes nothing and cannot fail.

@@ -20,6 +20,13 @@ pub(crate) fn fences_are_forced() -> bool {
     true
 }
 
+/// Nanoseconds on a clock that only goes forward; never 0.
+pub(crate) fn now() -> u64 {
+    static FIRST: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    let elapsed = FIRST.get_or_init(std::time::Instant::now).elapsed();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
 /// Cannot be had.
 pub(crate) fn register_membarrier() -> bool {
     false

@@ -34,6 +34,9 @@ const HOW: usize = FENCED | SHARED | NOTED;
 #[derive(Debug)]
 pub enum Any {}
 
+/// A borrow of a domain whose guards have this type, of which they have no value.
+type DomainOfType<'d, D> = (&'d Domain, fn() -> D);
+
 /// A guard that opens the cells of domains of type `D`: [`Guard`] or [`OwnedGuard`].
 ///
 /// ```
@@ -73,7 +76,7 @@ pub(crate) mod sealed {
 pub struct Guard<'d, D = Any> {
     /// The section's pair of counters, with `HOW` to leave in the low bits.
     pair: *const Pair,
-    domain: PhantomData<(&'d Domain, fn() -> D)>,
+    domain: PhantomData<DomainOfType<'d, D>>,
 }
 
 impl<'d, D> Guard<'d, D> {
@@ -146,7 +149,7 @@ pub struct OwnedGuard<'d, D = Any> {
     /// The section's pair of counters, in an entry of `owners` or the region's `nameless` slot: written
     /// by atomic additions only.
     pair: *const Pair,
-    domain: PhantomData<(&'d Domain, fn() -> D)>,
+    domain: PhantomData<DomainOfType<'d, D>>,
 }
 
 // SAFETY: the pair is only ever added to atomically, and counted for the whole section on whatever thread;

@@ -259,10 +259,8 @@ impl Domain {
     /// let domain = Domain::new("doc");
     /// domain.prove(Checks::default());
     /// std::thread::scope(|scope| {
-    ///     scope.spawn(|| std::mem::forget(domain.read()));
+    ///     scope.spawn(|| std::mem::forget(domain.read())).join().expect("it ends");
     /// });
-    /// # // A scope does not wait for the end of a thread's destructors.
-    /// # while domain.holdouts().is_empty() && !gracepoint_rcu::live_threads().any(|(_, t)| t.ended) {}
     /// let findings = domain.findings();
     /// assert!(matches!(findings[..], [Finding::LeakedGuard { .. }]), "{findings:?}");
     /// println!("{}", findings[0]);

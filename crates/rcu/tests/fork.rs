@@ -252,7 +252,7 @@ fn forks_in_the_middle_of_everything() {
                     drop(guard);
                     DOMAIN.drive();
                     drop(owned);
-                    DOMAIN.stalls();
+                    let _ = DOMAIN.stalls();
                     assert!(DOMAIN.findings().is_empty());
                     if DOMAIN.pending_callbacks() > 1000 {
                         DOMAIN.barrier().expect("outside");

@@ -31,6 +31,10 @@
 //! * It is after `p`: then all of `S` comes after `p`, and `S` sees everything that was
 //!   written before `H`, the updater's removal included. It need not be waited for.
 //!
+//! An owned section may go from thread to thread. It is counted by atomic additions, and its end with
+//! release, after all that it did on whatever thread; and whoever has it after the thread that entered sees
+//! what that one saw at its `p`. So both cases hold for it too, with the `p` of the thread that entered.
+//!
 //! So once a rank was confirmed *after* the grace period began, no section of that rank that
 //! could hold what was removed before it began is left. Both ranks confirmed, in any order
 //! and by the same scan or by different ones, end the grace period. This does not depend on the

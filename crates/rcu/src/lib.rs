@@ -35,7 +35,9 @@
 //! DOMAIN.barrier().expect("not inside a section"); // "hello" is freed
 //! ```
 //!
-//! [`RcuCell`] is the same without `unsafe`.
+//! [`RcuCell`] is the same without `unsafe`; [`domain!`] declares a domain whose cells open to its own
+//! guards alone. A section that is held across `.await`, or handed to another thread, is that
+//! of an [`OwnedGuard`].
 //!
 //! # What it costs and what it rests on
 //!
@@ -46,6 +48,12 @@
 //!
 //! Someone must drive: grace periods move when [`Domain::poll`], [`Domain::drive`], or a
 //! waiting call is made, and there is no hidden thread that does it.
+//!
+//! # When a grace period does not end
+//!
+//! [`Domain::stalls`] tells who waits, for which grace period, and which readers hold it up, as a value
+//! ([`Stall`]); [`Domain::on_stall`] has it told by whoever drives. [`Domain::prove`] finds the mistakes that
+//! lead there: leaked guards, sections that last too long; and pointers that are retired twice.
 //!
 //! # How it is checked
 //!
@@ -59,15 +67,15 @@
 //!   that its twin, an ordinary fence in its place, is not.
 //! * `tests/torture.rs` runs readers, updaters, signals and thread churn against an oracle, and a
 //!   domain that never waits, which the oracle must catch. `GRACEPOINT_TORTURE=50` is longer.
-//! * `tests/fork.rs` forks while others read and drive; `tests/threads.rs` and `tests/domain.rs` say
-//!   what is promised, case by case.
+//! * `tests/fork.rs` forks while others read and drive; `tests/threads.rs`, `tests/domain.rs`,
+//!   `tests/owned.rs`, `tests/stalls.rs`, `tests/prove.rs` and `tests/deadlocks.rs` say what is promised, case by case.
 //! * `cargo run --release --example pair` prints what things cost.
 //!
 //! All of it passes with `GRACEPOINT_RCU=fence` too. Not checked: processors other than x86-64
 //! and systems other than Linux (which compile), and programs with more than 65,536 threads.
 //!
 //! The argument for the algorithm is at the top of `src/grace.rs`; `src/callbacks.rs` has the
-//! queues', `src/threads.rs` the registry's and `src/fork.rs` says what a forked child can rely on.
+//! queues', `src/owners.rs` that of owned sections, `src/threads.rs` the registry's and `src/fork.rs` says what a forked child can rely on.
 
 mod arch;
 mod backtrace;

@@ -57,6 +57,7 @@ fn a_wait_that_meets_ones_own_owned_guard_names_it() {
     let stalls = DOMAIN.stalls();
     assert_eq!(stalls[0].culprits[0].reader.owner, Some("myself"));
     assert_eq!(stalls[0].culprits[0].reader.index, None);
+    assert!(stalls[0].waiters.is_empty(), "it has given up");
     drop(guard);
     DOMAIN.synchronize().expect("outside");
 }
@@ -66,7 +67,7 @@ fn more_owners_than_there_are_names_for() {
     let domain = Domain::new("crowd");
     // Names that differ in address and length, and some that begin at one address.
     let text: &'static str = Box::leak("x".repeat(200).into_boxed_str());
-    let guards: Vec<_> = (0..200).map(|length| domain.read_owned(&text[..length])).collect();
+    let mut guards: Vec<_> = (0..200).map(|length| domain.read_owned(&text[..length])).collect();
     let cookie = domain.start_poll();
     for _ in 0..10 {
         domain.poll();
@@ -75,6 +76,12 @@ fn more_owners_than_there_are_names_for() {
     let holdouts = domain.holdouts();
     assert_eq!(holdouts.iter().map(|holdout| holdout.sections).sum::<u64>(), 200);
     assert_eq!(holdouts.len(), 65, "64 with a name, and the rest together");
+    drop(guards.drain(..64));
+    for _ in 0..10 {
+        domain.poll();
+    }
+    assert!(!domain.poll_state(cookie), "those without a name are waited for, too");
+    assert_eq!((domain.holdouts().len(), domain.holdouts()[0].sections), (1, 136));
     drop(guards);
     domain.synchronize().expect("outside");
     // The names go with the domain: whoever gets its memory has room for others.

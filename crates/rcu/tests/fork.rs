@@ -23,6 +23,9 @@ fn in_child(child: impl FnOnce()) -> bool {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork failed");
     if pid == 0 {
+        // A child that hangs elsewhere than in a grace period is killed, and has failed.
+        // SAFETY: asks for a signal, whose default ends the child.
+        unsafe { libc::alarm(180) };
         let code = match catch_unwind(AssertUnwindSafe(child)) {
             Ok(()) => 0,
             Err(_) => 1,
@@ -169,7 +172,7 @@ fn owned_sections_stay_open_in_the_child_until_it_forgets_them() {
             drop(guards);
         });
         entered.wait();
-        assert!(in_child(|| {
+        let good = in_child(|| {
             // Whoever entered them: the guards may be anywhere in the child's memory.
             let cookie = DOMAIN.start_poll();
             for _ in 0..10 {
@@ -194,10 +197,11 @@ fn owned_sections_stay_open_in_the_child_until_it_forgets_them() {
             assert_eq!(DOMAIN.holdouts()[0].inherited, 0);
             drop(own);
             assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
-        }));
+        });
         // SAFETY: this process was not forked from one with guards: nothing happens.
         assert_eq!(unsafe { DOMAIN.forget_inherited() }, 0);
         leave.wait();
+        assert!(good, "the child failed or hung");
     });
     DOMAIN.synchronize().expect("outside");
 }

@@ -9,6 +9,10 @@ use std::thread;
 use std::time::Instant;
 
 static DOMAIN: Domain = Domain::new("pair");
+static NOTED: Domain = Domain::new("noted");
+gracepoint_rcu::domain! {
+    static TYPED: Typed = "typed";
+}
 
 /// Nanoseconds that this thread has run: other programs on the machine do not count.
 fn cpu_time() -> f64 {
@@ -50,9 +54,14 @@ fn main() {
         let guard = DOMAIN.read();
         black_box(*cell.load(&guard));
     });
+    time("owned section", || drop(DOMAIN.read_owned("pair")));
+    time("section in a typed domain", || drop(TYPED.read()));
+    NOTED.note_call_sites(true);
+    time("section that is noted", || drop(NOTED.read()));
     time("thread_index", || {
         black_box(gracepoint_rcu::thread_index());
     });
+    owned_by_two();
     latency("synchronize, alone");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -78,6 +87,22 @@ fn main() {
         DOMAIN.barrier().expect("outside");
     }
     println!("barrier, idle                {:6} ns", begun.elapsed().as_nanos() / 1000);
+}
+
+/// Two threads at once whose guards have the same owner.
+fn owned_by_two() {
+    const ROUNDS: u32 = 5_000_000;
+    let one = || {
+        drop(DOMAIN.read());
+        let begun = cpu_time();
+        (0..ROUNDS).for_each(|_| drop(DOMAIN.read_owned("pair")));
+        (cpu_time() - begun) / f64::from(ROUNDS)
+    };
+    let both = thread::scope(|scope| {
+        let threads = [scope.spawn(one), scope.spawn(one)];
+        threads.map(|thread| thread.join().expect("joined"))
+    });
+    println!("{:<28} {:6.2} ns", "owned section, two threads", both[0].max(both[1]));
 }
 
 fn latency(name: &str) {

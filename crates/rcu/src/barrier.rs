@@ -40,6 +40,12 @@ pub(crate) fn light() {
     compiler_fence(Ordering::SeqCst);
 }
 
+/// The reader's half in the form that is in force, for sections that are entered in either.
+#[inline(always)]
+pub(crate) fn either() {
+    if readers_are_cheap() { light() } else { fence(Ordering::SeqCst) }
+}
+
 /// Decides the form, once. Later calls do nothing. Safe in a signal handler but for `getenv`,
 /// which is why it is called at load time.
 pub(crate) fn decide() {

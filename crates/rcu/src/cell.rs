@@ -13,8 +13,10 @@
 //! without it the reader might see the pointer before what is behind it (not on x86, where the test
 //! would not notice; it is the release and acquire of every published pointer).
 
-use crate::domain::{Domain, Guard};
+use crate::domain::Domain;
+use crate::guard::{Any, ReadGuard};
 use crate::sync::{AtomicPtr, Ordering};
+use crate::typed::AnyDomain;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -69,20 +71,25 @@ use std::marker::PhantomData;
 /// # static DOMAIN: Domain = Domain::new("doc");
 /// let cell = RcuCell::new(&DOMAIN, std::rc::Rc::new(1));
 /// ```
-pub struct RcuCell<'d, T: Send + Sync + 'static> {
+///
+/// `D` is the type of its domain: [`Any`] for a plain [`Domain`], of which the right one is asked for when
+/// the program runs; or that of a domain which was declared by [`domain!`](crate::domain!), whose
+/// cells other domains' guards do not open at all.
+pub struct RcuCell<'d, T: Send + Sync + 'static, D = Any> {
     domain: &'d Domain,
     /// From `Box::into_raw`, never null. The value is immutable from then on.
     value: AtomicPtr<T>,
     /// It drops a `T` and lends `&T` to several threads.
     owns: PhantomData<T>,
+    tag: PhantomData<fn() -> D>,
 }
 
-impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
+impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
     /// A cell whose readers are those of `domain`. Allocates.
     #[must_use]
-    pub fn new(domain: &'d Domain, value: T) -> Self {
+    pub fn new(domain: &'d impl AnyDomain<Tag = D>, value: T) -> Self {
         let value = AtomicPtr::new(Box::into_raw(Box::new(value)));
-        Self { domain, value, owns: PhantomData }
+        Self { domain: domain.plain(), value, owns: PhantomData, tag: PhantomData }
     }
 
     /// The domain that its readers must be in.
@@ -93,12 +100,13 @@ impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
 
     /// The value as it is now. It stays as it is, and stays there, until the guard is dropped.
     ///
-    /// A few loads and comparisons, whether the guard is the right one included; never waits.
+    /// Any guard of the domain will do: a [`Guard`](crate::Guard) or an [`OwnedGuard`](crate::OwnedGuard).
+    /// A few loads and comparisons, whether it is the right one included; never waits.
     ///
     /// # Panics
     /// If the guard is of another domain: it would keep the wrong things from being dropped.
     #[inline]
-    pub fn load<'g>(&'g self, guard: &'g Guard<'_>) -> &'g T {
+    pub fn load<'g>(&'g self, guard: &'g impl ReadGuard<D>) -> &'g T {
         self.assert_of(guard);
         // Acquire: pairs with the exchange in `replace` and `update`; see the module's text.
         let value = self.value.load(Ordering::Acquire);
@@ -110,7 +118,7 @@ impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
     }
 
     #[inline]
-    fn assert_of(&self, guard: &Guard<'_>) {
+    fn assert_of(&self, guard: &impl ReadGuard<D>) {
         if !self.domain.is_guarded_by(guard) {
             other_domain(self.domain.name());
         }
@@ -119,6 +127,7 @@ impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
     /// Replaces the value. The old one is dropped after a grace period.
     ///
     /// Allocates; never waits. Inside of sections too, and from `Drop`; not in signal handlers.
+    #[track_caller]
     pub fn replace(&self, value: T) {
         let new = Box::into_raw(Box::new(value));
         // Release: pairs with the acquire in `load`. Acquire: the old value is ours as its
@@ -139,10 +148,11 @@ impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
     /// hits.update(|hits| hits + 1);
     /// assert_eq!(*hits.load(&DOMAIN.read()), 1);
     /// ```
+    #[track_caller]
     pub fn update(&self, mut make: impl FnMut(&T) -> T) {
         // Keeps the old value, and thereby its address: no other value can be there when the
         // exchange compares it.
-        let guard = self.domain.read();
+        let guard = self.domain.read().of_type();
         let old = loop {
             let old = self.load(&guard);
             let old_address = std::ptr::from_ref(old).cast_mut();
@@ -160,29 +170,12 @@ impl<'d, T: Send + Sync + 'static> RcuCell<'d, T> {
     }
 
     /// Leaves a value that was just taken out of the cell to the domain.
+    #[track_caller]
     fn retire(&self, old: *mut T) {
-        // It was in the cell, hence from `Box::into_raw`, and the caller's exchange took it out,
-        // which only one caller's can: what `OnceRemoved` asks for. Readers may refer to it still.
-        let old = OnceRemoved(old);
-        self.domain.call(move || drop(old));
-    }
-}
-
-/// A value that came from `Box::into_raw` and is in no cell any more, to be dropped when nobody refers to it.
-///
-/// A pointer and not a box, because a box that is moved claims that nobody else has a
-/// reference to what is in it, and readers may have.
-struct OnceRemoved<T>(*mut T);
-
-// SAFETY: it owns the value, so sending it sends a `T`; the readers that may share it
-// do so as `&T`, which `RcuCell` allows for `T: Sync` only.
-unsafe impl<T: Send> Send for OnceRemoved<T> {}
-
-impl<T> Drop for OnceRemoved<T> {
-    fn drop(&mut self) {
-        // SAFETY: from `Box::into_raw`, taken out of its cell once (`retire`), and dropped by
-        // the domain's callback: after the grace period, so no reference is left.
-        drop(unsafe { Box::from_raw(self.0) });
+        // SAFETY: it was in the cell, hence from `Box::into_raw`, and the caller's exchange took it
+        // out, which only one caller's can. Readers may refer to it still: as `&T`, which `T: Sync` allows
+        // to be on other threads than the one that drops it.
+        unsafe { self.domain.retire_ptr(old) };
     }
 }
 
@@ -195,7 +188,7 @@ fn other_domain(cell: &str) -> ! {
     );
 }
 
-impl<T: Send + Sync + 'static> Drop for RcuCell<'_, T> {
+impl<T: Send + Sync + 'static, D> Drop for RcuCell<'_, T, D> {
     fn drop(&mut self) {
         let value = self.value.load(Ordering::Acquire);
         // SAFETY: from `Box::into_raw` and never null; references to it borrow the cell, which
@@ -204,9 +197,9 @@ impl<T: Send + Sync + 'static> Drop for RcuCell<'_, T> {
     }
 }
 
-impl<T: Send + Sync + fmt::Debug + 'static> fmt::Debug for RcuCell<'_, T> {
+impl<T: Send + Sync + fmt::Debug + 'static, D> fmt::Debug for RcuCell<'_, T, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let guard = self.domain.read();
+        let guard = self.domain.read().of_type();
         f.debug_tuple("RcuCell").field(self.load(&guard)).finish()
     }
 }

@@ -38,17 +38,9 @@ impl Pair {
         }
     }
 
-    /// Sections that are certainly open: entered before this call began and not left
-    /// when it ended.
-    ///
-    /// `lock` is read first. So if `unlock`, read later, is smaller, some section that
-    /// was counted is still open. (A scan that must not miss one reads the other way round.)
-    pub(crate) fn certainly_open(&self) -> u64 {
-        let lock = self.lock.load(Ordering::Acquire);
-        let unlock = self.unlock.load(Ordering::Acquire);
-        // A later section may have ended in between, and then `unlock` is the larger.
-        let open = lock.wrapping_sub(unlock);
-        if open.cast_signed() > 0 { open } else { 0 }
+    /// Ends so many open sections that nobody will leave. Release, as in `leave_among_many`.
+    pub(crate) fn forget(&self, sections: u64) {
+        self.unlock.fetch_add(sections, Ordering::Release);
     }
 
     /// Forgets open sections. Only for those that nobody can ever leave: of threads that
@@ -89,6 +81,30 @@ impl Slot {
     pub(crate) fn balance(&self) {
         self.pairs.iter().for_each(Pair::balance);
     }
+}
+
+/// Sections of a rank that are certainly open on any of these slots: entered before this call began
+/// and not left when it ended.
+///
+/// `lock`s are read first. So if the `unlock`s, read later, are fewer, some section that was counted
+/// is still open. (A scan that must not miss one reads the other way round.)
+pub(crate) fn certainly_open(slots: &[Slot], rank: usize) -> u64 {
+    let entered = entered(slots, rank);
+    // Later sections may have ended in between, and then these are more.
+    let open = entered.wrapping_sub(left(slots, rank));
+    if open.cast_signed() > 0 { open } else { 0 }
+}
+
+/// Sections of a rank entered on any of these slots, ever.
+pub(crate) fn entered(slots: &[Slot], rank: usize) -> u64 {
+    let counts = slots.iter().map(|slot| slot.pairs[rank].lock.load(Ordering::Acquire));
+    counts.fold(0, u64::wrapping_add)
+}
+
+/// Sections of a rank left on any of these slots, ever.
+pub(crate) fn left(slots: &[Slot], rank: usize) -> u64 {
+    let counts = slots.iter().map(|slot| slot.pairs[rank].unlock.load(Ordering::Acquire));
+    counts.fold(0, u64::wrapping_add)
 }
 
 /// The rank that new sections take, kept as the byte offset of its pair in a slot so
@@ -154,4 +170,27 @@ pub(crate) fn leave(pair: &Pair) {
     // its accesses.
     barrier::light();
     arch::increment(&pair.unlock);
+}
+
+/// Enters a section on counters that several threads write; it may be left on another thread.
+///
+/// The addition is atomic, because a lost one would make the section of one thread end with that of
+/// another.
+#[inline(always)]
+pub(crate) fn enter_among_many<'s>(rank: &ActiveRank, slot: &'s Slot) -> &'s Pair {
+    let pair = rank.pair(slot);
+    pair.lock.fetch_add(1, Ordering::Relaxed);
+    // Pairs with the heavy barrier of a scan, in whichever form.
+    barrier::either();
+    pair
+}
+
+/// Leaves the section that `enter_among_many` returned `pair` for, on any thread.
+#[inline(always)]
+pub(crate) fn leave_among_many(pair: &Pair) {
+    // Release: a section whose end is counted has done its accesses, on all threads that it was on,
+    // and its `lock` is seen by whoever has seen its `unlock`. Pairs with the heavy barrier of a scan,
+    // which follows the (relaxed) read of `unlock`. The light barrier would not do: the thread that
+    // entered is another, and its accesses come before this by what brought the guard here.
+    pair.unlock.fetch_add(1, Ordering::Release);
 }

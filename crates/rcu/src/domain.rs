@@ -1,4 +1,4 @@
-//! [`Domain`] and [`Guard`]: the reader's path, and the door to everything else.
+//! [`Domain`]: the reader's path, and the door to everything else.
 //!
 //! # The reader's path
 //!
@@ -7,38 +7,26 @@
 //! `test` of the two says whether this thread has a slot in this domain, and their sum is the slot.
 //! Then: the active rank's offset is added, and the counter incremented. Where readers must
 //! fence, `fast` stays null, so the fast path never asks which form of the barrier is in force.
-//!
-//! A guard is one word: the address of its pair of counters, whose low bits are free and
-//! say how to leave.
-//!
-//! | low bits | slot | entered by | left by |
-//! |---|---|---|---|
-//! | 0 | own | `inc`, compiler fence | compiler fence, `inc` |
-//! | FENCED | own | `inc`, SeqCst fence | release fence, `inc` |
-//! | SHARED | the region's | atomic add, SeqCst fence | atomic add (release) |
-//!
-//! The SeqCst fence pairs with the one that `barrier::heavy` then is. In the membarrier form,
-//! shared sections keep it; it is merely more than needed.
 
 use crate::arch;
 use crate::barrier;
-use crate::counters::{self, ActiveRank, Pair, RANKS, Slot};
+use crate::counters::{self, ActiveRank, RANKS, Slot};
 use crate::engine::Progress;
 use crate::grace::Readers;
+use crate::guard::sealed::Counted;
+use crate::guard::{FENCED, Guard, NOTED, OwnedGuard, SHARED};
 use crate::region::{self, Region};
+use crate::start;
 use crate::sync::{AtomicPtr, Ordering, fence};
 use crate::system::Errno;
 use crate::threads;
 use std::fmt;
-use std::marker::PhantomData;
+use std::panic::Location;
 use std::ptr;
-
-const FENCED: usize = 1;
-const SHARED: usize = 2;
-const HOW: usize = FENCED | SHARED;
 
 /// Readers and the grace periods that wait for them.
 ///
+/// A plain value; [`domain!`](crate::domain!) declares one whose guards and cells have a type of their own.
 /// Data that is removed in one domain waits for the readers of that domain only. A domain
 /// is usually a `static`; it takes its memory (4 MiB of addresses, a few pages of memory) when
 /// it is first used.
@@ -133,6 +121,7 @@ impl Domain {
     /// A guard that is leaked (`mem::forget`) keeps its section open for ever: then memory
     /// is kept, too.
     #[inline]
+    #[track_caller]
     pub fn read(&self) -> Guard<'_> {
         let word = arch::slot_word();
         // Acquire: pairs with the release in `read_slow`; the region is whole before it is used.
@@ -151,33 +140,133 @@ impl Domain {
         Guard::new(counters::enter(rank, slot), 0)
     }
 
-    /// The first section of a thread or of a domain, and every one where readers must fence or
-    /// have no slot.
+    /// The first section of a thread or of a domain, and every one where readers must fence,
+    /// have no slot, or are noted.
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn read_slow(&self) -> Guard<'_> {
         let _errno = Errno::keep();
         let index = threads::thread_index();
         let region = self.region();
         let rank = &region.engine.grace.rank;
-        let Some(slot) = index.and_then(|index| region.slot(index)) else {
+        let noting = region.sites.is_noting();
+        let Some((index, slot)) = index.and_then(|index| Some((index, region.slot(index)?))) else {
             arch::with_thread(|thread| thread.shared.fetch_add(1, Ordering::Relaxed));
-            let pair = rank.pair(&region.shared);
-            pair.lock.fetch_add(1, Ordering::Relaxed);
-            // Pairs with the heavy barrier of a scan, in either form.
-            fence(Ordering::SeqCst);
-            return Guard::new(pair, SHARED);
+            if noting {
+                region.sites.note_unregistered(Location::caller());
+            }
+            return Guard::new(counters::enter_among_many(rank, &region.shared), SHARED);
         };
-        if barrier::readers_are_cheap() {
+        if barrier::readers_are_cheap() && !noting {
             // Release: pairs with the acquire in `read`.
             self.fast.store(region.base(), Ordering::Release);
+            // Pairs with the fence in `keep_off_fast_path`: if that does not see the store above
+            // come before its own, this sees that sections are to be noted.
+            fence(Ordering::SeqCst);
+            if region.sites.is_noting() {
+                self.fast.store(ptr::null_mut(), Ordering::Relaxed);
+            }
             return Guard::new(counters::enter(rank, slot), 0);
         }
         let pair = rank.pair(slot);
+        let how = if noting {
+            region.sites.enter(index, pair, Location::caller());
+            FENCED | NOTED
+        } else {
+            FENCED
+        };
         arch::increment(&pair.lock);
-        // Pairs with the heavy barrier of a scan, which is a SeqCst fence too.
+        // Pairs with the heavy barrier of a scan, which is a SeqCst fence too, or more.
         fence(Ordering::SeqCst);
-        Guard::new(pair, FENCED)
+        Guard::new(pair, how)
+    }
+
+    /// Makes all sections that are entered from now on come by `read_slow`, while it sees that
+    /// sections are to be noted.
+    pub(crate) fn keep_off_fast_path(&self) {
+        // Pairs with the fence in `read_slow`.
+        fence(Ordering::SeqCst);
+        self.fast.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// Enters a read section that belongs to no thread, but to an owner with a name: its guard may be
+    /// held across `.await`, moved to another thread, and used by several at once.
+    ///
+    /// The name is for reports, which tell it as that of who is waited for; use one for each kind of
+    /// owner (`"session reader"`), up to 64 in a domain. (More are counted together.) Two atomic additions,
+    /// about ten times what [`read`](Self::read) costs; never waits, locks, allocates or panics. May be
+    /// entered in signal handlers.
+    ///
+    /// ```
+    /// # use gracepoint_rcu::{Domain, RcuCell};
+    /// static DOMAIN: Domain = Domain::new("routes");
+    ///
+    /// let routes = RcuCell::new(&DOMAIN, vec!["here"]);
+    /// let guard = DOMAIN.read_owned("lookup");
+    /// std::thread::scope(|scope| {
+    ///     let routes = &routes;
+    ///     scope.spawn(move || assert_eq!(routes.load(&guard), &["here"])); // and dropped there
+    /// });
+    /// DOMAIN.synchronize().expect("not inside a section");
+    /// ```
+    ///
+    /// # Waiting for oneself
+    ///
+    /// No thread is inside of such a section, so [`synchronize`](Self::synchronize) cannot refuse to wait
+    /// for it: a thread, or a task, that holds an owned guard and waits for a grace period of its domain
+    /// waits for ever. Drop the guard first; or use [`synchronize_timeout`](Self::synchronize_timeout),
+    /// [`stalls`](Self::stalls) or [`holdouts`](Self::holdouts), which name the owner.
+    ///
+    /// # In a forked child
+    ///
+    /// Nobody can know which owned guards a child will use: one may be in its memory, in a task or a
+    /// queue. So those of the parent stay open in the child, which is the safe side: grace periods of this
+    /// domain may never end there, reports say how many sections are inherited, and
+    /// [`forget_inherited`](Self::forget_inherited) ends them.
+    #[inline]
+    #[track_caller]
+    pub fn read_owned(&self, owner: &'static str) -> OwnedGuard<'_> {
+        let region = self.region();
+        let entry = region.owners().and_then(|owners| owners.find(owner));
+        let slot = match entry {
+            // By the thread's index (0 if it has none), so that threads keep apart.
+            Some(entry) => {
+                &entry.slots[(arch::slot_word() / size_of::<Slot>()) % entry.slots.len()]
+            }
+            None => &region.nameless,
+        };
+        if region.sites.is_noting()
+            && let Some(entry) = entry
+        {
+            entry.note(Location::caller());
+        }
+        OwnedGuard::new(counters::enter_among_many(&region.engine.grace.rank, slot))
+    }
+
+    /// In a forked child: ends the owned sections that the child has from its parent, in this domain. Returns how
+    /// many there were.
+    ///
+    /// Without it they stay open; see [`read_owned`](Self::read_owned). Sections that were entered in the
+    /// child stay open in any case. Does nothing in a process that was not forked.
+    ///
+    /// # Safety
+    /// No [`OwnedGuard`] of this domain that was there when the process was forked is used or
+    /// dropped in this process after this call, and none has been dropped since the fork; no
+    /// reference that was had by one of them is used any more. (They may be forgotten, by
+    /// [`std::mem::forget`], or be on the stacks of threads that the child does not have.)
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// // In the child, before anything else uses the domain; its tasks were the parent's.
+    /// // SAFETY: the child's only thread has no owned guard, and the tasks are never polled here.
+    /// let forgotten = unsafe { DOMAIN.forget_inherited() };
+    /// # assert_eq!(forgotten, 0);
+    /// ```
+    pub unsafe fn forget_inherited(&self) -> u64 {
+        let region = self.region();
+        let named = region.owners().map_or(0, |owners| owners.forget_inherited());
+        named + region.watch.forget_nameless(&region.nameless)
     }
 
     /// The domain's region, which is made at first use.
@@ -189,8 +278,12 @@ impl Domain {
             return region;
         }
         let _errno = Errno::keep();
+        start::ensure();
         let fresh = region::acquire();
-        fresh.engine.observed.set_name(self.name);
+        if fresh.has_slots() {
+            // Ours alone. The lifeboat is many domains', and has no name.
+            fresh.engine.observed.set_name(self.name);
+        }
         if self.own_thread {
             fresh.wants_thread();
         }
@@ -233,11 +326,11 @@ impl Domain {
     /// Whether a grace period of this domain waits for the guard: it is a guard of this domain.
     /// (Or of one that shares the lifeboat with it, whose grace periods are the same.)
     #[inline]
-    pub(crate) fn is_guarded_by(&self, guard: &Guard<'_>) -> bool {
+    pub(crate) fn is_guarded_by(&self, guard: &impl Counted) -> bool {
         // Acquire: as in `region`. Null has no guards; then the guard is another domain's.
         let region = self.region.load(Ordering::Acquire);
         // SAFETY: null, or a region, which is never unmapped.
-        unsafe { region.as_ref() }.is_some_and(|region| region.contains(guard.pair.addr()))
+        unsafe { region.as_ref() }.is_some_and(|region| region.contains(guard.address()))
     }
 
     /// The cookie that is done once every section that is open now has ended. Does not ask for
@@ -444,7 +537,7 @@ impl Readers for DomainReaders {
 
 /// A promise to look later whether a grace period has ended. See [`Domain::start_poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cookie(u64);
+pub struct Cookie(pub(crate) u64);
 
 impl Cookie {
     pub(crate) fn number(self) -> u64 {
@@ -460,62 +553,6 @@ impl Cookie {
     /// assert!(DOMAIN.poll_state(gracepoint_rcu::Cookie::COMPLETED));
     /// ```
     pub const COMPLETED: Self = Self(0);
-}
-
-/// An open read section. Dropping it ends the section.
-///
-/// It stays on its thread; see [`Domain::read`].
-#[must_use = "the read section ends when the guard is dropped"]
-pub struct Guard<'d> {
-    /// The section's pair of counters, with `HOW` to leave in the low bits.
-    pair: *const Pair,
-    domain: PhantomData<&'d Domain>,
-}
-
-impl Guard<'_> {
-    #[inline(always)]
-    fn new(pair: &Pair, how: usize) -> Self {
-        const { assert!(align_of::<Pair>() > HOW) };
-        Self { pair: ptr::from_ref(pair).map_addr(|address| address | how), domain: PhantomData }
-    }
-}
-
-impl Drop for Guard<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.pair.addr() & HOW != 0 {
-            leave_slowly(self.pair);
-            return;
-        }
-        // SAFETY: without low bits this is the pair that `Guard::new` was given: of a region, which is
-        // never unmapped, and in this thread's own slot, since guards are not Send and the
-        // index is not given back while a section is open.
-        counters::leave(unsafe { &*self.pair });
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn leave_slowly(pair: *const Pair) {
-    let how = pair.addr() & HOW;
-    // SAFETY: the pair that `Guard::new` was given; regions are never unmapped.
-    let pair = unsafe { &*pair.map_addr(|address| address & !HOW) };
-    if how == SHARED {
-        // Release: a section whose end is counted has done its accesses. Pairs with the heavy
-        // barrier that follows the read of `unlock`.
-        pair.unlock.fetch_add(1, Ordering::Release);
-        arch::with_thread(|thread| thread.shared.fetch_sub(1, Ordering::Relaxed));
-    } else {
-        // As above, for an increment that is not itself a release.
-        fence(Ordering::Release);
-        arch::increment(&pair.unlock);
-    }
-}
-
-impl fmt::Debug for Guard<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guard").finish_non_exhaustive()
-    }
 }
 
 const _: () = {

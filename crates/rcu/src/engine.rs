@@ -202,12 +202,12 @@ impl Engine {
     pub(crate) fn totals(&self) -> (u64, u64) {
         let (grace, done) = &self.before;
         let since = |now: u64, before: &AtomicU64| now.wrapping_sub(before.load(Ordering::Relaxed));
-        (since(self.grace.number(), grace), since(self.done(), done))
+        (since(self.grace.ended(), grace), since(self.done(), done))
     }
 
     /// For the next domain: starts to count again.
     fn forget_totals(&self) {
-        self.before.0.store(self.grace.number(), Ordering::Relaxed);
+        self.before.0.store(self.grace.ended(), Ordering::Relaxed);
         self.before.1.store(self.done(), Ordering::Relaxed);
         self.barriers.store(0, Ordering::Relaxed);
         self.ran.panics.store(0, Ordering::Relaxed);
@@ -266,7 +266,7 @@ impl Engine {
             step
         });
         let (begun, barriers) = (self.begun.load(Ordering::Relaxed), self.barriers_taken());
-        let number = before.unwrap_or_else(|| self.grace.number() - u64::from(step == Step::Ended));
+        let number = before.unwrap_or_else(|| self.grace.ended() + u64::from(step != Step::Ended));
         drop(driver);
         if step != Step::Idle {
             self.tell_of_step(step, before.is_none(), number, begun, barriers);

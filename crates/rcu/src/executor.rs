@@ -268,18 +268,20 @@ impl Region {
     }
 
     /// [`Domain::poll`].
-    pub(crate) fn poll(&self, readers: &impl Readers, me: usize) -> Progress {
+    pub(crate) fn poll(&'static self, readers: &impl Readers, me: usize) -> Progress {
         let progress = self.engine.poll(readers, me);
         if progress == Progress::Advanced {
             self.engine.wake_tasks(me);
         }
+        self.watch(progress);
         progress
     }
 
     /// [`Domain::drive`].
-    pub(crate) fn drive(&self, readers: &impl Readers, me: usize) -> Progress {
+    pub(crate) fn drive(&'static self, readers: &impl Readers, me: usize) -> Progress {
         let progress = self.engine.drive(readers, me);
         self.engine.wake_tasks(me);
+        self.watch(progress);
         progress
     }
 

@@ -12,6 +12,14 @@
 //!   thread keeps its index, with its new number, and its own sections. Callbacks that are
 //!   queued stay queued, in the child too.
 //!
+//! *Owned* sections (`Domain::read_owned`) are kept in the child, whoever entered them: they belong to no
+//! thread, so nobody knows which of them the child goes on with. That is the safe side, and may mean that
+//! no grace period of the domain ends there any more; `Domain::forget_inherited` is the way out, for a
+//! child that knows better. Reports tell sections that came from the parent.
+//!
+//! What a lost thread was writing into a report's state (sightings, a stall's hook, what was retired
+//! while its domain is proven) is begun anew; the hook is then gone.
+//!
 //! A reference that the forking thread has from **another** thread's section (a scoped thread
 //! that uses its parent's guard, and forks) is not protected in the child. `fork` is unsafe
 //! for reasons like this one.
@@ -20,6 +28,7 @@
 //! may never end. That is a leak, not a use after free.
 
 use crate::arch;
+use crate::backtrace;
 use crate::region;
 use crate::threads;
 use std::time::{Duration, Instant};
@@ -51,6 +60,7 @@ pub(crate) unsafe extern "C" fn in_child() {
     threads::child_after_fork(|index| {
         region::all().for_each(|region| region.forget_thread(index));
     });
+    backtrace::child_after_fork(me);
     let none_of_mine = arch::shared_sections() == 0;
     for region in region::all() {
         if none_of_mine {
@@ -58,6 +68,9 @@ pub(crate) unsafe extern "C" fn in_child() {
             // open itself, they are all kept, and a grace period may not end: the safe side.
             region.shared.balance();
         }
+        region.owners().into_iter().for_each(|owners| owners.note_fork());
+        region.watch.child_after_fork(&region.nameless, me);
+        region.prover.child_after_fork(me);
         region.child_after_fork(me);
     }
 }

@@ -31,6 +31,10 @@
 //! * It is after `p`: then all of `S` comes after `p`, and `S` sees everything that was
 //!   written before `H`, the updater's removal included. It need not be waited for.
 //!
+//! An owned section may go from thread to thread. It is counted by atomic additions, and its end with
+//! release, after all that it did on whatever thread; and whoever has it after the thread that entered sees
+//! what that one saw at its `p`. So both cases hold for it too, with the `p` of the thread that entered.
+//!
 //! So once a rank was confirmed *after* the grace period began, no section of that rank that
 //! could hold what was removed before it began is left. Both ranks confirmed, in any order
 //! and by the same scan or by different ones, end the grace period. This does not depend on the
@@ -66,12 +70,17 @@ use crate::counters::{ActiveRank, RANKS};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant, fence};
 
 /// The bits of `seq` that hold the phase.
-const PHASE: u64 = 3;
+pub(crate) const PHASE: u64 = 3;
 const SCAN1: u64 = 1;
-const SCAN2: u64 = 2;
+pub(crate) const SCAN2: u64 = 2;
 /// What one grace period adds to `seq`.
 const ONE: u64 = PHASE + 1;
 const ALL_RANKS: usize = (1 << RANKS) - 1;
+
+/// The number of the grace period that runs when the sequence word is this; `None` if none runs.
+pub(crate) fn number(sequence: u64) -> Option<u64> {
+    (sequence & PHASE != 0).then_some(sequence / ONE + 1)
+}
 
 /// The readers that a grace period has to look at.
 pub(crate) trait Readers {
@@ -147,15 +156,20 @@ impl Grace {
         self.needed.load(Ordering::Relaxed) > self.seq.load(Ordering::Relaxed)
     }
 
-    /// How many grace periods have ended, which is the number of the one that runs or comes next.
-    pub(crate) fn number(&self) -> u64 {
+    /// How many grace periods have ended.
+    pub(crate) fn ended(&self) -> u64 {
         self.seq.load(Ordering::Relaxed) / ONE
     }
 
-    /// The number of the grace period that runs.
+    /// The number of the grace period that runs. The first one's is 1, and a cookie divided by four is
+    /// the number of the one that it waits for.
     pub(crate) fn running(&self) -> Option<u64> {
-        let seq = self.seq.load(Ordering::Relaxed);
-        (seq & PHASE != 0).then_some(seq / ONE)
+        number(self.seq.load(Ordering::Relaxed))
+    }
+
+    /// The sequence word, for reports.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.seq.load(Ordering::Relaxed)
     }
 
     /// A bit for each rank that the running grace period waits for at this moment; 0 if

@@ -35,7 +35,9 @@
 //! DOMAIN.barrier().expect("not inside a section"); // "hello" is freed
 //! ```
 //!
-//! [`RcuCell`] is the same without `unsafe`.
+//! [`RcuCell`] is the same without `unsafe`; [`domain!`] declares a domain whose cells open to its own
+//! guards alone. A section that is held across `.await`, or handed to another thread, is that
+//! of an [`OwnedGuard`].
 //!
 //! # What it costs and what it rests on
 //!
@@ -53,6 +55,12 @@
 //! not run. Tasks await [`Domain::synchronized`] and [`Domain::barrier_async`] on any executor. An
 //! [`Observer`] is told what happens, and [`Domain::stats`] says what there is to do.
 //!
+//! # When a grace period does not end
+//!
+//! [`Domain::stalls`] tells who waits, for which grace period, and which readers hold it up, as a value
+//! ([`Stall`]); [`Domain::on_stall`] has it told by whoever drives. [`Domain::prove`] finds the mistakes that
+//! lead there: leaked guards, sections that last too long; and pointers that are retired twice.
+//!
 //! # How it is checked
 //!
 //! * `tests/loom.rs` compiles the files of the algorithm with loom's types and explores small
@@ -67,7 +75,8 @@
 //! * `tests/torture.rs` runs readers, updaters, signals and thread churn against an oracle, and a
 //!   domain that never waits, which the oracle must catch. `GRACEPOINT_TORTURE=50` is longer.
 //! * `tests/fork.rs` and `tests/fork_served.rs` fork while others read, drive and serve; `tests/threads.rs`,
-//!   `tests/domain.rs`, `tests/executors.rs` and `tests/futures.rs` say what is promised, case by case.
+//!   `tests/domain.rs`, `tests/executors.rs`, `tests/futures.rs`, `tests/owned.rs`, `tests/stalls.rs`, `tests/prove.rs`
+//!   and `tests/deadlocks.rs` say what is promised, case by case.
 //! * `cargo run --release --example pair` prints what sections cost, `--example updates` what grace periods
 //!   and callbacks do.
 //!
@@ -75,9 +84,11 @@
 //! and systems other than Linux (which compile), and programs with more than 65,536 threads.
 //!
 //! The argument for the algorithm is at the top of `src/grace.rs`; `src/callbacks.rs` has the
-//! queues', `src/engine.rs` and `src/wakers.rs` say why no wakeup is lost, `src/threads.rs` has the registry's and `src/fork.rs` says what a forked child can rely on.
+//! queues', `src/engine.rs` and `src/wakers.rs` say why no wakeup is lost, `src/owners.rs` has the argument for
+//! owned sections, `src/threads.rs` the registry's, and `src/fork.rs` says what a forked child can rely on.
 
 mod arch;
+mod backtrace;
 mod barrier;
 mod callbacks;
 mod cell;
@@ -90,29 +101,46 @@ mod executor;
 mod fork;
 mod future;
 mod grace;
+mod guard;
 mod holdouts;
+mod indices;
+mod kernel_state;
 mod observer;
+mod owners;
+mod prove;
 mod region;
+mod sites;
+mod stall;
 mod start;
 mod stats;
 mod sync;
 mod system;
 mod threads;
 mod trylock;
+mod typed;
 mod wait;
+mod waiters;
 mod wakers;
+mod watch;
 
+pub use backtrace::backtraces_by_signal;
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
 pub use cell::RcuCell;
-pub use domain::{Cookie, Domain, Guard};
+pub use domain::{Cookie, Domain};
 pub use engine::Progress;
 pub use executor::{Executor, Job};
 pub use future::{Barrier, Synchronized};
+pub use guard::{Any, Guard, OwnedGuard, ReadGuard};
 pub use holdouts::Holdout;
+pub use kernel_state::{KernelState, SystemCall};
 pub use observer::{Event, Observer};
+pub use prove::{Checks, Finding};
+pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
 pub use stats::Stats;
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,
 };
+pub use typed::{AnyDomain, TypedDomain};
 pub use wait::{BarrierError, Expedited, InReadSection};
+pub use waiters::WaitKind;

@@ -17,7 +17,7 @@ pub enum Event<'e> {
     /// A grace period has begun.
     #[non_exhaustive]
     GracePeriodBegan {
-        /// Counts the grace periods of this domain's memory, from 0.
+        /// Counts the grace periods of this domain's memory, from 1.
         number: u64,
     },
     /// A grace period has ended.

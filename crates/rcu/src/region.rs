@@ -1,12 +1,12 @@
 //! The memory of a domain: its engine, and one slot for each thread of the process.
 //!
 //! ```text
-//!  0            SLOTS          SLOTS + 64         …        4 MiB
-//!  ├ Region ─ ─ ┼─ slot of 0 ──┼─ slot of 1 ──┼─ …
+//!  0            OWNERS          SLOTS          SLOTS + 64         …        4 MiB
+//!  ├ Region ─ ─ ┼─ owned ─ ─ ─ ┼─ slot of 0 ──┼─ slot of 1 ──┼─ …
 //! ```
 //!
 //! One mapping of 4 MiB, of which only what is used takes memory: a page for the engine and
-//! one per 64 threads. It is made when the domain is first used, possibly in a signal
+//! one per 64 threads, and those of the owners that there are. It is made when the domain is first used, possibly in a signal
 //! handler, so by `mmap` and a compare-exchange.
 //!
 //! Regions are never unmapped; one whose domain was dropped is used again for the next. So a
@@ -22,13 +22,24 @@ use crate::counters::{RANKS, Slot};
 use crate::engine::Engine;
 use crate::executor::Service;
 use crate::grace::Readers;
+use crate::owners;
+use crate::prove::Prover;
+use crate::sites::Sites;
 use crate::sync::{AtomicBool, AtomicPtr, Ordering};
 use crate::system;
 use crate::threads::{self, MAX_THREADS};
+use crate::watch::Watch;
 use std::ptr;
+use std::slice;
 
+/// The owners of a region: how many names, and slots for each.
+pub(crate) type Owners = owners::Owners<64, 4>;
+pub(crate) type Owner = owners::Owner<4>;
+
+/// Where the owners' counters begin.
+const OWNERS: usize = 4096;
 /// Where the slots begin.
-const SLOTS: usize = 4096;
+const SLOTS: usize = OWNERS + 6 * 4096;
 
 /// The offset of a thread's slot in a region.
 pub(crate) const fn slot_offset(index: usize) -> usize {
@@ -48,17 +59,37 @@ pub(crate) struct Region {
     pub(crate) service: Service,
     /// For sections of threads without an index. Written by many: atomic increments.
     pub(crate) shared: Slot,
+    /// For owned sections whose owner has no entry. Written by many, too; not `shared`, because a
+    /// forked child keeps these.
+    pub(crate) nameless: Slot,
+    pub(crate) sites: Sites,
+    pub(crate) watch: Watch,
+    pub(crate) prover: Prover,
     /// The next in the list of all regions; written once, before the region is in it.
     next: AtomicPtr<Region>,
     in_use: AtomicBool,
     /// The first of `MAX_THREADS` slots, or null. With the mapping's own provenance, which a
     /// `&Region` has not.
     slots: AtomicPtr<Slot>,
+    /// As `slots`.
+    owners: AtomicPtr<Owners>,
 }
 
-const _: () = assert!(size_of::<Region>() <= SLOTS);
+const _: () = assert!(size_of::<Region>() <= OWNERS);
+const _: () = assert!(size_of::<Owners>() <= SLOTS - OWNERS);
 
-static LIFEBOAT: Region = Region::new(ptr::null_mut());
+/// Whose section a slot counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader<'r> {
+    Thread(u32),
+    /// Threads without an index.
+    Unregistered,
+    Owner(&'r Owner),
+    /// Owners without an entry.
+    Nameless,
+}
+
+static LIFEBOAT: Region = Region::new(ptr::null_mut(), ptr::null_mut());
 /// The newest region.
 static ALL: AtomicPtr<Region> = AtomicPtr::new(ptr::null_mut());
 
@@ -80,6 +111,11 @@ pub(crate) fn is_inside_any(index: u32) -> bool {
     all().any(|region| region.slot(index).is_some_and(Slot::is_open))
 }
 
+/// The region that this pair of counters is of.
+pub(crate) fn of_pair(address: usize) -> Option<&'static Region> {
+    all().find(|region| region.contains(address))
+}
+
 /// A region for a domain of its own, or the lifeboat.
 pub(crate) fn acquire() -> &'static Region {
     let unused = all().find(|region| {
@@ -99,7 +135,8 @@ fn map() -> Option<&'static Region> {
     // and ours alone until it is published below. Never unmapped, hence 'static.
     let region: &'static Region = unsafe {
         let slots = memory.byte_add(SLOTS).cast::<Slot>();
-        memory.write(Region::new(slots.as_ptr()));
+        let owners = memory.byte_add(OWNERS).cast::<Owners>();
+        memory.write(Region::new(slots.as_ptr(), owners.as_ptr()));
         memory.as_ref()
     };
     let mut newest = ALL.load(Ordering::Relaxed);
@@ -119,15 +156,47 @@ fn map() -> Option<&'static Region> {
 }
 
 impl Region {
-    const fn new(slots: *mut Slot) -> Self {
+    const fn new(slots: *mut Slot, owners: *mut Owners) -> Self {
         Self {
             engine: Engine::new(),
             service: Service::new(),
             shared: Slot::new(),
+            nameless: Slot::new(),
+            sites: Sites::new(),
+            watch: Watch::new(),
+            prover: Prover::new(),
             next: AtomicPtr::new(ptr::null_mut()),
             in_use: AtomicBool::new(true),
             slots: AtomicPtr::new(slots),
+            owners: AtomicPtr::new(owners),
         }
+    }
+
+    /// The owners; none in the lifeboat, where owned sections are all nameless.
+    #[inline]
+    pub(crate) fn owners(&self) -> Option<&Owners> {
+        // SAFETY: null, or where `map` found a zeroed, aligned table in the mapping, which is never
+        // unmapped; all-zero is a valid one.
+        unsafe { self.owners.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// All who may be inside, and the slots that count their sections.
+    pub(crate) fn readers(&self) -> impl Iterator<Item = (Reader<'_>, &[Slot])> {
+        let threads = (0..).map(Reader::Thread).zip(self.slots().chunks(1));
+        let owners = self.owners().into_iter().flat_map(|owners| owners.used());
+        let owners = owners.map(|owner| (Reader::Owner(owner), &owner.slots[..]));
+        let rest = [
+            (Reader::Unregistered, slice::from_ref(&self.shared)),
+            (Reader::Nameless, slice::from_ref(&self.nameless)),
+        ];
+        threads.chain(owners).chain(rest)
+    }
+
+    /// The index whose slot has this address.
+    pub(crate) fn index_of_pair(&self, address: usize) -> Option<u32> {
+        let offset = address.wrapping_sub(ptr::from_ref(self).addr());
+        let index = offset.checked_sub(SLOTS)? / size_of::<Slot>();
+        u32::try_from(index).ok().filter(|index| (*index as usize) < MAX_THREADS)
     }
 
     /// Whether threads have slots of their own here.
@@ -183,13 +252,21 @@ impl Region {
         }
         self.slots().iter().for_each(Slot::balance);
         self.shared.balance();
+        self.nameless.balance();
+        self.owners().into_iter().for_each(owners::Owners::clear);
+        self.sites.clear();
+        self.watch.clear(me);
+        self.prover.clear(me);
         // Release: pairs with the acquire in `acquire`.
         self.in_use.store(false, Ordering::Release);
     }
 
     fn sum(&self, counter: impl Fn(&Slot, usize) -> u64) -> [u64; RANKS] {
         let mut sums = [0_u64; RANKS];
-        for slot in self.slots().iter().chain(std::iter::once(&self.shared)) {
+        let owned = self.owners().into_iter().flat_map(|owners| owners.used());
+        let owned = owned.flat_map(|owner| &owner.slots);
+        let slots = self.slots().iter().chain([&self.shared, &self.nameless]).chain(owned);
+        for slot in slots {
             for (rank, sum) in sums.iter_mut().enumerate() {
                 *sum = sum.wrapping_add(counter(slot, rank));
             }

@@ -17,8 +17,15 @@ mod exit;
 #[path = "system/exit_portable.rs"]
 mod exit;
 
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[path = "system/signal_linux.rs"]
+mod signal;
 #[path = "system/signals.rs"]
 mod signals;
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[path = "system/signal_portable.rs"]
+mod signal;
 
 #[cfg(unix)]
 pub(crate) use exit::on_fork;
@@ -28,4 +35,5 @@ pub(crate) use imp::{
     register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,
     thread_name,
 };
+pub(crate) use signal::{handle, read_words, send_to_thread};
 pub(crate) use signals::with_signals_blocked;

@@ -12,10 +12,7 @@
 //! is taking one, both take one, and the thread's word decides by compare-exchange which is
 //! kept; the other goes back.
 //!
-//! Orderings: giving back is a release on the bitmap and taking is an acquire. Without
-//! that pair the new owner could read a counter older than the old owner's last increment
-//! and, since increments are not atomic between threads, lose it: a grace period would
-//! stall, or end too early.
+//! The orderings of taking and giving back are in `indices`.
 //!
 //! # Giving it back
 //!
@@ -29,10 +26,12 @@
 //! notice; [`refresh_names`] finds such indices, by asking the kernel for their threads.
 
 use crate::arch;
+use crate::indices;
 use crate::region;
 use crate::start;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use crate::system::{self, Errno, NAME_LEN};
+use crate::waiters;
 use std::fmt;
 use std::ptr;
 
@@ -76,6 +75,8 @@ struct Record {
     version: AtomicU32,
     tid: AtomicU32,
     name: [AtomicU64; 2],
+    /// Whom the thread waits for.
+    wait: waiters::Entry,
 }
 
 const _: () = assert!(size_of::<Record>() == 128);
@@ -223,33 +224,6 @@ fn record(index: u32) -> Option<&'static Record> {
     records()?.get(index as usize)
 }
 
-/// Takes the lowest free index.
-fn claim() -> Option<u32> {
-    for (position, word) in TAKEN.iter().enumerate() {
-        let mut seen = word.load(Ordering::Relaxed);
-        while seen != u64::MAX {
-            let bit = seen.trailing_ones();
-            // Acquire: pairs with the release in `put_back`; see the module's text.
-            match word.compare_exchange_weak(
-                seen,
-                seen | 1 << bit,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(position as u32 * 64 + bit),
-                Err(now) => seen = now,
-            }
-        }
-    }
-    None
-}
-
-fn put_back(index: u32) {
-    let bit = 1 << (index % 64);
-    // Release: pairs with the acquire in `claim`.
-    TAKEN[index as usize / 64].fetch_and(!bit, Ordering::Release);
-}
-
 /// This thread's word, taking an index if it has none and may have one. 0 if it may not.
 #[cold]
 pub(crate) fn register() -> Word {
@@ -266,7 +240,8 @@ pub(crate) fn register() -> Word {
     if !system::notify_exit() {
         return 0;
     }
-    let Some(index) = claim() else { return 0 };
+    let Some(index) = indices::claim(&TAKEN) else { return 0 };
+    records[index as usize].wait.clear();
     records[index as usize].occupy();
     // Before this thread's first increment, so that a scan whose heavy barrier comes after
     // that increment looks at this slot.
@@ -287,9 +262,10 @@ pub(crate) fn register() -> Word {
 
 fn free_record(index: u32) {
     if let Some(record) = record(index) {
+        record.wait.clear();
         record.end(FREE);
     }
-    put_back(index);
+    indices::put_back(&TAKEN, index);
 }
 
 /// Called by the system on a thread that is about to end, when nothing but signal handlers
@@ -387,6 +363,11 @@ pub fn thread_info(index: u32) -> Option<ThreadInfo> {
     record(index)?.read().map(|(_, info)| info)
 }
 
+/// Where the thread with this index says whom it waits for.
+pub(crate) fn wait_entry(index: u32) -> Option<&'static waiters::Entry> {
+    record(index).map(|record| &record.wait)
+}
+
 /// One more than the highest index that was ever taken: how long an array by index must be.
 ///
 /// ```
@@ -429,7 +410,7 @@ pub fn refresh_names() {
             fence(Ordering::SeqCst);
             if !region::is_inside_any(index) && record.amend(version, FREE, |_| ()) {
                 tell_hook(index);
-                put_back(index);
+                indices::put_back(&TAKEN, index);
             }
         } else if let Some(name) = system::task_name(info.tid) {
             record.amend(version, LIVE, |record| record.set_name(name));

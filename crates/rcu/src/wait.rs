@@ -7,6 +7,7 @@ use crate::arch;
 use crate::domain::{Cookie, Domain};
 use crate::engine::{self, Progress};
 use crate::sync::{AtomicBool, Ordering};
+use crate::waiters::{WaitKind, Waiting};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -125,11 +126,18 @@ impl Domain {
 
     fn wait_until_done(&self, cookie: Cookie) {
         let mut patience = Patience::new(self);
+        let mut waiting = None;
         while !self.poll_state(cookie) {
             if let Progress::Pending(delay) = self.poll() {
+                waiting.get_or_insert_with(|| self.waits(cookie, WaitKind::GracePeriod));
                 pause(patience.lengthen(delay));
             }
         }
+    }
+
+    /// Shows that this thread waits, until the result is dropped.
+    fn waits(&self, cookie: Cookie, kind: WaitKind) -> Waiting {
+        Waiting::begin(self.region(), cookie.0, kind)
     }
 
     /// Like [`synchronize`](Self::synchronize), but gives up after `timeout`. True if the
@@ -154,6 +162,7 @@ impl Domain {
         let cookie = self.ask();
         let begun = Instant::now();
         let mut patience = Patience::new(self);
+        let mut waiting = None;
         loop {
             if self.poll_state(cookie) {
                 return Ok(true);
@@ -163,6 +172,7 @@ impl Domain {
             if left.is_zero() {
                 return Ok(self.poll_state(cookie));
             }
+            waiting.get_or_insert_with(|| self.waits(cookie, WaitKind::GracePeriod));
             pause(patience.lengthen(delay).min(left));
         }
     }
@@ -192,10 +202,15 @@ impl Domain {
         // Release: pairs with the acquire below; what the callbacks did is seen after.
         self.call(move || marker.store(true, Ordering::Release));
         let mut patience = Patience::new(self);
+        let mut waiting = None;
         while !reached.load(Ordering::Acquire) {
             match self.drive() {
                 Progress::Advanced => patience.renew(),
-                Progress::Pending(delay) => pause(patience.lengthen(delay)),
+                Progress::Pending(delay) => {
+                    waiting
+                        .get_or_insert_with(|| self.waits(self.get_state(), WaitKind::Callbacks));
+                    pause(patience.lengthen(delay));
+                }
                 // Another thread runs the last of them.
                 Progress::Idle => std::thread::yield_now(),
             }

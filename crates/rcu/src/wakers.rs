@@ -103,16 +103,16 @@ impl Wakers {
         drop(gone);
     }
 
-    /// Whether somebody is registered.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
+    /// How many tasks are registered.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Wakes those whose `until` satisfies `is_done`, which has just come true for some.
     pub(crate) fn wake(&self, me: usize, is_done: impl Fn(u64) -> bool) {
         // Pairs with the fence in `register`; see the module's text.
         fence(Ordering::SeqCst);
-        if self.is_empty() {
+        if self.count() == 0 {
             return;
         }
         let done: Vec<Entry> = self

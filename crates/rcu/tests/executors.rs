@@ -268,7 +268,7 @@ impl Observer for Log {
                 self.most_barriers.fetch_max(*heavy_barriers, Ordering::Relaxed);
             }
             Event::CallbacksRan { count, .. } => {
-                drop(self.ran.fetch_add(*count, Ordering::Relaxed))
+                self.ran.fetch_add(*count, Ordering::Relaxed);
             }
             Event::CallbackPanicked { message, .. } => {
                 self.panics.lock().expect("the log").push((*message).to_owned());

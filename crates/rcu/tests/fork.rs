@@ -23,6 +23,9 @@ fn in_child(child: impl FnOnce()) -> bool {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork failed");
     if pid == 0 {
+        // A child that hangs elsewhere than in a grace period is killed, and has failed.
+        // SAFETY: asks for a signal, whose default ends the child.
+        unsafe { libc::alarm(180) };
         let code = match catch_unwind(AssertUnwindSafe(child)) {
             Ok(()) => 0,
             Err(_) => 1,
@@ -153,4 +156,132 @@ fn a_callback_may_fork() {
     });
     DOMAIN.barrier().expect("outside");
     assert!(GOOD.load(Ordering::Relaxed));
+}
+
+#[test]
+fn owned_sections_stay_open_in_the_child_until_it_forgets_them() {
+    static DOMAIN: Domain = Domain::new("fork owned");
+    let _one = ONE.lock();
+    let entered = Barrier::new(2);
+    let leave = Barrier::new(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let guards = [DOMAIN.read_owned("task"), DOMAIN.read_owned("task")];
+            entered.wait();
+            leave.wait();
+            drop(guards);
+        });
+        entered.wait();
+        let good = in_child(|| {
+            // Whoever entered them: the guards may be anywhere in the child's memory.
+            let cookie = DOMAIN.start_poll();
+            for _ in 0..10 {
+                DOMAIN.poll();
+            }
+            assert!(!DOMAIN.poll_state(cookie), "they are open");
+            let stall = DOMAIN.stalls().remove(0);
+            let reader = &stall.culprits[0].reader;
+            assert_eq!((reader.owner, reader.sections, reader.inherited), (Some("task"), 2, 2));
+            assert!(reader.to_string().ends_with(", 2 from before the fork"), "{reader}");
+
+            let own = DOMAIN.read_owned("task");
+            // SAFETY: the parent's guards are on the stack of a thread that is not here.
+            assert_eq!(unsafe { DOMAIN.forget_inherited() }, 2);
+            // SAFETY: as above; there are no more of them.
+            assert_eq!(unsafe { DOMAIN.forget_inherited() }, 0);
+            let cookie = DOMAIN.start_poll();
+            for _ in 0..10 {
+                DOMAIN.poll();
+            }
+            assert!(!DOMAIN.poll_state(cookie), "the child's own section is still open");
+            assert_eq!(DOMAIN.holdouts()[0].inherited, 0);
+            drop(own);
+            assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
+        });
+        // SAFETY: this process was not forked from one with guards: nothing happens.
+        let forgotten = unsafe { DOMAIN.forget_inherited() };
+        leave.wait();
+        assert_eq!(forgotten, 0);
+        assert!(good, "the child failed or hung");
+    });
+    DOMAIN.synchronize().expect("outside");
+}
+
+#[test]
+fn an_owned_guard_goes_on_in_the_child_that_has_it() {
+    static DOMAIN: Domain = Domain::new("fork own owned");
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Value(u32);
+    impl Drop for Value {
+        fn drop(&mut self) {
+            self.0 = 0;
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let _one = ONE.lock();
+    let cell = gracepoint_rcu::RcuCell::new(&DOMAIN, Value(1));
+    let mut guard = Some(DOMAIN.read_owned("parent"));
+    assert!(in_child(|| {
+        let taken = guard.take().expect("it came along");
+        let value = cell.load(&taken);
+        cell.replace(Value(2));
+        for _ in 0..10 {
+            DOMAIN.drive();
+        }
+        assert_eq!((value.0, DROPPED.load(Ordering::Relaxed)), (1, 0), "it still protects");
+        drop(taken);
+        DOMAIN.barrier().expect("outside");
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
+    }));
+    drop(guard);
+    DOMAIN.synchronize().expect("outside");
+}
+
+#[test]
+fn forks_in_the_middle_of_everything() {
+    static DOMAIN: Domain = Domain::new("fork everything");
+    let _one = ONE.lock();
+    DOMAIN.stalled_after(Duration::ZERO);
+    DOMAIN.on_stall(|stall| drop(stall.to_string()));
+    DOMAIN.prove(gracepoint_rcu::Checks::default().sections_shorter_than(HANG));
+    let cell = gracepoint_rcu::RcuCell::new(&DOMAIN, vec![1_u8; 16]);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let owned = DOMAIN.read_owned("worker");
+                    let guard = DOMAIN.read();
+                    assert_eq!(cell.load(&owned).len(), cell.load(&guard).len());
+                    cell.replace(vec![2_u8; 16]);
+                    drop(guard);
+                    DOMAIN.drive();
+                    drop(owned);
+                    let _ = DOMAIN.stalls();
+                    assert!(DOMAIN.findings().is_empty());
+                    if DOMAIN.pending_callbacks() > 1000 {
+                        DOMAIN.barrier().expect("outside");
+                    }
+                }
+            });
+        }
+        let good = (0..60).all(|_| {
+            in_child(|| {
+                let inherited: u64 =
+                    DOMAIN.holdouts().iter().map(|holdout| holdout.inherited).sum();
+                assert!(inherited <= 2);
+                // SAFETY: the guards are on the stacks of threads that are not here.
+                unsafe { DOMAIN.forget_inherited() };
+                assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
+                DOMAIN.barrier().expect("outside");
+                cell.replace(Vec::new());
+                assert!(DOMAIN.stalls().is_empty() && DOMAIN.findings().is_empty());
+                DOMAIN.barrier().expect("outside");
+                assert_eq!(DOMAIN.pending_callbacks(), 0);
+            })
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert!(good, "a child failed or hung");
+    });
+    DOMAIN.barrier().expect("outside");
 }

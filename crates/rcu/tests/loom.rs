@@ -29,6 +29,8 @@ shipped!(
     callbacks "../src/callbacks.rs",
     observer "../src/observer.rs",
     wakers "../src/wakers.rs",
+    indices "../src/indices.rs",
+    owners "../src/owners.rs",
     engine "../src/engine.rs"
 );
 
@@ -93,15 +95,20 @@ mod barrier {
             fence(Ordering::SeqCst);
         }
     }
+
+    pub(crate) fn either() {
+        light();
+    }
 }
 
-use counters::{RANKS, Slot, enter, leave};
+use counters::{Pair, RANKS, Slot, enter, enter_among_many, leave, leave_among_many};
 use engine::{Engine, Progress};
 use grace::{Readers, Step};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use loom::thread;
+use owners::Owners;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicUsize as Count;
 
@@ -122,12 +129,24 @@ enum Twin {
     NoSecondScan,
     /// A cookie accepts the end of the grace period that was running when it was taken.
     EarlyCookie,
+    /// The end of an owned section is counted by a relaxed addition.
+    RelaxedLeave,
+    /// An owner's name is published before scans look at its entry.
+    NameBeforeBit,
+    /// A thread's index is taken by a relaxed exchange.
+    RelaxedClaim,
+    /// A thread's index is given back by a relaxed operation.
+    RelaxedPutBack,
+    /// A published pointer is loaded relaxed, and not as `RcuCell::load` does.
+    RelaxedLoad,
 }
 
 /// An engine, and two threads' slots: 0 is the reader's, 1 the updater's own.
 struct World {
     engine: Engine,
     slots: [Slot; 2],
+    /// Where the program has owners.
+    owners: Option<Owners<1, 1>>,
     twin: Twin,
     /// Set by the updater alone: which rank was inactive when the grace period began.
     inactive_at_start: AtomicUsize,
@@ -138,8 +157,32 @@ impl World {
         Self {
             engine: Engine::new(),
             slots: [Slot::new(), Slot::new()],
+            owners: None,
             twin,
             inactive_at_start: AtomicUsize::new(1),
+        }
+    }
+
+    fn with_owners(twin: Twin) -> Self {
+        Self { owners: Some(Owners::new()), ..Self::new(twin) }
+    }
+
+    /// As `Domain::read_owned` finds the slot of an owner's name.
+    fn owned_slot(&self) -> &Slot {
+        const NAME: &str = "owner";
+        let owners = self.owners.as_ref().expect("a program with owners");
+        if self.twin == Twin::NameBeforeBit && owners.claim(0, NAME) {
+            owners.publish(0, NAME);
+            owners.show(0);
+        }
+        owners.find(NAME).map_or(&self.slots[0], |owner| &owner.slots[0])
+    }
+
+    fn leave_owned(&self, pair: &Pair) {
+        if self.twin == Twin::RelaxedLeave {
+            pair.unlock.fetch_add(1, Ordering::Relaxed);
+        } else {
+            leave_among_many(pair);
         }
     }
 
@@ -154,7 +197,8 @@ impl World {
                 _ => false,
             };
             if !skip {
-                for slot in &self.slots {
+                let owned = self.owners.iter().flat_map(|owners| owners.used());
+                for slot in self.slots.iter().chain(owned.flat_map(|owner| &owner.slots)) {
                     let pair = &slot.pairs[rank];
                     let counter = if locks { &pair.lock } else { &pair.unlock };
                     *sum += counter.load(Ordering::Relaxed);
@@ -231,10 +275,13 @@ impl Data {
     /// A section that reads what is published.
     fn read(&self, world: &World, slot: usize) {
         let pair = enter(&world.engine.grace.rank, &world.slots[slot]);
-        let index = self.published.load(Ordering::Acquire);
+        self.check(self.published.load(Ordering::Acquire));
+        leave(pair);
+    }
+
+    fn check(&self, index: usize) {
         let value = self.objects[index].read(|value| *value);
         assert_eq!(value as usize, index, "read after it was freed");
-        leave(pair);
     }
 
     fn remove(&self) {
@@ -275,7 +322,7 @@ fn explore(
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("");
-    let expected = ["Causality violation", "read after it was freed"];
+    let expected = ["Causality violation", "read after it was freed", "an increment was lost"];
     assert!(expected.iter().any(|cause| text.contains(cause)), "failed otherwise: {text}");
     false
 }
@@ -422,6 +469,159 @@ fn two_drivers(twin: Twin, freed: &Count) {
     assert_eq!(world.engine.panics(), 0);
     log.read(|log| assert_eq!(log, &[1, 2]));
     freed.fetch_add(1, Ordering::Relaxed);
+}
+
+/// An owned section, which is entered on one thread and left on another.
+fn handed_over(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let first = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || {
+            let pair = enter_among_many(&world.engine.grace.rank, &world.slots[0]);
+            let index = data.published.load(Ordering::Acquire);
+            let rank = usize::from(std::ptr::eq(pair, &raw const world.slots[0].pairs[1]));
+            thread::spawn(move || {
+                data.check(index);
+                world.leave_owned(&world.slots[0].pairs[rank]);
+            })
+        })
+    };
+    data.remove();
+    let cookie = world.engine.grace.snapshot();
+    world.engine.grace.request(cookie);
+    if world.try_finish(cookie) {
+        data.free();
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    first.join().expect("the first").join().expect("the second");
+}
+
+/// A thread that brings in an owner's name, and one that uses it.
+fn two_owners(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::with_owners(twin));
+    let data = Arc::new(Data::new());
+    let first = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            world.owned_slot();
+        })
+    };
+    let second = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || {
+            let slot = world.owned_slot();
+            let pair = enter_among_many(&world.engine.grace.rank, slot);
+            data.check(data.published.load(Ordering::Acquire));
+            world.leave_owned(pair);
+        })
+    };
+    data.remove();
+    let cookie = world.engine.grace.snapshot();
+    world.engine.grace.request(cookie);
+    if world.try_finish(cookie) {
+        data.free();
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    first.join().expect("the first");
+    second.join().expect("the second");
+}
+
+/// An index goes from one thread to another, and with it counters that are not added to atomically.
+fn recycled_index(twin: Twin, freed: &Count) {
+    let taken = Arc::new([AtomicU64::new(1)]);
+    let counter = Arc::new(AtomicU64::new(0));
+    let increment = |counter: &AtomicU64| {
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    };
+    let old = {
+        let (taken, counter) = (Arc::clone(&taken), Arc::clone(&counter));
+        thread::spawn(move || {
+            increment(&counter);
+            if twin == Twin::RelaxedPutBack {
+                taken[0].fetch_and(!1, Ordering::Relaxed);
+            } else {
+                indices::put_back(&taken[..], 0);
+            }
+        })
+    };
+    let claimed = if twin == Twin::RelaxedClaim {
+        let order = (Ordering::Relaxed, Ordering::Relaxed);
+        taken[0].compare_exchange(0, 1, order.0, order.1).ok().map(|_| 0)
+    } else {
+        indices::claim(&taken[..])
+    };
+    let mine = claimed == Some(0);
+    if mine {
+        increment(&counter);
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    old.join().expect("the old owner");
+    let count = counter.load(Ordering::Relaxed);
+    assert_eq!(count, 1 + u64::from(mine), "an increment was lost");
+}
+
+/// A value that is written, published, and read.
+fn published_value(twin: Twin, freed: &Count) {
+    let data = Arc::new(Data::new());
+    let reader = {
+        let data = Arc::clone(&data);
+        thread::spawn(move || {
+            let relaxed = twin == Twin::RelaxedLoad;
+            let order = if relaxed { Ordering::Relaxed } else { Ordering::Acquire };
+            data.check(data.published.load(order));
+        })
+    };
+    data.objects[1].write(|value| *value = 1);
+    data.remove();
+    freed.fetch_add(1, Ordering::Relaxed);
+    reader.join().expect("the reader");
+}
+
+#[test]
+fn sound_handed_over() {
+    assert!(explore(Twin::Sound, Some(2), handed_over));
+}
+
+#[test]
+fn sound_two_owners() {
+    assert!(explore(Twin::Sound, Some(2), two_owners));
+}
+
+#[test]
+fn sound_recycled_index() {
+    assert!(explore(Twin::Sound, None, recycled_index));
+}
+
+#[test]
+fn sound_published_value() {
+    assert!(explore(Twin::Sound, None, published_value));
+}
+
+#[test]
+fn owned_sections_left_relaxed_fail() {
+    assert!(!explore(Twin::RelaxedLeave, Some(2), handed_over));
+}
+
+#[test]
+fn owned_sections_without_light_barrier_fail() {
+    assert!(!explore(Twin::NoLightBarrier, Some(2), handed_over));
+}
+
+#[test]
+fn a_name_published_before_its_bit_fails() {
+    assert!(!explore(Twin::NameBeforeBit, Some(2), two_owners));
+}
+
+#[test]
+fn an_index_taken_or_given_back_relaxed_fails() {
+    assert!(!explore(Twin::RelaxedClaim, None, recycled_index));
+    assert!(!explore(Twin::RelaxedPutBack, None, recycled_index));
+}
+
+#[test]
+fn a_pointer_loaded_relaxed_fails() {
+    assert!(!explore(Twin::RelaxedLoad, None, published_value));
 }
 
 #[test]

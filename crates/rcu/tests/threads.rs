@@ -154,6 +154,9 @@ fn after_its_index_is_gone_a_thread_still_reads() {
                 assert!(DOMAIN.synchronize().is_err(), "and knows its thread");
                 let holdouts = DOMAIN.holdouts();
                 assert!(holdouts.iter().any(|holdout| holdout.index.is_none()), "{holdouts:?}");
+                let stalls = DOMAIN.stalls();
+                let text = stalls[0].to_string();
+                assert!(text.contains("an unregistered thread is inside 1 read section"), "{text}");
                 drop(guard);
                 DOMAIN.synchronize().expect("outside");
                 LATE.fetch_add(1, Ordering::Relaxed);
@@ -222,5 +225,50 @@ fn many_threads_at_once() {
         indices.sort_unstable();
         indices.dedup();
         assert_eq!(indices.len(), 200, "each its own");
+    });
+}
+
+/// What the process has in memory, in bytes.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    // SAFETY: asks for a number.
+    pages.expect("the second number") * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize
+}
+
+#[test]
+fn ten_thousand_threads_come_and_go_and_memory_stays() {
+    static DOMAIN: Domain = Domain::new("churn");
+    const AT_ONCE: usize = 100;
+    /// Threads that are all there at the same time, and all read.
+    fn generation() {
+        let all = Barrier::new(AT_ONCE);
+        thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                // A small stack, so that a hundred are quickly made.
+                let builder = thread::Builder::new().stack_size(64 << 10);
+                let reader = || {
+                    let guard = DOMAIN.read();
+                    DOMAIN.retire([0_u8; 64]);
+                    all.wait();
+                    drop(guard);
+                };
+                builder.spawn_scoped(scope, reader).expect("spawned");
+            }
+        });
+        DOMAIN.barrier().expect("outside");
+    }
+    alone(|| {
+        // Scoped threads may still be in their destructors when the scope ends: at worst, those of
+        // one generation and the next are there together.
+        (0..5).for_each(|_| generation());
+        let before = (gracepoint_rcu::high_water(), resident());
+        (0..10_000 / AT_ONCE).for_each(|_| generation());
+        let after = (gracepoint_rcu::high_water(), resident());
+        assert!(after.0 <= before.0.max(3 * AT_ONCE as u32 + 10), "{before:?}, {after:?}");
+        // 10,000 slots would be a megabyte, and as many records another.
+        assert!(after.1 < before.1 + (1 << 20), "{before:?}, {after:?}");
+        assert_eq!(DOMAIN.pending_callbacks(), 0);
+        assert!(DOMAIN.holdouts().is_empty());
     });
 }

@@ -4,7 +4,7 @@
 //! changes *inside* of a file that ships is changed here, at the access: a store that is left out or
 //! comes late.
 
-use crate::Twin;
+use crate::{Form, Twin};
 use gracepoint_model::{Context, Program, Step, Word};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -14,6 +14,7 @@ use std::rc::Rc;
 pub(crate) struct Run {
     pub(crate) cx: Context,
     pub(crate) twin: Twin,
+    form: Form,
     /// [`Twin::LateBegin`]: the store that is held back.
     late: Cell<Option<(Word, u64)>>,
     /// What a driver knows of the words that it last read in a scan.
@@ -60,11 +61,16 @@ fn new_word(value: u64) -> Word {
 }
 
 /// A thread's closure: `body` with this run in place. Returns how many heavy barriers it took.
-pub(crate) fn body(twin: Twin, body: impl Fn() + 'static) -> impl Fn(&Context) -> Step<u64> {
+pub(crate) fn body(
+    twin: Twin,
+    form: Form,
+    body: impl Fn() + 'static,
+) -> impl Fn(&Context) -> Step<u64> {
     move |cx| {
         let late = Cell::new(None);
         let barriers = Cell::new(0);
-        let run = Rc::new(Run { cx: cx.clone(), twin, late, known: RefCell::default(), barriers });
+        let known = RefCell::default();
+        let run = Rc::new(Run { cx: cx.clone(), twin, form, late, known, barriers });
         RUN.set(Some(Rc::clone(&run)));
         body();
         Ok(run.barriers.get())
@@ -167,6 +173,14 @@ pub(crate) mod sync {
                     super::store(self.word, value as u64, self.named);
                 }
 
+                pub(crate) fn fetch_add(&self, value: $int, _: Ordering) -> $int {
+                    if super::run().twin == Twin::SharedSlotNotAtomic {
+                        access(|cx| cx.increment(self.word));
+                        return 0; // Nobody asks.
+                    }
+                    access(|cx| cx.fetch_add(self.word, value as u64)) as $int
+                }
+
                 pub(crate) fn fetch_max(&self, value: $int, _: Ordering) -> $int {
                     access(|cx| cx.fetch_max(self.word, value as u64)) as $int
                 }
@@ -231,5 +245,15 @@ pub(crate) mod arch {
 pub(crate) mod barrier {
     //! The light barrier: a compiler fence, which is no instruction.
 
+    use crate::{Form, Twin};
+
     pub(crate) fn light() {}
+
+    /// In the form of this program: nothing, or the reader's fence.
+    pub(crate) fn either() {
+        let run = super::run();
+        if run.form == Form::Fence && run.twin != Twin::NoReaderFence {
+            super::access(gracepoint_model::Context::fence);
+        }
+    }
 }

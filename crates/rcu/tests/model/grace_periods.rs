@@ -134,6 +134,29 @@ fn shared_slot(twin: Twin) -> Program {
     program
 }
 
+/// An owned guard, which is entered on one thread and left on another.
+fn owned_guard(twin: Twin) -> Program {
+    handed_over("owned guard", twin, Form::Membarrier)
+}
+
+/// The same where both sides fence.
+fn fencing_owned_guard(twin: Twin) -> Program {
+    handed_over("fencing owned guard", twin, Form::Fence)
+}
+
+fn handed_over(name: &str, twin: Twin, form: Form) -> Program {
+    let (mut program, world) = World::new(name, twin, form, 1);
+    world.thread(&mut program, "first", |world| world.enter_owned_and_hand_over(0));
+    world.thread(&mut program, "second", |world| world.take_over_and_leave(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish(cookie, 64);
+        world.free_old();
+    });
+    program
+}
+
 /// A thread whose first section it is, while a scan goes over the slots.
 fn newcomer(twin: Twin) -> Program {
     let (mut program, world) = World::with_newcomers("newcomer", twin, Form::Membarrier, 2, 1);
@@ -178,6 +201,7 @@ const TWINS: &[(Twin, Make)] = &[
     (Twin::NoFenceInLeave, one_reader),
     (Twin::SplitIncrement, interrupted),
     (Twin::SharedSlotNotAtomic, shared_slot),
+    (Twin::NoFenceInLeave, owned_guard),
     (Twin::LateHighWater, newcomer),
     (Twin::NoDriverLock, passer_by),
     (Twin::NoReaderFence, one_fencing_reader),
@@ -226,6 +250,8 @@ sound!(
     sound_two_drivers two_drivers,
     sound_passer_by passer_by,
     sound_shared_slot shared_slot,
+    sound_owned_guard owned_guard,
+    sound_fencing_owned_guard fencing_owned_guard,
     sound_newcomer newcomer,
     sound_interrupted interrupted
 );

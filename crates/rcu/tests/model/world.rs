@@ -8,6 +8,7 @@ use crate::{Form, Twin};
 use gracepoint_model::{Context, Object, Program, Until, Word};
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ptr;
 use std::rc::Rc;
 
 /// Everything that the threads of a program share. It does not change: what changes are the
@@ -24,6 +25,8 @@ pub(crate) struct World {
     /// Which rank was inactive when the grace period began; for the twins that skip a scan.
     pub(crate) inactive_at_start: Word,
     pub(crate) published: Word,
+    /// An owned guard on its way to another thread: what was found, twice, and its rank.
+    handed: Word,
     pub(crate) old: Object,
     pub(crate) new: Object,
 }
@@ -54,6 +57,7 @@ impl World {
     ) -> (Program, Rc<World>) {
         let (old, new) = (program.object("the old object"), program.object("the new object"));
         let published = program.word("published", old.address());
+        let handed = program.word("handed", 0);
         let high_water = program.word("high_water", (slots - unseen) as u64);
         let inactive_at_start = program.word("inactive_at_start", 1);
         let engine = ["rank", "seq", "needed", "awaited", "attempts", "driver"].map(String::from);
@@ -78,6 +82,7 @@ impl World {
             high_water,
             inactive_at_start,
             published,
+            handed,
             old,
             new,
         };
@@ -92,7 +97,7 @@ impl World {
         body: impl Fn(&World) + 'static,
     ) {
         let world = Rc::clone(self);
-        program.thread(name, door::body(self.twin, move || body(&world)));
+        program.thread(name, door::body(self.twin, self.form, move || body(&world)));
     }
 
     /// Adds a thread that may be waiting at the end.
@@ -103,7 +108,7 @@ impl World {
         body: impl Fn(&World) + 'static,
     ) {
         let world = Rc::clone(self);
-        program.server(name, door::body(self.twin, move || body(&world)));
+        program.server(name, door::body(self.twin, self.form, move || body(&world)));
     }
 
     /// As `domain::read` and the guard's `Drop`, in both forms.
@@ -129,17 +134,37 @@ impl World {
         }
     }
 
-    /// A section on a slot that several threads share: locked instructions and a fence.
+    /// A section on a slot that several threads share: locked instructions.
     pub(crate) fn section_on_shared(&self, slot: usize) {
-        let pair = self.grace.rank.pair(&self.slots[slot]);
-        let count = |word: Word| match self.twin {
-            Twin::SharedSlotNotAtomic => access(|cx| cx.increment(word)),
-            _ => drop(access(|cx| cx.fetch_add(word, 1))),
-        };
-        count(pair.lock.word);
+        let pair = counters::enter_among_many(&self.grace.rank, &self.slots[slot]);
         let object = self.find();
-        access(|cx| cx.touch(object));
-        count(pair.unlock.word);
+        self.use_and_leave(pair, object);
+    }
+
+    /// The first half of an owned section: another thread goes on with what was found.
+    pub(crate) fn enter_owned_and_hand_over(&self, slot: usize) {
+        let pair = counters::enter_among_many(&self.grace.rank, &self.slots[slot]);
+        let rank = usize::from(ptr::eq(pair, &raw const self.slots[slot].pairs[1])) as u64;
+        let object = self.find();
+        // A plain store, which is what a release store is here.
+        access(|cx| cx.store(self.handed, object.address() * 2 + rank));
+    }
+
+    /// The second half, on the thread that was handed the guard.
+    pub(crate) fn take_over_and_leave(&self, slot: usize) {
+        let handed = access(|cx| cx.wait(self.handed, Until::AtLeast(1)));
+        let pair = &self.slots[slot].pairs[(handed % 2) as usize];
+        self.use_and_leave(pair, Object::at(handed / 2).unwrap_or(self.old));
+    }
+
+    fn use_and_leave(&self, pair: &Pair, object: Object) {
+        if self.twin == Twin::NoFenceInLeave {
+            counters::leave_among_many(pair);
+            access(|cx| cx.touch(object));
+        } else {
+            access(|cx| cx.touch(object));
+            counters::leave_among_many(pair);
+        }
     }
 
     /// Uses what is published; for callers that are inside of a section.

@@ -1,0 +1,277 @@
+//! Grace periods that do not end: who notices, when they look, and whom they tell.
+//!
+//! Nobody has a thread for this. Whoever drives looks at the clock when told to come back later, and once in a
+//! while at the readers, so that it is known since when a section is open. When the grace period is
+//! older than the domain's threshold, the driver that notices calls the domain's hook: after its step, outside
+//! of every lock of the engine and of this file's, so that the hook may use the domain as anybody else.
+//!
+//! A grace period that ends within one step costs nothing here; one that does not costs a look at the clock per
+//! step. When it began is taken to be when a driver first left it unfinished, which is its first step.
+//!
+//! The state is behind a lock that is only tried: who does not get it leaves the looking to who has it.
+
+use crate::arch;
+use crate::clock;
+use crate::counters::{Pair, RANKS, Slot, certainly_open};
+use crate::domain::Domain;
+use crate::engine::Progress;
+use crate::holdouts::Sightings;
+use crate::region::Region;
+use crate::stall::Stall;
+use crate::sync::{AtomicU64, Ordering};
+use crate::trylock::TryLock;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When a grace period is called stalled, unless the domain was told otherwise.
+pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(10);
+
+/// How often readers are looked at, at most, in nanoseconds.
+const LOOK_EVERY: u64 = 20_000_000;
+
+/// The shortest time between two reports, in nanoseconds, whatever the threshold is.
+const REPORT_EVERY: u64 = 1_000_000;
+
+type Hook = Arc<dyn Fn(&Stall) + Send + Sync>;
+
+/// See the module's text.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// The grace period that `since` is about; see `grace::number`.
+    number: AtomicU64,
+    since: AtomicU64,
+    /// When readers are to be looked at next.
+    look_at: AtomicU64,
+    look_every: AtomicU64,
+    /// Nameless owned sections that a forked child has from its parent.
+    inherited: [AtomicU64; RANKS],
+    pub(crate) state: TryLock<State>,
+}
+
+/// What is behind the lock.
+pub(crate) struct State {
+    pub(crate) sightings: Sightings,
+    hook: Option<Hook>,
+    threshold: u64,
+    /// The grace period that was last reported, when, and how old it must be for the next time.
+    reported: (u64, u64, u64),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("sightings", &self.sightings).finish_non_exhaustive()
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl State {
+    const fn new() -> Self {
+        Self {
+            sightings: Sightings::new(),
+            hook: None,
+            threshold: STALLED_AFTER.as_nanos() as u64,
+            reported: (0, 0, 0),
+        }
+    }
+
+    /// Whether this grace period, of this age, is to be reported now. If so it is taken as done.
+    ///
+    /// The same one again at twice the age, and nothing sooner after the last report than the threshold.
+    fn is_due(&mut self, number: u64, age: u64, now: u64) -> bool {
+        let (last, when, next_age) = self.reported;
+        let due = if last == number {
+            age >= next_age
+        } else {
+            let pause = self.threshold.max(REPORT_EVERY);
+            age >= self.threshold && (when == 0 || now.saturating_sub(when) >= pause)
+        };
+        if due && self.hook.is_some() {
+            let next_age = age.saturating_mul(2).max(age.saturating_add(REPORT_EVERY));
+            self.reported = (number, now, next_age);
+        }
+        due && self.hook.is_some()
+    }
+}
+
+impl Watch {
+    pub(crate) const fn new() -> Self {
+        Self {
+            number: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            look_at: AtomicU64::new(0),
+            look_every: AtomicU64::new(LOOK_EVERY),
+            inherited: [const { AtomicU64::new(0) }; RANKS],
+            state: TryLock::new(State::new()),
+        }
+    }
+
+    /// How old the running grace period is, if this is its number.
+    pub(crate) fn age(&self, number: u64, now: u64) -> u64 {
+        if self.number.load(Ordering::Relaxed) == number {
+            now.saturating_sub(self.since.load(Ordering::Relaxed))
+        } else {
+            0
+        }
+    }
+
+    /// For the next domain of the region.
+    pub(crate) fn clear(&self, me: usize) {
+        self.number.store(0, Ordering::Relaxed);
+        self.look_every.store(LOOK_EVERY, Ordering::Relaxed);
+        self.inherited.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        if let Some(mut state) = self.state.try_lock(me) {
+            state.with(|state| *state = State::new());
+        }
+    }
+
+    pub(crate) fn inherited_nameless(&self, rank: usize) -> u64 {
+        self.inherited[rank].load(Ordering::Relaxed)
+    }
+
+    /// As `Owners::forget_inherited`.
+    pub(crate) fn forget_nameless(&self, nameless: &Slot) -> u64 {
+        let mut total = 0;
+        for (count, pair) in self.inherited.iter().zip(&nameless.pairs) {
+            let count = count.swap(0, Ordering::Relaxed);
+            Pair::forget(pair, count);
+            total += count;
+        }
+        total
+    }
+
+    pub(crate) fn child_after_fork(&self, nameless: &Slot, me: usize) {
+        for (rank, count) in self.inherited.iter().enumerate() {
+            count.store(certainly_open(std::slice::from_ref(nameless), rank), Ordering::Relaxed);
+        }
+        begin_anew(&self.state, State::new(), me);
+    }
+
+    /// Runs `f` on the state, waiting for who has it. `None` if that is the calling thread itself.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> Option<R> {
+        with(&self.state, f)
+    }
+}
+
+/// In a forked child: if a thread that it does not have held the lock, what is in it may be half
+/// written, and is left alone, undropped, for something new.
+pub(crate) fn begin_anew<T>(lock: &TryLock<T>, fresh: T, me: usize) {
+    if lock.abandon_unless_mine(me)
+        && let Some(mut held) = lock.try_lock(me)
+    {
+        let torn = held.with(|value| std::mem::replace(value, fresh));
+        let _ = std::mem::ManuallyDrop::new(torn);
+    }
+}
+
+/// Runs `f` on what is in the lock, waiting for who has it: for short work that calls nothing of others
+/// but the allocator. `None` if the calling thread has it (an allocator that uses the domain, a signal handler).
+pub(crate) fn with<T, R>(lock: &TryLock<T>, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+    let me = arch::thread_token();
+    loop {
+        if let Some(mut held) = lock.try_lock(me) {
+            return Some(held.with(f));
+        }
+        if lock.is_held_by(me) {
+            return None;
+        }
+        std::thread::yield_now();
+    }
+}
+
+impl Region {
+    /// What a driver does after its step.
+    #[inline]
+    pub(crate) fn watch(&'static self, progress: Progress) {
+        if progress != Progress::Idle {
+            self.watch_running(progress);
+        }
+    }
+
+    fn watch_running(&'static self, progress: Progress) {
+        let Some(number) = self.engine.grace.running() else { return };
+        let watch = &self.watch;
+        let every = watch.look_every.load(Ordering::Relaxed);
+        let now = clock::now();
+        if watch.number.load(Ordering::Relaxed) != number {
+            // Two drivers may both do this: then the later time stands.
+            watch.since.store(now, Ordering::Relaxed);
+            watch.look_at.store(now.saturating_add(every), Ordering::Relaxed);
+            watch.number.store(number, Ordering::Relaxed);
+        }
+        let look_at = watch.look_at.load(Ordering::Relaxed);
+        let waits = matches!(progress, Progress::Pending(_));
+        if !waits || now < look_at {
+            return;
+        }
+        let next = now.saturating_add(every);
+        let order = (Ordering::Relaxed, Ordering::Relaxed);
+        if watch.look_at.compare_exchange(look_at, next, order.0, order.1).is_ok() {
+            self.look(number, now);
+        }
+    }
+
+    /// Looks at the readers, and tells the hook if it is time.
+    #[cold]
+    fn look(&'static self, number: u64, now: u64) {
+        let Some(mut held) = self.watch.state.try_lock(arch::thread_token()) else { return };
+        let age = self.watch.age(number, now);
+        let told = held.with(|state| {
+            if state.is_due(number, age, now) {
+                let stall = self.stall(&mut state.sightings, now);
+                state.hook.clone().zip(stall)
+            } else {
+                state.sightings.look(self, now, |_, _, _, _| {});
+                None
+            }
+        });
+        drop(held);
+        if let Some((hook, mut stall)) = told {
+            stall.look_closer();
+            // The driver may be anybody's thread: a hook that panics must not bring it down.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&stall))) {
+                let _ = std::mem::ManuallyDrop::new(payload);
+            }
+        }
+    }
+}
+
+impl Domain {
+    /// Calls `hook` when a grace period of this domain is older than the threshold
+    /// ([`stalled_after`](Self::stalled_after), 10 s at first), and again each time it is twice as old. One
+    /// hook per domain; a later one replaces it.
+    ///
+    /// It is called by whoever drives, on that thread, and outside of every lock of the domain, which it may
+    /// use; not while nobody drives. A panic in it ends in it.
+    ///
+    /// ```
+    /// use gracepoint_rcu::Domain;
+    ///
+    /// static DOMAIN: Domain = Domain::new("routes");
+    /// DOMAIN.on_stall(|stall| eprintln!("{stall}"));
+    /// ```
+    pub fn on_stall(&self, hook: impl Fn(&Stall) + Send + Sync + 'static) {
+        let hook: Hook = Arc::new(hook);
+        let before = self.region().watch.with(|state| state.hook.replace(hook));
+        drop(before); // Outside of the lock: what the closure holds may use the domain.
+    }
+
+    /// How old a grace period must be to be reported to the hook of [`on_stall`](Self::on_stall).
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// DOMAIN.stalled_after(std::time::Duration::from_secs(2));
+    /// ```
+    pub fn stalled_after(&self, threshold: Duration) {
+        let watch = &self.region().watch;
+        let threshold = nanoseconds(threshold);
+        let every = threshold.min(LOOK_EVERY);
+        watch.look_every.store(every, Ordering::Relaxed);
+        watch.look_at.fetch_min(clock::now().saturating_add(every), Ordering::Relaxed);
+        watch.with(|state| state.threshold = threshold);
+    }
+}

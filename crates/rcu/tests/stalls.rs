@@ -1,0 +1,286 @@
+//! Stalls as values: who waits, for what, and who holds it up.
+
+use gracepoint_rcu::{
+    Culprit, Domain, GracePeriod, Node, Progress, Stall, WaitKind, backtraces_by_signal,
+};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Asks for a grace period and drives until somebody is waited for.
+fn begin(domain: &Domain) {
+    let _cookie = domain.start_poll();
+    while domain.poll() == Progress::Advanced {}
+}
+
+/// Runs `inside` while a thread of this name is in a section of `domain`, until it calls what it is
+/// given, or returns, or panics.
+fn with_reader<R>(domain: &Domain, name: &str, inside: impl FnOnce(&mut dyn FnMut()) -> R) -> R {
+    let entered = Barrier::new(2);
+    let (leave, wait) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name(name.to_owned());
+        let entered = &entered;
+        let reader = builder.spawn_scoped(scope, move || {
+            let _guard = domain.read();
+            entered.wait();
+            // Until the sender is dropped.
+            let _ = wait.recv();
+        });
+        reader.expect("spawned");
+        entered.wait();
+        let mut leave = Some(leave);
+        inside(&mut || drop(leave.take()))
+    })
+}
+
+fn one(domain: &Domain) -> Stall {
+    let mut stalls = domain.stalls();
+    assert_eq!(stalls.len(), 1, "{stalls:?}");
+    stalls.remove(0)
+}
+
+#[test]
+fn nothing_runs_nothing_stalls() {
+    let domain = Domain::new("quiet");
+    assert!(domain.stalls().is_empty());
+    domain.synchronize().expect("outside");
+    assert!(domain.stalls().is_empty());
+}
+
+#[test]
+fn the_chain_from_the_waiter_to_the_reader_is_a_value() {
+    static DOMAIN: Domain = Domain::new("chain");
+    with_reader(&DOMAIN, "culprit", |_| {
+        begin(&DOMAIN);
+        let first = one(&DOMAIN).grace_period.number;
+        DOMAIN.call(|| {});
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("waiter".to_owned());
+            let waiter = builder.spawn_scoped(scope, || {
+                assert!(!DOMAIN.synchronize_timeout(Duration::from_millis(500)).expect("outside"));
+            });
+            waiter.expect("spawned");
+            // The waiter shows itself before it first pauses; it may also be done already, on a slow machine.
+            let begun = Instant::now();
+            let mut stall = one(&DOMAIN);
+            while stall.waiters.is_empty() && begun.elapsed() < Duration::from_secs(1) {
+                thread::yield_now();
+                stall = one(&DOMAIN);
+            }
+            check_chain(&stall, first);
+        });
+    });
+    DOMAIN.barrier().expect("outside");
+    assert!(DOMAIN.stalls().is_empty());
+}
+
+fn check_chain(stall: &Stall, first: u64) {
+    let GracePeriod { domain, number, .. } = stall.grace_period;
+    assert_eq!((domain, number), ("chain", first));
+    assert_eq!(stall.callbacks.number, 1);
+    assert!(stall.callbacks.oldest.is_some());
+    let [Culprit { reader, kernel, .. }] = &stall.culprits[..] else { panic!("{stall:?}") };
+    assert_eq!(reader.sections, 1);
+    let links = stall.links();
+    let to_reader = links.iter().find(|link| matches!(link.to, Node::Reader(_)));
+    let from = to_reader.expect("a reader").from;
+    assert!(matches!(from, Node::GracePeriod(period) if period == stall.grace_period));
+    assert!(links.iter().any(|link| matches!(link.from, Node::Callbacks(_))));
+    let text = stall.to_string();
+    if cfg!(target_os = "linux") {
+        assert!(text.contains("(culprit) is inside 1 read section"), "{text}");
+        assert_eq!(kernel.as_ref().expect("asked").name.as_deref(), Some("culprit"));
+    }
+    // It waits for the grace period after the one that was running when it came.
+    for waiter in &stall.waiters {
+        assert_eq!(waiter.kind, WaitKind::GracePeriod);
+        assert_eq!(waiter.grace_period.number, first + 1);
+        let link = links.iter().find(|link| matches!(link.from, Node::Waiter(_))).expect("one");
+        assert!(matches!(link.to, Node::GracePeriod(period) if period.number == first + 1));
+        let chained = links.iter().any(|link| {
+            matches!((link.from, link.to), (Node::GracePeriod(a), Node::GracePeriod(b))
+                if a.number == first + 1 && b.number == first)
+        });
+        assert!(chained, "{links:?}");
+    }
+}
+
+#[test]
+fn a_thread_in_barrier_waits_for_callbacks() {
+    static DOMAIN: Domain = Domain::new("barrier");
+    let waiter = with_reader(&DOMAIN, "holder", |release| {
+        begin(&DOMAIN);
+        thread::scope(|scope| {
+            scope.spawn(|| DOMAIN.barrier().expect("outside"));
+            // It stays until the reader leaves, which is after this.
+            loop {
+                let stalls = DOMAIN.stalls();
+                let waiter = stalls.iter().flat_map(|stall| &stall.waiters).next().cloned();
+                if let Some(waiter) = waiter {
+                    release();
+                    return waiter;
+                }
+                thread::yield_now();
+            }
+        })
+    });
+    assert_eq!(waiter.kind, WaitKind::Callbacks);
+    assert!(waiter.to_string().contains("has waited for callbacks"));
+    assert!(DOMAIN.stalls().is_empty());
+}
+
+#[test]
+fn since_when_is_since_first_seen_and_of_the_same_section() {
+    let domain = Domain::new("since");
+    let first = domain.read();
+    begin(&domain);
+    let seen = |culprit: &Culprit| culprit.seen;
+    let early = seen(&one(&domain).culprits[0]);
+    let later = one(&domain);
+    assert!(seen(&later.culprits[0]) > early, "it is the same section");
+    assert!(later.age >= seen(&later.culprits[0]));
+    drop(first);
+    domain.synchronize().expect("outside");
+    for _ in 0..3 {
+        // Nobody looks at this one, after which new sections go to the rank of the one before.
+        let unseen = domain.read();
+        begin(&domain);
+        drop(unseen);
+        domain.synchronize().expect("outside");
+        let begun = Instant::now();
+        let another = domain.read();
+        begin(&domain);
+        assert!(one(&domain).culprits[0].seen <= begun.elapsed(), "another section");
+        drop(another);
+        domain.synchronize().expect("outside");
+    }
+}
+
+#[test]
+fn call_sites_are_noted_on_request() {
+    let domain = Domain::new("sites");
+    drop(domain.read()); // The fast path is open.
+    let silent = domain.read();
+    begin(&domain);
+    assert!(one(&domain).culprits[0].entered.is_none());
+    drop(silent);
+    domain.synchronize().expect("outside");
+
+    domain.note_call_sites(true);
+    let line = line!() + 1;
+    let guard = domain.read();
+    let nested = domain.read();
+    begin(&domain);
+    let entered = one(&domain).culprits[0].entered.expect("noted");
+    assert_eq!((entered.at.file(), entered.at.line()), (file!(), line));
+    assert!(entered.ago.is_some());
+    drop((guard, nested));
+    domain.synchronize().expect("outside");
+    let line = line!() + 1;
+    let owned = domain.read_owned("owner");
+    begin(&domain);
+    let stall = one(&domain);
+    assert_eq!(stall.culprits[0].reader.owner, Some("owner"));
+    assert_eq!(stall.culprits[0].entered.expect("noted").at.line(), line);
+    drop(owned);
+
+    domain.note_call_sites(false);
+    domain.synchronize().expect("outside");
+    let _guard = domain.read();
+    begin(&domain);
+    assert!(one(&domain).culprits[0].entered.is_none(), "noted no longer");
+}
+
+#[test]
+fn the_hook_is_called_by_who_drives_and_may_use_the_domain() {
+    static DOMAIN: Domain = Domain::new("hook");
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    /// Calls that came to the panic at their end, and not to another.
+    static GOOD: AtomicUsize = AtomicUsize::new(0);
+    static LAST: Mutex<Option<Stall>> = Mutex::new(None);
+    let driver = thread::current().id();
+    DOMAIN.on_stall(move |stall| {
+        assert_eq!(thread::current().id(), driver);
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        *LAST.lock().expect("the last") = Some(stall.clone());
+        // No lock of the domain is held.
+        drop(DOMAIN.read());
+        DOMAIN.poll();
+        DOMAIN.call(|| {});
+        assert_eq!(DOMAIN.stalls().len(), 1);
+        DOMAIN.stalled_after(Duration::ZERO);
+        GOOD.fetch_add(1, Ordering::Relaxed);
+        panic!("a hook that panics harms nobody");
+    });
+    let begun = Instant::now();
+    with_reader(&DOMAIN, "long", |_| {
+        begin(&DOMAIN);
+        for _ in 0..100 {
+            DOMAIN.poll();
+        }
+        let threshold = Duration::from_secs(10);
+        if begun.elapsed() < threshold {
+            assert_eq!(CALLS.load(Ordering::Relaxed), 0, "it is young");
+        }
+        DOMAIN.stalled_after(Duration::ZERO);
+        // Twice as old each time: so many calls that the age cannot have doubled as often.
+        while CALLS.load(Ordering::Relaxed) < 3 {
+            DOMAIN.poll();
+        }
+        for _ in 0..1000 {
+            DOMAIN.poll();
+        }
+        let calls = CALLS.load(Ordering::Relaxed);
+        let doublings = begun.elapsed().as_micros().ilog2() as usize;
+        assert!(calls <= doublings + 2, "{calls} calls in {:?}", begun.elapsed());
+    });
+    let stall = LAST.lock().expect("the last").take().expect("it was called");
+    assert_eq!(GOOD.load(Ordering::Relaxed), CALLS.load(Ordering::Relaxed), "see above");
+    assert_eq!(stall.grace_period.domain, "hook");
+    assert_eq!(stall.culprits.len(), 1);
+    DOMAIN.barrier().expect("outside");
+}
+
+#[test]
+fn a_thread_that_ended_inside_is_a_culprit_too() {
+    let domain = Domain::new("gone");
+    let builder = thread::Builder::new().name("leaker".to_owned());
+    thread::scope(|scope| {
+        let leaker = builder.spawn_scoped(scope, || {
+            #[expect(clippy::mem_forget, reason = "leaking a guard is what is tested")]
+            std::mem::forget(domain.read());
+        });
+        leaker.expect("spawned").join().expect("joined");
+    });
+    begin(&domain);
+    let stall = one(&domain);
+    let culprit = &stall.culprits[0];
+    let thread = culprit.reader.thread.expect("known");
+    assert!(thread.ended);
+    assert!(culprit.kernel.is_none(), "there is nobody to ask about");
+}
+
+#[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[test]
+fn a_culprits_calls_are_told_by_a_signal() {
+    static DOMAIN: Domain = Domain::new("calls");
+    let signal = libc::SIGRTMIN() + 5;
+    backtraces_by_signal(signal).expect("a free signal");
+    backtraces_by_signal(signal).expect("the same again");
+    // SAFETY: no handler is called; the signal is ignored from here on.
+    unsafe { libc::signal(libc::SIGRTMIN() + 6, libc::SIG_IGN) };
+    assert!(backtraces_by_signal(libc::SIGRTMIN() + 6).is_err(), "in use");
+    assert!(backtraces_by_signal(0).is_err(), "no signal");
+    with_reader(&DOMAIN, "called", |_| {
+        begin(&DOMAIN);
+        // The thread may not get a processor in time, so several tries.
+        let backtrace = (0..1000).find_map(|_| one(&DOMAIN).culprits[0].backtrace.clone());
+        let backtrace = backtrace.expect("it answers");
+        assert!(!backtrace.is_empty());
+        assert!(backtrace.iter().all(|address| *address != 0));
+        let text = one(&DOMAIN).to_string();
+        assert!(text.contains("called from 0x") || one(&DOMAIN).culprits[0].backtrace.is_none());
+    });
+}

@@ -31,7 +31,7 @@ use crate::callbacks::{self, Buckets, Chain, Node};
 use crate::clock;
 use crate::grace::{Grace, Readers, Step};
 use crate::observer::{Event, Observed};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, constant, fence};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering, constant, fence, unexplored};
 use crate::trylock::TryLock;
 use crate::wakers::{RUNNER, Wakers};
 use std::ptr;
@@ -78,17 +78,17 @@ pub(crate) struct Engine {
     driver: TryLock<Buckets>,
     runner: TryLock<()>,
     /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
-    expedited: AtomicUsize,
+    expedited: unexplored::AtomicUsize,
     /// There are so many callbacks that they all do.
-    flooded: AtomicBool,
+    flooded: unexplored::AtomicBool,
     /// When the grace period that runs began. The driver's.
-    begun: AtomicU64,
+    begun: unexplored::AtomicU64,
     /// Heavy barriers since the domain was made. The driver's.
-    barriers: AtomicU64,
+    barriers: unexplored::AtomicU64,
     /// Grace periods and callbacks of the domains that had this memory before.
-    before: (AtomicU64, AtomicU64),
+    before: (unexplored::AtomicU64, unexplored::AtomicU64),
     /// As `barriers` was when the grace period that runs began. The driver's.
-    barriers_before: AtomicU64,
+    barriers_before: unexplored::AtomicU64,
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
     oldest_filed: AtomicU64,
     /// Whether callbacks are ready that no runner has taken. The driver's.
@@ -112,8 +112,8 @@ pub(crate) struct Queue {
 #[repr(align(128))]
 struct Ran {
     /// Callbacks whose run has ended, ever.
-    done: AtomicU64,
-    panics: AtomicU64,
+    done: unexplored::AtomicU64,
+    panics: unexplored::AtomicU64,
     /// What the runner has taken, linked by `next`, oldest first. Only the runner touches it; an
     /// atomic so that a forked child finds it whole.
     running: AtomicPtr<Node>,
@@ -131,19 +131,19 @@ impl Engine {
                     since: AtomicU64::new(0),
                 },
                 ran: Ran {
-                    done: AtomicU64::new(0),
-                    panics: AtomicU64::new(0),
+                    done: unexplored::AtomicU64::new(0),
+                    panics: unexplored::AtomicU64::new(0),
                     running: AtomicPtr::new(ptr::null_mut()),
                     since: AtomicU64::new(0),
                 },
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
-                expedited: AtomicUsize::new(0),
-                flooded: AtomicBool::new(false),
-                begun: AtomicU64::new(0),
-                barriers: AtomicU64::new(0),
-                before: (AtomicU64::new(0), AtomicU64::new(0)),
-                barriers_before: AtomicU64::new(0),
+                expedited: unexplored::AtomicUsize::new(0),
+                flooded: unexplored::AtomicBool::new(false),
+                begun: unexplored::AtomicU64::new(0),
+                barriers: unexplored::AtomicU64::new(0),
+                before: (unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)),
+                barriers_before: unexplored::AtomicU64::new(0),
                 oldest_filed: AtomicU64::new(0),
                 ready: AtomicBool::new(false),
                 asleep: AtomicBool::new(false),
@@ -201,7 +201,9 @@ impl Engine {
     /// Grace periods that have ended and callbacks that have run, for this domain.
     pub(crate) fn totals(&self) -> (u64, u64) {
         let (grace, done) = &self.before;
-        let since = |now: u64, before: &AtomicU64| now.wrapping_sub(before.load(Ordering::Relaxed));
+        let since = |now: u64, before: &unexplored::AtomicU64| {
+            now.wrapping_sub(before.load(Ordering::Relaxed))
+        };
         (since(self.grace.ended(), grace), since(self.done(), done))
     }
 
@@ -570,7 +572,7 @@ fn is_empty(top: *mut Node) -> bool {
 /// Counts the heavy barriers of a step. Only the driver has one.
 struct Counting<'r, R> {
     readers: &'r R,
-    barriers: &'r AtomicU64,
+    barriers: &'r unexplored::AtomicU64,
 }
 
 impl<R: Readers> Readers for Counting<'_, R> {

@@ -5,7 +5,8 @@
 //! locks, with two exceptions that are documented: what a callback did is told before the next one
 //! runs.
 
-use crate::sync::{AtomicPtr, AtomicUsize, Ordering, constant};
+use crate::sync::unexplored::{AtomicPtr, AtomicUsize};
+use crate::sync::{Ordering, constant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::time::Duration;

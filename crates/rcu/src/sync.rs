@@ -9,6 +9,12 @@ pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
 
+/// Atomics of numbers and settings on which the algorithm does not rest. Here they are the same; loom's
+/// twin of this does not explore them, which would take its programs hours.
+pub(crate) mod unexplored {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+}
+
 /// Lets other threads run, in a loop that waits for one of them.
 pub(crate) fn yield_now() {
     std::thread::yield_now();

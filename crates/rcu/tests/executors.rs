@@ -262,7 +262,9 @@ impl Observer for Log {
     fn event(&self, domain: &str, event: &Event<'_>) {
         assert!(domain.starts_with("observed"));
         match event {
-            Event::GracePeriodBegan { .. } => drop(self.begun.fetch_add(1, Ordering::Relaxed)),
+            Event::GracePeriodBegan { .. } => {
+                self.begun.fetch_add(1, Ordering::Relaxed);
+            }
             Event::GracePeriodEnded { heavy_barriers, .. } => {
                 self.ended.fetch_add(1, Ordering::Relaxed);
                 self.most_barriers.fetch_max(*heavy_barriers, Ordering::Relaxed);

@@ -41,6 +41,10 @@ mod sync {
         }
     }
 
+    pub(crate) mod unexplored {
+        pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+    }
+
     macro_rules! constant {
         ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
             $(#[$meta])* $vis fn $name($($arg: $ty),*) -> $ret $body

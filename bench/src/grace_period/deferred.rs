@@ -1,0 +1,264 @@
+//! Freeing later: how many objects of 64 bytes a thread can allocate and leave to be freed per
+//! second, until the last is freed; and how many wait to be freed while one thread floods.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use gracepoint_bench_peers::{Registered, flavours, retire};
+use gracepoint_rcu::{Domain, Progress};
+
+use super::Engine;
+use crate::measure::{pin, pin_beside};
+use crate::sections::{Samples, Section};
+use crate::table::Goal;
+
+/// Objects per round of the suite, and at most in one go.
+const PER_ROUND: u64 = 20_000;
+const AT_MOST: u64 = 1_000_000;
+const TIMES: usize = 5;
+const FLOODS: usize = 3;
+/// How often a producer drives, and looks how many wait.
+const DRIVES_EVERY: u64 = 4_096;
+const LOOKS_EVERY: u64 = 64;
+
+const BOXED: &str = "gracepoint retire(Box), producer drives";
+const VALUE: &str = "gracepoint retire(value), producer drives";
+const EPOCH: &str = "crossbeam-epoch defer";
+/// Whose throughput is to be exceeded.
+const PEERS: [&str; 2] = [EPOCH, "liburcu memb call_rcu"];
+
+static DEFERRED: Domain = Domain::new("bench deferred");
+
+/// Objects freed, counted by each thread in a place of its own: cheaper than one for all.
+static FREED: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
+/// More than threads ever free.
+const PLACES: usize = 16;
+
+thread_local! {
+    static PLACE: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
+/// 64 bytes, as liburcu's object with its head.
+struct Object([u64; 8]);
+
+impl Object {
+    fn new(number: u64) -> Object {
+        Object([number; 8])
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        black_box(&self.0);
+        PLACE.with(|&place| {
+            let mine = &FREED[place];
+            mine.store(mine.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Somebody who frees later.
+enum Deferrer {
+    Boxed,
+    Value,
+    Epoch,
+    Seize(seize::Collector),
+    Peer(&'static str, &'static gracepoint_bench_peers::Liburcu, Registered),
+}
+
+impl Deferrer {
+    fn all() -> Vec<Deferrer> {
+        let seize = Deferrer::Seize(seize::Collector::new());
+        let mut all = vec![Deferrer::Boxed, Deferrer::Value, Deferrer::Epoch, seize];
+        // A row for a domain whose thread drives belongs here.
+        let peers = flavours().iter();
+        all.extend(peers.map(|peer| Deferrer::Peer(peer.name, peer, peer.register())));
+        all
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Deferrer::Boxed => BOXED.to_owned(),
+            Deferrer::Value => VALUE.to_owned(),
+            Deferrer::Epoch => EPOCH.to_owned(),
+            Deferrer::Seize(_) => "seize retire".to_owned(),
+            Deferrer::Peer(name, ..) => format!("liburcu {name} call_rcu"),
+        }
+    }
+
+    fn freed(&self) -> u64 {
+        match self {
+            Deferrer::Peer(_, peer, _) => peer.freed(),
+            _ => FREED.iter().map(|place| place.load(Ordering::Relaxed)).sum(),
+        }
+    }
+
+    /// Defers objects with these numbers.
+    fn defer(&self, numbers: std::ops::Range<u64>) {
+        match self {
+            Deferrer::Boxed => numbers.for_each(|n| DEFERRED.retire(Box::new(Object::new(n)))),
+            Deferrer::Value => numbers.for_each(|n| DEFERRED.retire(Object::new(n))),
+            Deferrer::Epoch => numbers.for_each(|n| {
+                let object = Box::new(Object::new(n));
+                crossbeam_epoch::pin().defer(move || drop(object));
+            }),
+            Deferrer::Seize(collector) => numbers.for_each(|n| retire(collector, Object::new(n))),
+            Deferrer::Peer(_, _, here) => {
+                here.defer(numbers.end - numbers.start);
+                here.quiescent();
+            }
+        }
+    }
+
+    /// What a producer does now and then where nobody else frees.
+    fn drive(&self) {
+        if let Deferrer::Boxed | Deferrer::Value = self {
+            while DEFERRED.drive() == Progress::Advanced {}
+        }
+    }
+
+    /// Waits until everything is freed: `goal` objects, as `freed` counts.
+    fn finish(&self, goal: u64) {
+        while self.freed() < goal {
+            match self {
+                Deferrer::Boxed | Deferrer::Value => {
+                    DEFERRED.barrier().expect("no section is open here");
+                }
+                Deferrer::Epoch => crossbeam_epoch::pin().flush(),
+                Deferrer::Seize(collector) => {
+                    use seize::Guard;
+                    collector.enter().flush();
+                }
+                Deferrer::Peer(_, _, here) => here.barrier(),
+            }
+        }
+    }
+
+    /// Defers `count` objects and waits until they are freed. Seconds, and the most that waited.
+    fn run(&self, count: u64) -> (f64, u64) {
+        let already = self.freed();
+        let mut most = 0;
+        let begin = Instant::now();
+        for number in (0..count).step_by(LOOKS_EVERY as usize) {
+            self.defer(number..number + LOOKS_EVERY);
+            let deferred = number + LOOKS_EVERY;
+            if deferred % DRIVES_EVERY == 0 {
+                self.drive();
+            }
+            most = most.max(deferred - (self.freed() - already));
+        }
+        self.finish(already + count.next_multiple_of(LOOKS_EVERY));
+        (begin.elapsed().as_secs_f64(), most)
+    }
+}
+
+pub(crate) fn throughput(rounds: usize) -> Section {
+    let _ = pin();
+    let count = AT_MOST.min(PER_ROUND * rounds as u64).next_multiple_of(LOOKS_EVERY);
+    let deferrers = Deferrer::all();
+    let mut rates: Vec<Vec<f64>> = deferrers.iter().map(|_| Vec::new()).collect();
+    // The first time warms up the allocator.
+    for time in 0..=TIMES {
+        for (deferrer, rates) in deferrers.iter().zip(&mut rates) {
+            let (seconds, _) = deferrer.run(count);
+            if time > 0 {
+                rates.push(count as f64 / seconds / 1e6);
+            }
+        }
+    }
+    let rows: Vec<_> = deferrers
+        .iter()
+        .zip(rates)
+        .map(|(deferrer, rates)| {
+            let rates = Samples::of(rates);
+            (deferrer.name(), [0.0, 0.5, 1.0].map(|q| rates.quantile(q)).to_vec())
+        })
+        .collect();
+    let mut section = Section {
+        title: "deferred freeing, with malloc and free",
+        unit: "M objects/s",
+        columns: &["min", "median", "max"],
+        rows,
+        notes: vec![
+            format!("{count} objects in one go, until the last is freed"),
+            "liburcu frees on a second thread, the others on the producer's".to_owned(),
+        ],
+        goals: Vec::new(),
+    };
+    for (row, peer) in [BOXED, VALUE].into_iter().flat_map(|row| PEERS.map(|peer| (row, peer))) {
+        let ours = section.value(row, "median").unwrap_or(f64::NAN);
+        if let Some(theirs) = section.value(peer, "median") {
+            let what = format!("{row}: median {ours:.1} M/s, above {peer}'s {theirs:.1}");
+            section.goals.push(Goal { what, met: ours > theirs });
+        }
+    }
+    section
+}
+
+/// One producer, a reader on another processor that is inside most of the time, and floods of two
+/// lengths: what is bounded is the same for both.
+pub(crate) fn flood(rounds: usize) -> Section {
+    let count = AT_MOST.min(PER_ROUND * rounds as u64).next_multiple_of(LOOKS_EVERY);
+    let stop = &AtomicBool::new(false);
+    let rows: Vec<_> = thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = pin_beside();
+            read_all(stop);
+        });
+        let _ = pin();
+        let deferrers = Deferrer::all();
+        let mut most: Vec<[Vec<f64>; 2]> = deferrers.iter().map(|_| Default::default()).collect();
+        for _ in 0..FLOODS {
+            for (deferrer, [short, long]) in deferrers.iter().zip(&mut most) {
+                short.push(deferrer.run(count).1 as f64);
+                long.push(deferrer.run(4 * count).1 as f64);
+            }
+        }
+        let rows = deferrers.iter().zip(most).map(|(deferrer, most)| {
+            let [short, long] = most.map(|most| Samples::of(most).quantile(0.5));
+            (deferrer.name(), vec![short, long])
+        });
+        let rows = rows.collect();
+        stop.store(true, Ordering::Relaxed);
+        rows
+    });
+    let mut section = Section {
+        title: "objects that wait while one thread floods, at most",
+        unit: "objects",
+        columns: &["flood", "4 x as long"],
+        rows,
+        notes: vec![
+            format!("floods of {count} and {} objects of 64 bytes, medians of {FLOODS}", 4 * count),
+            "a reader on another CPU is inside nearly always, 2 µs at a time".to_owned(),
+        ],
+        goals: Vec::new(),
+    };
+    for row in [BOXED, VALUE] {
+        let value = |column| section.value(row, column).unwrap_or(f64::NAN);
+        let (short, long) = (value("flood"), value("4 x as long"));
+        // Twice as many as a quarter of the flood had is noise, four times as many is growth.
+        let what = format!("{row}: bounded, {short} and {long} objects");
+        section.goals.push(Goal { what, met: long <= 2.0 * short.max(2.0 * DRIVES_EVERY as f64) });
+    }
+    section
+}
+
+/// Is inside of everybody's sections, for some microseconds each.
+fn read_all(stop: &AtomicBool) {
+    let engines = Engine::all(&DEFERRED);
+    while !stop.load(Ordering::Relaxed) {
+        for engine in &engines {
+            let begin = Instant::now();
+            engine.section(|| while begin.elapsed().as_micros() < 2 {});
+        }
+        let begin = Instant::now();
+        let guard = crossbeam_epoch::pin();
+        while begin.elapsed().as_micros() < 2 {}
+        drop(guard);
+    }
+}

@@ -72,6 +72,8 @@
 mod arch;
 mod barrier;
 mod callbacks;
+#[cfg(feature = "canary")]
+mod canary;
 mod cell;
 mod counters;
 mod domain;
@@ -89,6 +91,9 @@ mod trylock;
 mod wait;
 
 pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
+#[cfg(feature = "canary")]
+#[doc(hidden)]
+pub use canary::Canary;
 pub use cell::RcuCell;
 pub use domain::{Cookie, Domain, Guard};
 pub use engine::Progress;

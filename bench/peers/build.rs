@@ -1,5 +1,6 @@
 //! Compiles the shim around liburcu, once for each flavour, where liburcu is installed. Where it is
-//! not, the crate is built without, and says so when it is asked.
+//! not, the crate is built without, and says so when it is asked. (Installed later: `cargo clean -p
+//! gracepoint-bench-peers`.)
 #![allow(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 
 use std::error::Error;
@@ -11,10 +12,7 @@ const FLAVOURS: [&str; 3] = ["memb", "qsbr", "bp"];
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={SHIM}");
-    // So that installing or removing it is noticed.
-    for flavour in FLAVOURS {
-        println!("cargo:rerun-if-changed=/usr/include/urcu/urcu-{flavour}.h");
-    }
+    // Not its headers: where they are missing, cargo would build this anew each time.
     println!("cargo::rustc-check-cfg=cfg(liburcu)");
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");
     if !linux || !links()? {

@@ -1,4 +1,4 @@
-//! Benchmarks: what a tracepoint costs, each number beside its floor and its peers.
+//! Benchmarks: what tracepoints and grace periods cost, each number beside its floor and its peers.
 //!
 //! ```text
 //! cargo run --release -p gracepoint-bench -- SUITE [--json] [--rounds N]
@@ -8,19 +8,25 @@
 //! |---|---|---|
 //! | `site` | what does a tracepoint cost that is off? | [`site`] |
 //! | `record` | what does an event cost that is recorded? | [`record`] |
+//! | `reader` | what does a read section cost? | [`reader`] |
+//! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
 //! expert readings ([`explain`]).
 //!
 //! One thread, pinned to one CPU; all rows are measured in turn, in short chunks, many times over
-//! ([`measure`]), so that a slow second of the machine hits every row alike.
+//! ([`measure`]), so that a slow second of the machine hits every row alike. (`grace-period` has
+//! threads, and distributions in place of minimum and median.)
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
 mod explain;
+mod grace_period;
 mod measure;
+mod reader;
 mod record;
 mod recorder;
+mod sections;
 mod site;
 mod table;
 
@@ -30,7 +36,7 @@ use std::process::ExitCode;
 
 use crate::table::Outcome;
 
-const USAGE: &str = "usage: gracepoint-bench site|record [--json] [--rounds N]
+const USAGE: &str = "usage: gracepoint-bench site|record|reader|grace-period [--json] [--rounds N]
        gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.
@@ -99,6 +105,8 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,
         "record" => record::run(task.rounds)?,
+        "reader" => reader::run(task.rounds)?,
+        "grace-period" => return grace_period::run(task.rounds, task.json),
         _ => return Err(USAGE.into()),
     };
     print!("{}", if task.json { table::json(&outcome) } else { table::text(&outcome) });

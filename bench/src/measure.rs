@@ -63,15 +63,27 @@ fn summary(name: &'static str, mut times: Vec<f64>) -> Cost {
     Cost { name, min_ns: at(0), median_ns: at(times.len() / 2) }
 }
 
-/// Pins the calling thread to the last CPU that it may use (the first one has most of the
+/// Pins the calling thread to the last CPU that the process may use (the first one has most of the
 /// machine's interrupts). Threads and processes started before stay free.
 pub(crate) fn pin() -> rustix::io::Result<usize> {
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|&cpu| allowed.is_set(cpu)).unwrap_or(0);
+    pin_to(|cpus| cpus.last())
+}
+
+/// Pins the calling thread to a CPU beside the one that [`pin`] takes, if there are two.
+pub(crate) fn pin_beside() -> rustix::io::Result<usize> {
+    pin_to(|cpus| cpus.iter().rev().nth(1).or(cpus.last()))
+}
+
+fn pin_to(choose: impl Fn(&[usize]) -> Option<&usize>) -> rustix::io::Result<usize> {
+    // Of the whole process (its first thread, which nobody pins where it matters), because the caller
+    // may have inherited less from a thread that was pinned.
+    let allowed = sched_getaffinity(Some(rustix::process::getpid()))?;
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+    let cpu = choose(&cpus).copied().unwrap_or(0);
     let mut only = CpuSet::new();
-    only.set(last);
+    only.set(cpu);
     sched_setaffinity(None, &only)?;
-    Ok(last)
+    Ok(cpu)
 }
 
 #[cfg(test)]

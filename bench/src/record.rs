@@ -46,7 +46,7 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     }
     let mut notes = machine(cpu, rounds);
     notes.push(format!("{} events recorded by another process, none lost", recorded.events));
-    let mut outcome = Outcome { suite: "record", notes, costs, floor: FLOOR, goals: vec![] };
+    let mut outcome = Outcome { suite: "record", notes, costs, floor: FLOOR, ..Outcome::default() };
     let ratio = outcome.cost(RECORDED).min_ns / outcome.cost(FLOOR).min_ns;
     let what = format!("{RECORDED}: {ratio:.2} x the floor, at most {RATIO}");
     outcome.goals.push(Goal { what, met: ratio <= RATIO });

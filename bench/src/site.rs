@@ -27,8 +27,13 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     gracepoint::init()?;
     let cpu = pin()?;
     let costs = measure(&mut rows(), rounds);
-    let mut outcome =
-        Outcome { suite: "site", notes: machine(cpu, rounds), costs, floor: EMPTY, goals: vec![] };
+    let mut outcome = Outcome {
+        suite: "site",
+        notes: machine(cpu, rounds),
+        costs,
+        floor: EMPTY,
+        ..Outcome::default()
+    };
     let net = outcome.cost(SITE).min_ns - outcome.cost(EMPTY).min_ns;
     let each = outcome.cost(EIGHT).min_ns - outcome.cost(EMPTY).min_ns / 8.0;
     let goal = |name: &str, net: f64| Goal {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::measure::Cost;
 
 /// What a suite found.
+#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) suite: &'static str,
     /// How it was measured: machine, rounds, what else is worth knowing.
@@ -13,6 +14,8 @@ pub(crate) struct Outcome {
     /// Name of the row that the others are compared with.
     pub(crate) floor: &'static str,
     pub(crate) goals: Vec<Goal>,
+    /// Peers that are not installed, and so have no rows.
+    pub(crate) absent: Vec<&'static str>,
 }
 
 /// What was hoped for, and whether it came true.
@@ -41,6 +44,10 @@ pub(crate) fn json(outcome: &Outcome) -> String {
             "median_ns": rounded(cost.median_ns),
             "floor_ns": rounded(floor),
         });
+        text += &format!("{row}\n");
+    }
+    for peer in &outcome.absent {
+        let row = serde_json::json!({"suite": outcome.suite, "peer": peer, "installed": false});
         text += &format!("{row}\n");
     }
     text
@@ -76,21 +83,33 @@ pub(crate) fn text(outcome: &Outcome) -> String {
             cost.median_ns / floor.median_ns,
         );
     }
-    text.push('\n');
-    for goal in &outcome.goals {
-        let _ = writeln!(text, "{}: {}", if goal.met { "met" } else { "NOT MET" }, goal.what);
+    for peer in &outcome.absent {
+        let _ = writeln!(text, "{peer}: not installed, so goals beside it are not checked");
     }
-    text
+    text.push('\n');
+    text + &verdicts(&outcome.goals)
+}
+
+/// A line for each goal.
+pub(crate) fn verdicts(goals: &[Goal]) -> String {
+    let line =
+        |goal: &Goal| format!("{}: {}\n", if goal.met { "met" } else { "NOT MET" }, goal.what);
+    goals.iter().map(line).collect()
 }
 
 /// The machine and the patching mode, for the head of a table.
-pub(crate) fn machine(cpu: usize, rounds: usize) -> Vec<String> {
+pub(crate) fn machine(cpu: impl Into<Option<usize>>, rounds: usize) -> Vec<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown CPU", |(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let place = match cpu.into() {
+        Some(cpu) => format!("pinned to CPU {cpu}"),
+        None => std::thread::available_parallelism()
+            .map_or_else(|e| e.to_string(), |n| format!("{n} CPUs")),
+    };
     vec![
-        format!("{model}, Linux {}, pinned to CPU {cpu}", kernel.trim()),
+        format!("{model}, Linux {}, {place}", kernel.trim()),
         format!("{rounds} rounds, all rows in turn; sites switched by {}", gracepoint::patching()),
     ]
 }
@@ -107,13 +126,14 @@ mod tests {
             costs: vec![cost("base", 2.0, 4.0), cost("other", 3.0, 12.0)],
             floor: "base",
             goals: vec![Goal { what: "be quick".to_owned(), met: false }],
+            absent: vec!["nobody"],
         }
     }
 
     #[test]
     fn rows_of_json() {
         let text = json(&outcome());
-        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let last: serde_json::Value = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
         assert_eq!(
             last,
             serde_json::json!({"suite": "s", "row": "other", "min_ns": 3.0, "median_ns": 12.0, "floor_ns": 2.0})
@@ -125,5 +145,6 @@ mod tests {
         let text = text(&outcome());
         assert!(text.contains("other       3.00      12.00      1.50      3.00\n"), "{text}");
         assert!(text.contains("NOT MET: be quick"), "{text}");
+        assert!(text.contains("nobody: not installed"), "{text}");
     }
 }

@@ -18,11 +18,14 @@
 
 use crate::sync::{AtomicUsize, Ordering};
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64", not(miri)))]
 #[path = "arch/x86_64_linux.rs"]
 mod imp;
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64")))]
+#[cfg(any(
+    not(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64")),
+    miri
+))]
 #[path = "arch/portable.rs"]
 mod imp;
 

@@ -159,8 +159,9 @@ impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
             let new = Box::into_raw(Box::new(make(old)));
             // As in `replace`. The failure's value is loaded again.
             let order = (Ordering::AcqRel, Ordering::Relaxed);
-            if self.value.compare_exchange(old_address, new, order.0, order.1).is_ok() {
-                break old_address;
+            // What the cell gives back may be freed; `old_address` came from a reference, and may not.
+            if let Ok(old) = self.value.compare_exchange(old_address, new, order.0, order.1) {
+                break old;
             }
             // SAFETY: from `Box::into_raw` above; the exchange failed, so nobody else has it.
             drop(unsafe { Box::from_raw(new) });

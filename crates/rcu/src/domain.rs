@@ -10,6 +10,8 @@
 
 use crate::arch;
 use crate::barrier;
+#[cfg(feature = "canary")]
+use crate::canary::Canary;
 use crate::counters::{self, ActiveRank, RANKS, Slot};
 use crate::engine::Progress;
 use crate::grace::Readers;
@@ -58,7 +60,7 @@ pub struct Domain {
     /// See `Domain::with_thread`.
     pub(crate) own_thread: bool,
     #[cfg(feature = "canary")]
-    never_waits: bool,
+    canary: Canary,
 }
 
 impl Domain {
@@ -72,20 +74,20 @@ impl Domain {
             name,
             own_thread: false,
             #[cfg(feature = "canary")]
-            never_waits: false,
+            canary: Canary::None,
         }
     }
 
-    /// A domain whose grace periods wait for nobody, to show that a test would notice.
+    /// A domain whose grace periods are wrong in one thing, to show that a test would notice.
     ///
     /// # Safety
-    /// It protects nothing: what is retired may be freed while it is read.
+    /// It does not protect: what is retired may be freed while it is read.
     #[cfg(feature = "canary")]
     #[doc(hidden)]
     #[must_use]
-    pub const unsafe fn new_that_never_waits(name: &'static str) -> Self {
+    pub const unsafe fn new_canary(name: &'static str, canary: Canary) -> Self {
         let mut domain = Self::new(name);
-        domain.never_waits = true;
+        domain.canary = canary;
         domain
     }
 
@@ -472,7 +474,7 @@ impl Domain {
         DomainReaders {
             region: self.region(),
             #[cfg(feature = "canary")]
-            never_waits: self.never_waits,
+            canary: self.canary,
         }
     }
 }
@@ -510,27 +512,31 @@ unsafe fn active_rank<'r>(base: *mut u8) -> &'r ActiveRank {
 struct DomainReaders {
     region: &'static Region,
     #[cfg(feature = "canary")]
-    never_waits: bool,
+    canary: Canary,
 }
 
 impl Readers for DomainReaders {
     fn unlocks(&self) -> [u64; RANKS] {
         #[cfg(feature = "canary")]
-        if self.never_waits {
-            return [0; RANKS];
+        if let Some(wrong) = self.canary.unlocks(self.region) {
+            return wrong;
         }
         self.region.unlocks()
     }
 
     fn locks(&self) -> [u64; RANKS] {
         #[cfg(feature = "canary")]
-        if self.never_waits {
-            return [0; RANKS];
+        if let Some(wrong) = self.canary.locks(self.region) {
+            return wrong;
         }
         self.region.locks()
     }
 
     fn heavy_barrier(&self) -> bool {
+        #[cfg(feature = "canary")]
+        if self.canary.has_no_heavy_barrier() {
+            return true;
+        }
         self.region.heavy_barrier()
     }
 }

@@ -1,11 +1,11 @@
 //! The narrow door to the operating system: typed, and safe to call from anywhere, signal
 //! handlers included unless a function says otherwise.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 #[path = "system/linux.rs"]
 mod imp;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), miri))]
 #[path = "system/other.rs"]
 mod imp;
 

@@ -35,8 +35,8 @@ use crate::waiters;
 use std::fmt;
 use std::ptr;
 
-/// The number of thread indices. Threads beyond it use shared slots.
-pub const MAX_THREADS: usize = 65_536;
+/// The number of thread indices (fewer in Miri). Threads beyond it use shared slots.
+pub const MAX_THREADS: usize = if cfg!(miri) { 256 } else { 65_536 };
 
 /// Where a thread's slot is in every region: the offset in bytes, plus one. Regions keep
 /// their address minus one, so that one `test` of the two tells whether both are there

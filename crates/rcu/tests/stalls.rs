@@ -284,3 +284,35 @@ fn a_culprits_calls_are_told_by_a_signal() {
         assert!(text.contains("called from 0x") || one(&DOMAIN).culprits[0].backtrace.is_none());
     });
 }
+
+#[test]
+fn the_domains_thread_tells_of_a_stall_when_nobody_waits() {
+    static DOMAIN: Domain = Domain::with_thread("watched");
+    let (told, heard) = mpsc::channel();
+    DOMAIN.stalled_after(Duration::from_millis(1));
+    DOMAIN.on_stall(move |stall| drop(told.send(stall.clone())));
+    with_reader(&DOMAIN, "sleeper", |leave| {
+        DOMAIN.call(|| {});
+        let stall = heard.recv().expect("nobody but the thread drives");
+        assert_eq!(stall.grace_period.domain, "watched");
+        assert!(stall.waiters.is_empty(), "{stall}");
+        assert_eq!(stall.callbacks.number, 1);
+        assert_eq!(stall.culprits.len(), 1, "{stall}");
+        leave();
+    });
+    DOMAIN.barrier().expect("outside");
+}
+
+#[test]
+fn tasks_that_wait_are_counted() {
+    use std::future::Future as _;
+    use std::task::{Context, Waker};
+
+    static DOMAIN: Domain = Domain::new("tasks");
+    with_reader(&DOMAIN, "reader", |_| {
+        let mut wait = std::pin::pin!(DOMAIN.synchronized());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        begin(&DOMAIN);
+        assert_eq!(one(&DOMAIN).async_waiters, 1);
+    });
+}

@@ -92,7 +92,7 @@ pub(crate) struct Engine {
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
     oldest_filed: AtomicU64,
     /// Whether callbacks are ready that no runner has taken. The driver's.
-    ready: AtomicBool,
+    ready: unexplored::AtomicBool,
     asleep: AtomicBool,
     pub(crate) wakers: Wakers,
     pub(crate) observed: Observed,
@@ -104,7 +104,7 @@ pub(crate) struct Engine {
 pub(crate) struct Queue {
     incoming: AtomicPtr<Node>,
     /// When `incoming` was last found empty by a caller.
-    since: AtomicU64,
+    since: unexplored::AtomicU64,
 }
 
 /// What the runner writes.
@@ -128,7 +128,7 @@ impl Engine {
                 grace: Grace::new(),
                 queue: Queue {
                     incoming: AtomicPtr::new(ptr::null_mut()),
-                    since: AtomicU64::new(0),
+                    since: unexplored::AtomicU64::new(0),
                 },
                 ran: Ran {
                     done: unexplored::AtomicU64::new(0),
@@ -145,7 +145,7 @@ impl Engine {
                 before: (unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)),
                 barriers_before: unexplored::AtomicU64::new(0),
                 oldest_filed: AtomicU64::new(0),
-                ready: AtomicBool::new(false),
+                ready: unexplored::AtomicBool::new(false),
                 asleep: AtomicBool::new(false),
                 wakers: Wakers::new(),
                 observed: Observed::new(),

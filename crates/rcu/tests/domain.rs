@@ -219,10 +219,11 @@ fn callbacks_may_use_their_domain() {
 fn barriers_and_callers_on_many_threads() {
     static DOMAIN: Domain = Domain::new("barriers");
     static RUN: AtomicUsize = AtomicUsize::new(0);
+    const EACH: usize = if cfg!(miri) { 3 } else { 200 };
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                for _ in 0..200 {
+                for _ in 0..EACH {
                     let mine = Arc::new(AtomicBool::new(false));
                     let seen = Arc::clone(&mine);
                     DOMAIN.call(move || {
@@ -236,7 +237,7 @@ fn barriers_and_callers_on_many_threads() {
             });
         }
     });
-    assert_eq!(RUN.load(Ordering::Relaxed), 800);
+    assert_eq!(RUN.load(Ordering::Relaxed), 4 * EACH);
 }
 
 #[test]

@@ -18,7 +18,7 @@
 
 use crate::arch;
 use crate::barrier;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant, unexplored};
 
 /// How many ranks there are.
 pub(crate) const RANKS: usize = 2;
@@ -60,13 +60,13 @@ pub(crate) struct Slot {
     pub(crate) pairs: [Pair; RANKS],
     /// Callbacks queued, ever. Here because an addition to a word of one's own is a tenth of an
     /// atomic one.
-    pub(crate) called: AtomicU64,
+    pub(crate) called: unexplored::AtomicU64,
 }
 
 impl Slot {
     constant! {
         pub(crate) fn new() -> Self {
-            Self { pairs: [Pair::new(), Pair::new()], called: AtomicU64::new(0) }
+            Self { pairs: [Pair::new(), Pair::new()], called: unexplored::AtomicU64::new(0) }
         }
     }
 

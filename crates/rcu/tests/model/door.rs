@@ -140,6 +140,10 @@ pub(crate) mod sync {
     use gracepoint_model::Word;
     pub(crate) use std::sync::atomic::Ordering;
 
+    pub(crate) mod unexplored {
+        pub(crate) use std::sync::atomic::AtomicU64;
+    }
+
     macro_rules! constant {
         ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
             $(#[$meta])* $vis fn $name($($arg: $ty),*) -> $ret $body

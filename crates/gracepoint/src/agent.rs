@@ -6,7 +6,7 @@
 //! loses its connection and its sessions; the program goes on.
 
 use crate::session::{self, MOST_SESSIONS, Session};
-use crate::{clock, patch, sys, tracer};
+use crate::{clock, sys, tracer};
 use gracepoint_rcu::Progress;
 use gracepoint_wire::clock::Triple;
 use gracepoint_wire::control::{
@@ -291,7 +291,7 @@ impl Agent {
             pid: std::process::id(),
             exe: self.exe.clone(),
             since_ns: self.since.real_ns,
-            patching: patch::patching().into(),
+            patching: tracer::patching().into(),
             launched_by: self.setup.launched_by.clone(),
             events_on: events.iter().filter(|known| known.on > 0).count() as u32,
             events: events.len() as u32,

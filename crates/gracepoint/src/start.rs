@@ -47,11 +47,8 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     if environment("GRACEPOINT").is_some_and(|value| value == "off") {
         return Ok(None);
     }
-    if environment("GRACEPOINT_PATCH").is_some_and(|value| value != patch::patching()) {
-        let text = "GRACEPOINT_PATCH says how to build sites, and this program was built otherwise; \
-                    build it again with the variable set, or run it without";
-        return Err(Error::new(ErrorKind::System, text));
-    }
+    patch::check().map_err(|error| Error::new(ErrorKind::System, error.to_string()))?;
+    tracer::patching(); // decides it now, before a sandbox that the program may build around itself
     let pid = std::process::id();
     let before = RUNNING.load(Acquire);
     if before == pid || RUNNING.compare_exchange(before, pid, AcqRel, Relaxed).is_err() {

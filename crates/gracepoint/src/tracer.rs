@@ -30,6 +30,21 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How sites are switched; see `patch.rs`.
+pub(crate) fn patching() -> &'static str {
+    let _state = lock();
+    patch::way()
+}
+
+/// Switches all sites of the events that `glob` matches, whatever probes they have: for tests and
+/// benchmarks of patching alone.
+pub(crate) fn switch_sites(glob: &str, on: bool) -> Result<(), PatchError> {
+    let _state = lock();
+    let matches = |key: &Key| gracepoint_wire::glob::matches(glob, &key.desc.name());
+    let wanted = module::records().filter(|found| matches(found.record.site().key));
+    patch::switch(wanted.map(|found| (found, on)))
+}
+
 /// A key, named by its address: its object may have been unloaded since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeyId(usize);

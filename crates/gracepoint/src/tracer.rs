@@ -63,6 +63,7 @@ fn loaded() -> BTreeMap<KeyId, &'static Key> {
 /// # Errors
 /// When sites cannot be switched on; then no probe has been added.
 pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
+    pin(&probes.iter().map(|(key, _)| *key).collect());
     let mut state = lock();
     let loaded = loaded();
     let mut fresh = BTreeSet::new();
@@ -82,6 +83,15 @@ pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
         }
     }
     result
+}
+
+/// Makes the objects that have sites of these keys stay loaded (see `module.rs`). Not under the lock.
+fn pin(keys: &BTreeSet<KeyId>) {
+    let open = {
+        let _state = lock();
+        module::unpinned(|key| keys.contains(&id(key)))
+    };
+    module::pin(&open);
 }
 
 /// Removes from each key the probe with this data. Waits for nobody: a hit whose read section is

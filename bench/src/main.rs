@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `site` | what does a tracepoint cost that is off? | [`site`] |
 //! | `record` | what does an event cost that is recorded? | [`record`] |
+//! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
 //! expert readings ([`explain`]).
@@ -23,6 +24,7 @@ mod record;
 mod recorder;
 mod site;
 mod table;
+mod toggle;
 
 use std::error::Error;
 use std::path::Path;
@@ -30,7 +32,7 @@ use std::process::ExitCode;
 
 use crate::table::Outcome;
 
-const USAGE: &str = "usage: gracepoint-bench site|record [--json] [--rounds N]
+const USAGE: &str = "usage: gracepoint-bench site|record|toggle [--json] [--rounds N]
        gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.
@@ -95,6 +97,9 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
     if task.suite == "explain" {
         let dir = task.dir.as_deref().ok_or(USAGE)?;
         return explain::run(Path::new(dir), task.json);
+    }
+    if task.suite == "toggle" {
+        return toggle::run(task.rounds, task.json);
     }
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,

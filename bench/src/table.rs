@@ -84,13 +84,18 @@ pub(crate) fn text(outcome: &Outcome) -> String {
 }
 
 /// The machine and the patching mode, for the head of a table.
-pub(crate) fn machine(cpu: usize, rounds: usize) -> Vec<String> {
+pub(crate) fn machine(cpu: impl Into<Option<usize>>, rounds: usize) -> Vec<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown CPU", |(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let place = match cpu.into() {
+        Some(cpu) => format!("pinned to CPU {cpu}"),
+        None => std::thread::available_parallelism()
+            .map_or_else(|e| e.to_string(), |n| format!("{n} CPUs")),
+    };
     vec![
-        format!("{model}, Linux {}, pinned to CPU {cpu}", kernel.trim()),
+        format!("{model}, Linux {}, {place}", kernel.trim()),
         format!("{rounds} rounds, all rows in turn; sites switched by {}", gracepoint::patching()),
     ]
 }

@@ -73,6 +73,8 @@ mod start;
 #[cfg(gp_supported)]
 mod sys;
 #[cfg(gp_supported)]
+mod toggle;
+#[cfg(gp_supported)]
 mod tracer;
 
 pub use error::{Error, ErrorKind};
@@ -213,6 +215,8 @@ pub mod __private {
     #[cfg(gp_supported)]
     pub use crate::module::{gp1_load_module, gp1_unload_module};
     pub use crate::site::{Site, SiteKind};
+    #[cfg(gp_supported)]
+    pub use crate::toggle::{Policy, Probes};
 
     /// The counter that ticks are read from where the kernel trusts it, for the benchmarks' floor; 0
     /// on machines without.

@@ -30,6 +30,12 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Runs `body` under the lock.
+pub(crate) fn locked<T>(body: impl FnOnce() -> T) -> T {
+    let _state = lock();
+    body()
+}
+
 /// How sites are switched; see `patch.rs`.
 pub(crate) fn patching() -> &'static str {
     let _state = lock();
@@ -49,7 +55,7 @@ pub(crate) fn switch_sites(glob: &str, on: bool) -> Result<(), PatchError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeyId(usize);
 
-fn id(key: &'static Key) -> KeyId {
+pub(crate) fn id(key: &'static Key) -> KeyId {
     KeyId(ptr::from_ref(key) as usize)
 }
 

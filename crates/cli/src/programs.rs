@@ -216,3 +216,29 @@ fn list_json(event: &Listed) -> Value {
         "location": event.location,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_where_the_events_are() {
+        let mut program =
+            Program { name: "kv".into(), exe: "/bin/kv".into(), ..Program::default() };
+        assert_eq!(name(&program), "kv");
+        program.object = "/lib/libplugin.so".into();
+        assert_eq!(name(&program), "kv (libplugin.so)");
+        program.name = "libplugin.so".into();
+        assert_eq!(name(&program), "libplugin.so (in kv)");
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said() {
+        let program = |how: &str| Program { patching: how.into(), events: 3, ..Program::default() };
+        assert_eq!(events(&program("text")), "0 of 3 on");
+        assert_eq!(
+            events(&program("refused")),
+            "0 of 3 on, which the system does not let it switch"
+        );
+    }
+}

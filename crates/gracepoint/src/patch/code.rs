@@ -202,11 +202,11 @@ impl Run<'_> {
         self.changes[0].code
     }
 
-    /// Changes the first byte, or the rest, of each of the sites.
-    fn edit(&mut self, edit: impl Fn(&mut [u8], &Change)) {
+    /// Takes a step at each of the sites.
+    fn edit(&mut self, step: &fn(&mut [u8], &[u8; 5])) {
         let start = self.start();
         for change in self.changes {
-            edit(&mut self.bytes[change.code - start..][..5], change);
+            step(&mut self.bytes[change.code - start..][..5], &change.bytes);
         }
     }
 }
@@ -222,6 +222,13 @@ fn runs(changes: &[Change]) -> Vec<Run<'_>> {
     changes.chunk_by(near).map(|changes| Run { changes, bytes: read(changes) }).collect()
 }
 
+/// The three steps of `mem`; see the top.
+const STEPS: [fn(&mut [u8], &[u8; 5]); 3] = [
+    |site, _| site[0] = PASS,
+    |site, new| site[1..].copy_from_slice(&new[1..]),
+    |site, new| site[0] = new[0],
+];
+
 /// Changes byte by byte, by the three steps at the top but for the last barrier.
 ///
 /// # Errors
@@ -230,16 +237,37 @@ pub(super) fn through_mem(changes: &[Change]) -> io::Result<()> {
     let about = |error: io::Error| io::Error::new(error.kind(), format!("/proc/self/mem: {error}"));
     let memory = memory().map_err(about)?;
     let mut runs = runs(changes);
-    let mut write = |edit: &dyn Fn(&mut [u8], &Change)| {
-        runs.iter_mut().try_for_each(|run| {
-            run.edit(edit);
-            memory.write_all_at(&run.bytes, run.start() as u64).map_err(about)
-        })
-    };
-    let sync = || barrier().map_err(|error| io::Error::other(error.0));
-    write(&|site, _| site[0] = PASS)?;
-    sync()?;
-    write(&|site, change| site[1..].copy_from_slice(&change.bytes[1..]))?;
-    sync()?;
-    write(&|site, change| site[0] = change.bytes[0])
+    for (number, step) in STEPS.iter().enumerate() {
+        if number > 0 {
+            barrier().map_err(|error| io::Error::other(error.0))?;
+        }
+        for run in &mut runs {
+            run.edit(step);
+            memory.write_all_at(&run.bytes, run.start() as u64).map_err(about)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At each step one byte changes, the first, or others do behind a first one that makes a number
+    /// of them: whatever mixture a thread fetches is one of the three instructions.
+    #[test]
+    fn no_step_can_be_fetched_half() {
+        let jump = jump(0x1000, 0x2345_6789).unwrap();
+        let stuck = [PASS, 1, 2, 3, 4];
+        for (old, new) in [(NOP, jump), (jump, NOP), (stuck, jump), (stuck, NOP)] {
+            let mut now = old;
+            for step in STEPS {
+                let before = now;
+                step(&mut now, &new);
+                let rest = before[1..] != now[1..];
+                assert!(!rest || (before[0], now[0]) == (PASS, PASS), "{before:x?} to {now:x?}");
+            }
+            assert_eq!(now, new);
+        }
+    }
 }

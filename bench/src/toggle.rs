@@ -108,8 +108,10 @@ pub(crate) fn run(rounds: Option<usize>, json: bool) -> Result<(), Box<dyn Error
         stop.store(true, Ordering::Relaxed);
         done
     })?;
+    eprintln!("in process and over the socket: done; now the peers");
     lttng::enable_event(HITS.len(), rounds.min(10), &mut found);
     outside::kernel(rounds.min(5), &mut found);
+    eprintln!("building programs whose sizes are compared");
     size::of_sites(&mut found)?;
     judge(&mut found);
     print!("{}", if json { as_json(&found) } else { as_text(&found) });

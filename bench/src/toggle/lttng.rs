@@ -8,25 +8,30 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use super::{Findings, HOT, Row, THREADS, timed};
 
 /// The row that ours is compared with.
 pub(super) const ENABLE: &str = "lttng enable-event";
 
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The session, the program and its files; all gone when dropped.
 struct Scene {
     folder: PathBuf,
     session: String,
-    program: Option<Child>,
+    /// The session daemon, if there was none, and the program.
+    children: Vec<Child>,
 }
 
 impl Drop for Scene {
     fn drop(&mut self) {
         let _ = lttng(&["destroy", &self.session]);
-        if let Some(program) = &mut self.program {
-            let _ = program.kill();
-            let _ = program.wait();
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
@@ -49,10 +54,9 @@ fn measure(events: usize, rounds: usize) -> Result<Vec<Row>, String> {
     let session = format!("gracepoint-bench-{}", std::process::id());
     let folder = std::env::temp_dir().join(&session);
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let mut scene = Scene { folder, session, program: None };
+    let mut scene = Scene { folder, session, children: Vec::new() };
     let program = build(&scene.folder, events)?;
-    // Already running is as good.
-    let _ = Command::new("lttng-sessiond").args(["--daemonize", "--quiet"]).output();
+    scene.children.extend(daemon()?);
     let mut child = Command::new(program)
         .stdout(Stdio::piped())
         .spawn()
@@ -61,7 +65,7 @@ fn measure(events: usize, rounds: usize) -> Result<Vec<Row>, String> {
     if let Some(stdout) = child.stdout.take() {
         let _ = BufReader::new(stdout).read_line(&mut ready);
     }
-    scene.program = Some(child);
+    scene.children.push(child);
     let output = format!("--output={}", scene.folder.join("trace").display());
     let session = format!("--session={}", scene.session);
     lttng(&["create", &scene.session, &output])?;
@@ -78,6 +82,25 @@ fn measure(events: usize, rounds: usize) -> Result<Vec<Row>, String> {
         Row::new("lttng disable-event", off),
         Row::new("lttng --version (the command alone)", floor),
     ])
+}
+
+/// Starts the session daemon, if none is running.
+fn daemon() -> Result<Option<Child>, String> {
+    if lttng(&["list"]).is_ok() {
+        return Ok(None);
+    }
+    let mut command = Command::new("lttng-sessiond");
+    command.arg("--quiet").stderr(Stdio::null());
+    let mut daemon = command.spawn().map_err(|error| format!("its daemon: {error}"))?;
+    let begin = Instant::now();
+    while let Err(error) = lttng(&["list"]) {
+        if begin.elapsed() > PATIENCE {
+            let _ = daemon.kill();
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(Some(daemon))
 }
 
 fn lttng(args: &[&str]) -> Result<Output, String> {

@@ -296,16 +296,29 @@ fn handle_traps() {
     }
 }
 
+/// A function that is a breakpoint and a return.
+#[cfg(target_arch = "x86_64")]
+fn breakpoint() -> extern "C" fn() {
+    let rights = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new page, to which two instructions are written that may be called.
+    unsafe {
+        let page = libc::mmap(std::ptr::null_mut(), 4096, rights, flags, -1, 0);
+        assert_ne!(page, libc::MAP_FAILED);
+        page.cast::<[u8; 2]>().write([0xcc, 0xc3]); // int3; ret
+        std::mem::transmute(page)
+    }
+}
+
 /// What the kernel's way of patching, a breakpoint, would do to a program.
 #[cfg(target_arch = "x86_64")]
 fn trap_while_blocked() {
     handle_traps();
-    // SAFETY: raises SIGTRAP, which is handled.
-    unsafe { std::arch::asm!("int3") };
+    let breakpoint = breakpoint();
+    breakpoint();
     println!("{} caught", TRAPS.load(Relaxed));
     block_all_signals();
-    // SAFETY: as above, but that it is blocked; this is the end of the program.
-    unsafe { std::arch::asm!("int3") };
+    breakpoint(); // the end of the program
     println!("lived");
 }
 

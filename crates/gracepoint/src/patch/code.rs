@@ -203,7 +203,7 @@ impl Run<'_> {
     }
 
     /// Takes a step at each of the sites.
-    fn edit(&mut self, step: &fn(&mut [u8], &[u8; 5])) {
+    fn edit(&mut self, step: &Step) {
         let start = self.start();
         for change in self.changes {
             step(&mut self.bytes[change.code - start..][..5], &change.bytes);
@@ -222,8 +222,11 @@ fn runs(changes: &[Change]) -> Vec<Run<'_>> {
     changes.chunk_by(near).map(|changes| Run { changes, bytes: read(changes) }).collect()
 }
 
+/// Changes a site some way towards its new bytes.
+type Step = fn(&mut [u8], &[u8; 5]);
+
 /// The three steps of `mem`; see the top.
-const STEPS: [fn(&mut [u8], &[u8; 5]); 3] = [
+const STEPS: [Step; 3] = [
     |site, _| site[0] = PASS,
     |site, new| site[1..].copy_from_slice(&new[1..]),
     |site, new| site[0] = new[0],

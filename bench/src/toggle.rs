@@ -91,7 +91,7 @@ pub(crate) fn run(rounds: Option<usize>, json: bool) -> Result<(), Box<dyn Error
     let mut found = Findings::default();
     found.notes.extend(crate::table::machine(None, rounds));
     found.notes.push(format!("{} tracepoints, {THREADS} threads that hit {HOT} each", HITS.len()));
-    let filter = subscribe();
+    let filter = subscribe()?;
     let socket = match gracepoint::init()? {
         gracepoint::Status::Listening(path) => path,
         other => return Err(format!("no agent: {other:?}").into()),
@@ -180,12 +180,13 @@ impl<S: tracing::Subscriber> Layer<S> for Nothing {}
 
 type Filter = reload::Handle<LevelFilter, Registry>;
 
-/// Makes all callsites of `tracing` known, and off.
-fn subscribe() -> Filter {
-    let (filter, handle) = reload::Layer::new(LevelFilter::OFF);
+/// Makes all callsites of `tracing` known, which they are once they have been hit while on; then off.
+fn subscribe() -> Result<Filter, reload::Error> {
+    let (filter, handle) = reload::Layer::new(LevelFilter::TRACE);
     tracing_subscriber::registry().with(filter).with(Nothing).init();
     LOGS.iter().for_each(|log| log(0));
-    handle
+    handle.reload(LevelFilter::OFF)?;
+    Ok(handle)
 }
 
 fn reloads(filter: &Filter, rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {

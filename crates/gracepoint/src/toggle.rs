@@ -1,9 +1,9 @@
 //! Thousands of tracepoints switched at once, under four policies of synchronisation: what the
 //! benchmark `toggle` compares. Only ours is used by anything else.
 //!
-//! All of them publish a key's array before its sites are switched on, and take it away after they
-//! are switched off, in one batch. They differ in when the next step may come, and when an array that was
-//! replaced is freed.
+//! All of them switch the sites in one batch. They differ in when the next step may come, and when an
+//! array that was replaced is freed. The policies that wait do so while the sites are on, as they would
+//! for a tracepoint that is in use: a hit that finds no array does nothing.
 
 use crate::key::{Entry, Key, SpanPoint, TRACE};
 use crate::{module, patch, tracer};
@@ -101,6 +101,7 @@ impl Probes {
     }
 
     fn attach(&mut self) -> Result<(), patch::PatchError> {
+        self.switch(true)?;
         for point in &mut self.points {
             match point.changed.take() {
                 Some(cookie) if self.policy == Policy::Cookies => {
@@ -116,11 +117,10 @@ impl Probes {
                 let _ = TRACE.synchronize();
             }
         }
-        self.switch(true)
+        Ok(())
     }
 
     fn detach(&mut self) -> Result<(), patch::PatchError> {
-        self.switch(false)?;
         for point in &mut self.points {
             point.key.publish(ptr::null_mut());
             let Some(array) = point.array.take() else { continue };
@@ -133,7 +133,7 @@ impl Probes {
                 }
             }
         }
-        Ok(())
+        self.switch(false)
     }
 
     fn switch(&self, on: bool) -> Result<(), patch::PatchError> {

@@ -10,6 +10,7 @@
 //! | `record` | what does an event cost that is recorded? | [`record`] |
 //! | `reader` | what does a read section cost? | [`reader`] |
 //! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
+//! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
 //! expert readings ([`explain`]).
@@ -29,6 +30,7 @@ mod recorder;
 mod sections;
 mod site;
 mod table;
+mod toggle;
 
 use std::error::Error;
 use std::path::Path;
@@ -36,7 +38,7 @@ use std::process::ExitCode;
 
 use crate::table::Outcome;
 
-const USAGE: &str = "usage: gracepoint-bench site|record|reader|grace-period [--json] [--rounds N]
+const USAGE: &str = "usage: gracepoint-bench site|record|reader|grace-period|toggle [--json] [--rounds N]
        gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.
@@ -101,6 +103,9 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
     if task.suite == "explain" {
         let dir = task.dir.as_deref().ok_or(USAGE)?;
         return explain::run(Path::new(dir), task.json);
+    }
+    if task.suite == "toggle" {
+        return toggle::run(task.rounds, task.json);
     }
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,

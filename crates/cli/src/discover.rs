@@ -234,6 +234,9 @@ fn find_pid(pid: u32) -> Result<Live> {
             paths.push(path);
         }
     }
+    // `PID.gp1.sock` belongs to the first that called `init` in that process; a plugin that carries a
+    // runtime of its own has a later one, and is chosen by its name.
+    paths.sort_by_key(|path| path.file_name().map_or(0, |name| name.len()));
     let deadline = Instant::now() + HELLO_WITHIN;
     for path in paths {
         let Ok(link) = Connection::open(&path) else { continue };

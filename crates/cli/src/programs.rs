@@ -10,6 +10,7 @@ use crate::record::session::{ask, unexpected};
 use gracepoint_wire::control::{Listed, Message, Program};
 use gracepoint_wire::glob;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Runs `ps`.
@@ -55,14 +56,37 @@ fn up(program: &Program) -> Duration {
     now.saturating_sub(Duration::from_nanos(program.since_ns))
 }
 
+/// The program's name, and where else than in the executable its events are.
+fn name(program: &Program) -> String {
+    let file = Path::new(&program.object).file_name().map(|file| file.to_string_lossy());
+    match file {
+        Some(file) if file != program.name => {
+            format!("{} ({})", shown(&program.name), shown(&file))
+        }
+        Some(_) => {
+            let exe = Path::new(&program.exe).file_name().unwrap_or_default().to_string_lossy();
+            format!("{} (in {})", shown(&program.name), shown(&exe))
+        }
+        None => shown(&program.name).into_owned(),
+    }
+}
+
+/// How many events are on, and whether they can be.
+fn events(program: &Program) -> String {
+    let how = match program.patching.as_str() {
+        "refused" => ", which the system does not let it switch",
+        "mem" => ", switched through /proc/self/mem",
+        _ => "",
+    };
+    format!("{} of {} on{how}", program.events_on, program.events)
+}
+
 fn ps_row(answer: &Answer) -> [String; 4] {
     let unusable = |what: &str| ["?".into(), "?".into(), what.to_owned()];
     let [name, up, events] = match answer {
-        Answer::Ready(live) => [
-            shown(&live.program.name).into_owned(),
-            quantity::age(up(&live.program)),
-            format!("{} of {} on", live.program.events_on, live.program.events),
-        ],
+        Answer::Ready(live) => {
+            [name(&live.program), quantity::age(up(&live.program)), events(&live.program)]
+        }
         Answer::Silent(_) => unusable("not answering"),
         Answer::Foreign(_, hello) => {
             unusable(&format!("speaks another version ({}.{})", hello.major, hello.minor))
@@ -81,6 +105,7 @@ fn ps_json(answer: &Answer) -> Value {
             "exe": live.program.exe,
             "own_pid": live.program.pid,
             "up_seconds": up(&live.program).as_secs_f64(),
+            "object": (!live.program.object.is_empty()).then_some(&live.program.object),
             "patching": live.program.patching,
             "events_on": live.program.events_on,
             "events": live.program.events,
@@ -190,4 +215,30 @@ fn list_json(event: &Listed) -> Value {
         "on": event.on,
         "location": event.location,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_where_the_events_are() {
+        let mut program =
+            Program { name: "kv".into(), exe: "/bin/kv".into(), ..Program::default() };
+        assert_eq!(name(&program), "kv");
+        program.object = "/lib/libplugin.so".into();
+        assert_eq!(name(&program), "kv (libplugin.so)");
+        program.name = "libplugin.so".into();
+        assert_eq!(name(&program), "libplugin.so (in kv)");
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said() {
+        let program = |how: &str| Program { patching: how.into(), events: 3, ..Program::default() };
+        assert_eq!(events(&program("text")), "0 of 3 on");
+        assert_eq!(
+            events(&program("refused")),
+            "0 of 3 on, which the system does not let it switch"
+        );
+    }
 }

@@ -8,7 +8,7 @@
 mod peer;
 
 use crate::session::{self, MOST_SESSIONS, Session};
-use crate::{clock, patch, sys, tracer};
+use crate::{clock, sys, tracer};
 use gracepoint_rcu::Progress;
 use gracepoint_wire::clock::Triple;
 use gracepoint_wire::control::{Create, Failure, Hello, Listed, Message, Program};
@@ -134,6 +134,8 @@ struct Agent {
     since: Triple,
     started: Instant,
     exe: String,
+    /// The shared object that this runtime lies in; empty if it is the program itself.
+    object: String,
     peers: Vec<Peer>,
     sessions: Vec<Owned>,
     next_session: u64,
@@ -161,11 +163,13 @@ enum Reply {
 /// therefore looked at (device and inode) before it is used or closed.
 pub(crate) fn run(setup: Setup) {
     let exe = std::env::current_exe().unwrap_or_default();
+    let object = crate::module::own_object().unwrap_or_default();
     let mut agent = Agent {
         setup,
         since: clock::triple(clock::source()),
         started: Instant::now(),
         exe: exe.to_string_lossy().into_owned(),
+        object: object.to_string_lossy().into_owned(),
         peers: Vec::new(),
         sessions: Vec::new(),
         next_session: 1,
@@ -277,11 +281,12 @@ impl Agent {
             pid: std::process::id(),
             exe: self.exe.clone(),
             since_ns: self.since.real_ns,
-            patching: patch::patching().into(),
+            patching: tracer::patching().into(),
             launched_by: self.setup.launched_by.clone(),
             events_on: events.iter().filter(|known| known.on > 0).count() as u32,
             events: events.len() as u32,
             waiting: self.setup.launch.is_waiting(),
+            object: self.object.clone(),
         }
     }
 

@@ -16,7 +16,7 @@ mod none;
 mod x86_64;
 
 #[cfg(all(gp_supported, not(gp_branch)))]
-pub(crate) use x86_64::{NOP, fits_one_word, jump};
+pub(crate) use x86_64::{NOP, PASS, fits_one_word, jump};
 
 /// Instructions that are atomic towards this thread's own signal handlers and towards nobody else.
 #[cfg(all(gp_supported, target_arch = "x86_64"))]

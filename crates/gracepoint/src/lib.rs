@@ -38,6 +38,7 @@
 //! |---|---|
 //! | `GRACEPOINT=off` | [`init`] does nothing |
 //! | `GRACEPOINT_DIR` | directory of the agent's socket; must be the user's own, mode 0700 |
+//! | `GRACEPOINT_PATCH=text` (or `mem`, `branch`) | insists on one way to switch sites, of those that the build has; see [`patching`] |
 //! | `GRACEPOINT_RECORDER` | set by `gracepoint record -- CMD`: [`init`] waits up to 1 s for it |
 //!
 //! All of it is ignored in programs that run with more rights than their caller.
@@ -71,6 +72,8 @@ mod span;
 mod start;
 #[cfg(gp_supported)]
 mod sys;
+#[cfg(gp_supported)]
+mod toggle;
 #[cfg(gp_supported)]
 mod tracer;
 
@@ -118,14 +121,22 @@ pub fn init() -> Result<Status, Error> {
     Builder::new().start()
 }
 
-/// How this build switches its sites: `patch` (code), `branch` (a load and a branch) or `none`.
+/// How this program's sites are switched.
+///
+/// | | |
+/// |---|---|
+/// | `text` | code is patched; its pages are writable for that moment |
+/// | `mem` | code is patched through `/proc/self/mem`, where W^X policy refuses `text` |
+/// | `refused` | code would have to be patched and the system refuses all ways; build with `GRACEPOINT_PATCH=branch` |
+/// | `branch` | a load and a branch, by choice of the build or of the architecture |
+/// | `none` | not at all: another system, or the feature `off` |
 ///
 /// ```
-/// assert!(["patch", "branch", "none"].contains(&gracepoint::patching()));
+/// assert!(["text", "mem", "branch", "none"].contains(&gracepoint::patching()));
 /// ```
 pub fn patching() -> &'static str {
     #[cfg(gp_supported)]
-    return patch::patching();
+    return tracer::patching();
     #[cfg(not(gp_supported))]
     return "none";
 }
@@ -204,6 +215,8 @@ pub mod __private {
     #[cfg(gp_supported)]
     pub use crate::module::{gp1_load_module, gp1_unload_module};
     pub use crate::site::{Site, SiteKind};
+    #[cfg(gp_supported)]
+    pub use crate::toggle::{Policy, Probes};
 
     /// The counter that ticks are read from where the kernel trusts it, for the benchmarks' floor; 0
     /// on machines without.
@@ -213,6 +226,18 @@ pub mod __private {
         return crate::arch::local::counter();
         #[cfg(not(gp_supported))]
         return 0;
+    }
+
+    /// Switches the sites of the events that `glob` matches, without probes: what a hit then finds
+    /// is nothing. For tests and benchmarks of patching alone.
+    ///
+    /// # Errors
+    /// Why the system refuses.
+    pub fn switch_sites(glob: &str, on: bool) -> Result<(), String> {
+        #[cfg(gp_supported)]
+        return crate::tracer::switch_sites(glob, on).map_err(|error| error.to_string());
+        #[cfg(not(gp_supported))]
+        return Err(format!("no tracing here, so {glob} stays as it is ({on})"));
     }
 
     /// The switch of a site that loads and branches.

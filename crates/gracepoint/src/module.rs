@@ -9,11 +9,23 @@
 //! and publishes it by a release store to `start`; a reader that sees `start` by an acquire load
 //! sees `end`. Unloading stores 0 to `start` first. Readers hold the tracer's lock, and so does the
 //! unloader: nobody walks a section that is being unmapped.
+//!
+//! # Objects that stay
+//! An object whose events have a probe must stay loaded ([`pin`]): threads may be in its cold blocks,
+//! and in the probe's functions that were compiled for its events. The loader runs constructors and
+//! destructors under a lock of its own, and the destructor takes the tracer's lock; so the loader is
+//! asked before the tracer's lock is taken, and never under it. An object that nobody has asked for
+//! goes at once: its destructor waits for the tracer's lock, which nobody holds for long, and for
+//! nothing else.
 
 use crate::site::Site;
+use crate::sys;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 /// An entry of the section `gp1_sites`.
 #[derive(Debug)]
@@ -50,13 +62,24 @@ fn offset(from: *const i32, distance: i32) -> usize {
 struct Module {
     start: AtomicUsize,
     end: AtomicUsize,
+    /// It stays loaded.
+    pinned: AtomicBool,
+}
+
+impl Module {
+    const fn none() -> Module {
+        Module {
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            pinned: AtomicBool::new(false),
+        }
+    }
 }
 
 /// Shared objects with sites; more than this many at once are not traced.
 const MOST_MODULES: usize = 512;
 
-static MODULES: [Module; MOST_MODULES] =
-    [const { Module { start: AtomicUsize::new(0), end: AtomicUsize::new(0) } }; MOST_MODULES];
+static MODULES: [Module; MOST_MODULES] = [const { Module::none() }; MOST_MODULES];
 
 /// Called by a shared object's constructor, before `main` or in `dlopen`: no allocation, no lock.
 #[doc(hidden)]
@@ -79,6 +102,7 @@ pub extern "C" fn gp1_unload_module(start: *const u8, _end: *const u8) {
         for module in &MODULES {
             if module.start.load(Acquire) == start as usize {
                 module.start.store(0, Release);
+                module.pinned.store(false, Relaxed);
                 module.end.store(0, Release);
             }
         }
@@ -107,4 +131,36 @@ pub(crate) fn records() -> impl Iterator<Item = Found> {
         let records = unsafe { std::slice::from_raw_parts(start.cast_const(), count) };
         records.iter().map(move |record| Found { module: index, record })
     })
+}
+
+/// Addresses of the objects that have sites of keys that are `wanted`, and may be unloaded. The caller
+/// holds the tracer's lock.
+pub(crate) fn unpinned(wanted: impl Fn(&'static crate::key::Key) -> bool) -> Vec<usize> {
+    let open = |found: &Found| !MODULES[found.module].pinned.load(Relaxed);
+    let mut starts: Vec<usize> = records()
+        .filter(|found| open(found) && wanted(found.record.site().key))
+        .map(|found| MODULES[found.module].start.load(Relaxed))
+        .collect();
+    starts.dedup();
+    starts
+}
+
+/// Makes objects stay loaded, and the one that the runtime itself lies in. The caller does not hold
+/// the tracer's lock, so one of them may have gone: then another object at its place stays.
+pub(crate) fn pin(starts: &[usize]) {
+    sys::keep_loaded((&raw const MODULES) as usize);
+    for &start in starts {
+        if sys::keep_loaded(start) {
+            // What is at this place now stays there, so this is true of whoever has registered it.
+            for module in MODULES.iter().filter(|module| module.start.load(Acquire) == start) {
+                module.pinned.store(true, Relaxed);
+            }
+        }
+    }
+}
+
+/// The file of the shared object that the runtime lies in; `None` in a program that has it itself.
+pub(crate) fn own_object() -> Option<PathBuf> {
+    let name = sys::object_of((&raw const MODULES) as usize)?;
+    Some(PathBuf::from(OsString::from_vec(name.into_bytes())))
 }

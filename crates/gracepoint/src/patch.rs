@@ -1,21 +1,27 @@
-//! Switching sites: NOP to jump and back, in the running process.
+//! Switching sites in the running process, and the ways that a system leaves to do it.
 //!
-//! # Protocol (one batch)
-//! 1. The pages of all sites of the batch become writable, and stay readable and executable: other
-//!    threads go on executing them.
-//! 2. Each site changes by one aligned 8-byte store. The site's 5 bytes lie within that word, so a
-//!    processor that fetches the word sees the old instruction or the new one.
-//! 3. The pages become read-only again.
-//! 4. One `membarrier(SYNC_CORE)` for the batch: when it returns, every running thread has
-//!    serialised its instruction stream, so no later fetch sees the old instruction; a thread that
-//!    is not running serialises before it runs again.
+//! | way | how a site changes | where |
+//! |---|---|---|
+//! | `text` | its pages become writable for a moment; one aligned 8-byte store | x86-64, the first choice |
+//! | `mem` | `/proc/self/mem`, first byte, rest, first byte | x86-64, where W^X policy refuses `text` |
+//! | `branch` | a store to the word that the site loads | other architectures, or a build that asks for it |
 //!
-//! A thread that fetched the old instruction before step 4 may still be in the cold block after
-//! it. That is not this file's concern: what the cold block uses is protected by grace periods.
+//! `branch` is a choice of the build, since a patched site is one NOP and has nothing to load. Of
+//! `text` and `mem`, the first that works is taken when the program starts, and a batch that `text`
+//! is refused (a policy that came later) goes through `mem`. `GRACEPOINT_PATCH` in the environment
+//! insists on one. Both need `membarrier(SYNC_CORE)`: without it nobody could say when the last
+//! thread has seen a change, so where it is refused sites stay as they are, and whoever wanted them
+//! switched is told so.
 //!
-//! The caller holds the tracer's lock: two batches would undo each other's protection changes.
+//! The argument why other threads may go on executing what is changed is in `patch/code.rs`.
+//!
+//! The caller holds the tracer's lock: batches would undo each other's protection changes, and
+//! write each other's bytes.
 
 use std::fmt;
+
+#[cfg(not(gp_branch))]
+mod code;
 
 /// Why sites could not be switched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +34,7 @@ impl fmt::Display for PatchError {
 }
 
 #[cfg(not(gp_branch))]
-pub(crate) use code::switch;
+pub(crate) use ladder::{check, switch, way};
 
 #[cfg(gp_branch)]
 pub(crate) fn switch(
@@ -40,116 +46,150 @@ pub(crate) fn switch(
     Ok(())
 }
 
-/// How this build switches sites: `patch` or `branch`.
-pub(crate) fn patching() -> &'static str {
-    if cfg!(gp_branch) { "branch" } else { "patch" }
+/// How sites are switched. The caller holds the tracer's lock.
+#[cfg(gp_branch)]
+pub(crate) fn way() -> &'static str {
+    "branch"
+}
+
+/// What `GRACEPOINT_PATCH` asks for, if this build has it.
+///
+/// # Errors
+/// When it has not, in words for the user.
+#[cfg(gp_branch)]
+pub(crate) fn check() -> Result<(), PatchError> {
+    match wish().as_deref() {
+        None | Some("branch") => Ok(()),
+        Some(other) => Err(impossible(other)),
+    }
+}
+
+/// The value of `GRACEPOINT_PATCH`, unless the program runs with more rights than its caller.
+fn wish() -> Option<String> {
+    let value = if crate::sys::privileged() { None } else { std::env::var_os("GRACEPOINT_PATCH") };
+    value.filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
+}
+
+fn impossible(wish: &str) -> PatchError {
+    let has = if cfg!(gp_branch) { "branch" } else { "text and mem" };
+    PatchError(match wish {
+        "branch" | "text" | "mem" | "patch" => format!(
+            "GRACEPOINT_PATCH={wish}: this program was built for {has}; build it again with the \
+             variable set, or run it without"
+        ),
+        _ => format!(
+            "GRACEPOINT_PATCH={wish} is no way to switch sites; this program has {has}: choose \
+             one of them, or unset the variable"
+        ),
+    })
 }
 
 #[cfg(not(gp_branch))]
-mod code {
-    use super::PatchError;
-    use crate::arch::{NOP, fits_one_word, jump};
-    use crate::module::Found;
-    use crate::sys;
-    use std::ops::Range;
-    use std::sync::atomic::AtomicU64;
-    use std::sync::atomic::Ordering::{Relaxed, Release};
+mod ladder {
+    use super::{PatchError, code, impossible, wish};
+    use crate::module::{self, Found};
+    use std::sync::atomic::AtomicU8;
+    use std::sync::atomic::Ordering::Relaxed;
 
-    /// A word of code and what it becomes.
-    struct Change {
-        module: usize,
-        word: usize,
-        shift: usize,
-        bytes: [u8; 5],
+    /// A way to change code.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Way {
+        Text,
+        Mem,
     }
 
-    /// Switches each record's site on or off, as one batch.
+    const LADDER: [Way; 2] = [Way::Text, Way::Mem];
+
+    const UNDECIDED: u8 = 0;
+    const TEXT: u8 = 1;
+    const MEM: u8 = 2;
+    const REFUSED: u8 = 3;
+
+    /// The way that was found to work. Only ever changed under the tracer's lock.
+    static CHOSEN: AtomicU8 = AtomicU8::new(UNDECIDED);
+
+    /// The ways that this process may try, in order.
+    fn allowed() -> Result<&'static [Way], PatchError> {
+        match wish().as_deref() {
+            None | Some("patch") => Ok(&LADDER),
+            Some("text") => Ok(&LADDER[..1]),
+            Some("mem") => Ok(&LADDER[1..]),
+            Some(other) => Err(impossible(other)),
+        }
+    }
+
+    /// What `GRACEPOINT_PATCH` asks for, if this build has it.
     ///
     /// # Errors
-    /// When the system refuses to make code writable or to synchronise instruction streams. Then
-    /// no site has changed.
+    /// When it has not, in words for the user.
+    pub(crate) fn check() -> Result<(), PatchError> {
+        allowed().map(drop)
+    }
+
+    /// How sites are switched: `text`, `mem`, or `refused` where neither is allowed. Tried on a
+    /// site, which it leaves as it was, when it is first asked. The caller holds the tracer's lock.
+    pub(crate) fn way() -> &'static str {
+        if CHOSEN.load(Relaxed) == UNDECIDED {
+            let mut sites = module::records().filter_map(|found| found.record.code());
+            let Some(site) = sites.find(|&site| code::is_site(site)) else {
+                return "text"; // no site yet; nothing is decided
+            };
+            let works = |way: &&Way| match way {
+                Way::Text => code::text_works(site),
+                Way::Mem => code::mem_works(site),
+            };
+            let found = allowed().ok().and_then(|ways| ways.iter().find(works));
+            choose(found.filter(|_| code::barrier().is_ok()).copied());
+        }
+        match CHOSEN.load(Relaxed) {
+            TEXT => "text",
+            MEM => "mem",
+            _ => "refused",
+        }
+    }
+
+    fn choose(way: Option<Way>) {
+        let chosen = match way {
+            Some(Way::Text) => TEXT,
+            Some(Way::Mem) => MEM,
+            None => REFUSED,
+        };
+        CHOSEN.store(chosen, Relaxed);
+    }
+
+    /// Switches each record's site on or off, as one batch. When it returns, every later hit on any
+    /// thread sees the change.
+    ///
+    /// # Errors
+    /// When the system refuses every way. Then each site is as it was, or off.
     pub(crate) fn switch(records: impl Iterator<Item = (Found, bool)>) -> Result<(), PatchError> {
-        let changes: Vec<Change> = records.filter_map(|(found, on)| change(found, on)).collect();
+        let changes = code::changes(records);
         if changes.is_empty() {
             return Ok(());
         }
-        if !gracepoint_rcu::heavy_barrier_code() {
-            return Err(PatchError(
-                "this system refuses membarrier(SYNC_CORE), which live patching needs; build the \
-                 program with GRACEPOINT_PATCH=branch"
-                    .into(),
-            ));
-        }
-        let ranges = ranges(&changes);
-        for (done, range) in ranges.iter().enumerate() {
-            if let Err(error) = sys::protect_code(range.clone(), true) {
-                // The one that failed may have changed in part.
-                for range in &ranges[..=done] {
-                    let _ = sys::protect_code(range.clone(), false);
+        code::barrier()?;
+        let chosen = CHOSEN.load(Relaxed);
+        let mut refusals = Vec::new();
+        let ways = allowed()?;
+        for &way in ways {
+            if way == Way::Text && chosen == MEM && ways.len() > 1 {
+                continue; // refused before
+            }
+            let written = match way {
+                Way::Text => code::through_text(&changes),
+                Way::Mem => code::through_mem(&changes),
+            };
+            match written {
+                Ok(()) => {
+                    choose(Some(way));
+                    return code::barrier();
                 }
-                return Err(PatchError(format!(
-                    "this system refuses to make code writable ({error}); build the program with \
-                     GRACEPOINT_PATCH=branch"
-                )));
+                Err(error) => refusals.push(error.to_string()),
             }
         }
-        for change in &changes {
-            store(change);
-        }
-        for range in &ranges {
-            // Failing here leaves pages writable that hold the right code; nothing can be done.
-            let _ = sys::protect_code(range.clone(), false);
-        }
-        gracepoint_rcu::heavy_barrier_code();
-        Ok(())
-    }
-
-    /// What to write for `record`; `None` where it already is so, or the site is not ours to patch.
-    fn change(Found { module, record }: Found, on: bool) -> Option<Change> {
-        let code = record.code()?;
-        let wanted = if on { jump(code, record.cold())? } else { NOP };
-        if !fits_one_word(code) {
-            return None;
-        }
-        let (word, shift) = (code & !7, (code & 7) * 8);
-        // SAFETY: a record's code is a mapped, aligned word of its object's text.
-        let now = unsafe { AtomicU64::from_ptr(word as *mut u64) }.load(Relaxed);
-        let mut current = [0; 5];
-        current.copy_from_slice(&(now >> shift).to_le_bytes()[..5]);
-        let expected = current == NOP || Some(current) == jump(code, record.cold());
-        // Somebody else's bytes (a debugger's breakpoint, say) are left alone.
-        (expected && current != wanted).then_some(Change { module, word, shift, bytes: wanted })
-    }
-
-    fn store(change: &Change) {
-        // SAFETY: an aligned word of text that `switch` has just made writable; only one batch at
-        // a time writes to text.
-        let word = unsafe { AtomicU64::from_ptr(change.word as *mut u64) };
-        let mut bytes = word.load(Relaxed).to_le_bytes();
-        bytes[change.shift / 8..][..5].copy_from_slice(&change.bytes);
-        word.store(u64::from_le_bytes(bytes), Release);
-    }
-
-    /// Page ranges that cover the changes. Gaps between sites of one object are bridged up to a
-    /// bound, to save system calls: an object's executable segment is one mapping.
-    fn ranges(changes: &[Change]) -> Vec<Range<usize>> {
-        const BRIDGE: usize = 64 * 4096;
-        let page = sys::page_size();
-        let mut words: Vec<(usize, usize)> = changes.iter().map(|c| (c.word, c.module)).collect();
-        words.sort_unstable();
-        let mut ranges: Vec<(Range<usize>, usize)> = Vec::new();
-        for (word, module) in words {
-            let start = word & !(page - 1);
-            match ranges.last_mut() {
-                Some((last, of))
-                    if start <= last.end || (*of == module && start - last.end < BRIDGE) =>
-                {
-                    last.end = last.end.max(start + page);
-                    *of = module;
-                }
-                _ => ranges.push((start..start + page, module)),
-            }
-        }
-        ranges.into_iter().map(|(range, _)| range).collect()
+        Err(PatchError(format!(
+            "this system refuses to change code ({}); build the program with GRACEPOINT_PATCH=branch",
+            refusals.join("; ")
+        )))
     }
 }

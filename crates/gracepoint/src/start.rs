@@ -2,7 +2,7 @@
 
 use crate::agent::{self, Launch, Setup};
 use crate::error::{Error, ErrorKind};
-use crate::{patch, session, sys, tracer};
+use crate::{module, patch, session, sys, tracer};
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind as Io;
@@ -47,11 +47,10 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     if environment("GRACEPOINT").is_some_and(|value| value == "off") {
         return Ok(None);
     }
-    if environment("GRACEPOINT_PATCH").is_some_and(|value| value != patch::patching()) {
-        let text = "GRACEPOINT_PATCH says how to build sites, and this program was built otherwise; \
-                    build it again with the variable set, or run it without";
-        return Err(Error::new(ErrorKind::System, text));
-    }
+    patch::check().map_err(|error| Error::new(ErrorKind::System, error.to_string()))?;
+    // The agent's thread runs this code for as long as the process lives.
+    module::pin(&[]);
+    tracer::patching(); // decides it now, before a sandbox that the program may build around itself
     let pid = std::process::id();
     let before = RUNNING.load(Acquire);
     if before == pid || RUNNING.compare_exchange(before, pid, AcqRel, Relaxed).is_err() {
@@ -126,8 +125,9 @@ fn spawn(setup: Setup) -> Result<(), Error> {
     spawned.map(drop).map_err(|e| Error::new(ErrorKind::System, format!("no thread for it ({e})")))
 }
 
+/// The name of what the runtime was linked into: the executable, or a plugin that carries its own.
 fn program_name() -> String {
-    let exe = std::env::current_exe().unwrap_or_default();
+    let exe = module::own_object().or_else(|| std::env::current_exe().ok()).unwrap_or_default();
     exe.file_name().map_or_else(|| "program".into(), |name| name.to_string_lossy().into_owned())
 }
 

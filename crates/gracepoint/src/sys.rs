@@ -1,7 +1,7 @@
 //! Typed doors to the system calls of the runtime. Nothing else in the crate calls `libc` but for
 //! clocks and thread-directed set-up.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -28,6 +28,60 @@ pub(crate) fn protect_code(pages: Range<usize>, writable: bool) -> io::Result<()
     // writer is the caller.
     check(unsafe { libc::mprotect(pages.start as *mut _, pages.len(), protection) })?;
     Ok(())
+}
+
+/// What [`object_of`] looks for, and finds.
+struct Search {
+    address: usize,
+    /// Objects seen before; the program itself comes first.
+    seen: usize,
+    found: Option<CString>,
+}
+
+/// The shared object that `address` lies in, as the loader names it; `None` for the program itself,
+/// and for addresses in no object. Takes the loader's lock.
+pub(crate) fn object_of(address: usize) -> Option<CString> {
+    unsafe extern "C" fn look(
+        info: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        search: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the loader's description of an object, and our own search, for this call.
+        let (info, search) = unsafe { (&*info, &mut *search.cast::<Search>()) };
+        let first = search.seen == 0;
+        search.seen += 1;
+        // SAFETY: the loader's table of this object's segments, of this length.
+        let segments =
+            unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+        let inside = segments.iter().filter(|s| s.p_type == libc::PT_LOAD).any(|s| {
+            let start = (info.dlpi_addr as usize).wrapping_add(s.p_vaddr as usize);
+            search.address.wrapping_sub(start) < s.p_memsz as usize
+        });
+        if inside && !first && !info.dlpi_name.is_null() {
+            // SAFETY: the loader's C string.
+            search.found = Some(unsafe { CStr::from_ptr(info.dlpi_name) }.to_owned());
+        }
+        c_int::from(inside)
+    }
+    let mut search = Search { address, seen: 0, found: None };
+    // SAFETY: calls `look` with descriptions of the loaded objects and the search, which lives.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut search).cast()) };
+    search.found
+}
+
+/// Makes the object that `address` lies in stay loaded to the end, whoever closes it. False if the
+/// loader does not want to. Takes the loader's lock, and must not be called under one of ours that
+/// unloading takes.
+pub(crate) fn keep_loaded(address: usize) -> bool {
+    // A program that is linked statically has no other objects, and no loader.
+    #[cfg(not(target_feature = "crt-static"))]
+    if let Some(name) = object_of(address) {
+        let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+        // SAFETY: a C string; the object is loaded already, so that no code of it is run.
+        return !unsafe { libc::dlopen(name.as_ptr(), flags) }.is_null();
+    }
+    let _ = address;
+    true
 }
 
 /// A mapping, unmapped on drop.

@@ -30,11 +30,32 @@ fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Runs `body` under the lock.
+pub(crate) fn locked<T>(body: impl FnOnce() -> T) -> T {
+    let _state = lock();
+    body()
+}
+
+/// How sites are switched; see `patch.rs`.
+pub(crate) fn patching() -> &'static str {
+    let _state = lock();
+    patch::way()
+}
+
+/// Switches all sites of the events that `glob` matches, whatever probes they have: for tests and
+/// benchmarks of patching alone.
+pub(crate) fn switch_sites(glob: &str, on: bool) -> Result<(), PatchError> {
+    let _state = lock();
+    let matches = |key: &Key| gracepoint_wire::glob::matches(glob, &key.desc.name());
+    let wanted = module::records().filter(|found| matches(found.record.site().key));
+    patch::switch(wanted.map(|found| (found, on)))
+}
+
 /// A key, named by its address: its object may have been unloaded since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct KeyId(usize);
 
-fn id(key: &'static Key) -> KeyId {
+pub(crate) fn id(key: &'static Key) -> KeyId {
     KeyId(ptr::from_ref(key) as usize)
 }
 
@@ -48,6 +69,7 @@ fn loaded() -> BTreeMap<KeyId, &'static Key> {
 /// # Errors
 /// When sites cannot be switched on; then no probe has been added.
 pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
+    pin(&probes.iter().map(|(key, _)| *key).collect());
     let mut state = lock();
     let loaded = loaded();
     let mut fresh = BTreeSet::new();
@@ -67,6 +89,15 @@ pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
         }
     }
     result
+}
+
+/// Makes the objects that have sites of these keys stay loaded (see `module.rs`). Not under the lock.
+fn pin(keys: &BTreeSet<KeyId>) {
+    let open = {
+        let _state = lock();
+        module::unpinned(|key| keys.contains(&id(key)))
+    };
+    module::pin(&open);
 }
 
 /// Removes from each key the probe with this data. Waits for nobody: a hit whose read section is

@@ -617,7 +617,7 @@ fn a_fork_in_the_middle_of_a_record_hurts_nobody() -> Result<(), Failed> {
 
 fn the_way_to_patch_is_the_builds() -> Result<(), Failed> {
     let place = Place::new("patch");
-    let other = if gracepoint::patching() == "patch" { "branch" } else { "patch" };
+    let other = if gracepoint::patching() == "branch" { "text" } else { "branch" };
     let output = command("init", &place.0).env("GRACEPOINT_PATCH", other).output().unwrap();
     says(&output, "build it again with the variable set")?;
     let same = gracepoint::patching();

@@ -60,7 +60,7 @@ pub struct Program {
     pub exe: String,
     /// When its agent started, nanoseconds since 1970.
     pub since_ns: u64,
-    /// How its sites are switched: `patch` or `branch`.
+    /// How its sites are switched: `text`, `mem`, `branch` or `refused`.
     pub patching: String,
     /// The value of `GRACEPOINT_RECORDER` in its environment: the recorder that launched it.
     pub launched_by: String,
@@ -70,6 +70,9 @@ pub struct Program {
     pub events: u32,
     /// Its `init` waits for the recorder that launched it: nothing is missing yet.
     pub waiting: bool,
+    /// Path of the shared object that this runtime and its events lie in; empty where that is the
+    /// executable. A plugin that carries a runtime of its own has an agent of its own.
+    pub object: String,
 }
 
 /// An event as listed.
@@ -328,6 +331,9 @@ fn write_hello(b: &mut Builder, hello: &Hello) {
             b.str(1, &p.name).u64(2, p.pid.into()).str(3, &p.exe).u64(4, p.since_ns);
             b.str(5, &p.patching).str(6, &p.launched_by);
             b.u64(7, p.events_on.into()).u64(8, p.events.into()).u64(9, p.waiting.into());
+            if !p.object.is_empty() {
+                b.str(10, &p.object);
+            }
         });
     }
 }
@@ -361,6 +367,7 @@ fn read_program(body: &[u8]) -> Result<Program> {
             7 => p.events_on = item.u32()?,
             8 => p.events = item.u32()?,
             9 => p.waiting = item.u64()? != 0,
+            10 => p.object = item.string()?,
             _ => {}
         }
     }

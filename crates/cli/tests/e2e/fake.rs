@@ -100,6 +100,7 @@ impl Fake {
             events_on: 1,
             events: 3,
             waiting: true,
+            object: String::new(),
         };
         let mut hello = Hello::current(Some(program));
         if self.mode == "future" {

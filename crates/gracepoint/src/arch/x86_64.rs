@@ -3,7 +3,8 @@
 //! # The site
 //! `.p2align 3,,4` pads at most 4 bytes, and only where the 5 bytes that follow would cross an
 //! 8-byte boundary; so one aligned 8-byte store can change NOP to jump and back, and no reader of
-//! the code ever sees half of either.
+//! the code ever sees half of either. A site preserves all registers but the flags: where code cannot
+//! be changed by such a store, it is for a moment an instruction that sets them (`patch/code.rs`).
 //!
 //! # The record (ABI 1, section `gp1_sites`)
 //! `i32` distance to the NOP, `i32` distance to the cold block, 8 bytes pointer to the [`Site`].
@@ -20,7 +21,7 @@ macro_rules! __gp1_site {
         'gp1_site: {
             #[allow(unused_unsafe)]
             // SAFETY: the NOP falls through or, once patched, jumps to the label below; the record
-            // only adds to a section that the runtime reads; no register or memory is touched.
+            // only adds to a section that the runtime reads; nothing is touched but the flags.
             unsafe {
                 ::core::arch::asm!(
                     ".p2align 3,,4",
@@ -36,7 +37,7 @@ macro_rules! __gp1_site {
                     site = sym $site,
                     load = sym $crate::__private::gp1_load_module,
                     unload = sym $crate::__private::gp1_unload_module,
-                    options(nomem, nostack, preserves_flags),
+                    options(nomem, nostack),
                 )
             }
             false
@@ -46,6 +47,9 @@ macro_rules! __gp1_site {
 
 /// A switched-off site: `nop dword ptr [rax + rax]`.
 pub(crate) const NOP: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// First byte of `test eax, imm32`: 5 bytes, of which the other four are a number without effect.
+pub(crate) const PASS: u8 = 0xa9;
 
 /// A switched-on site at `code`: `jmp rel32` to `target`, where that is within reach.
 pub(crate) fn jump(code: usize, target: usize) -> Option<[u8; 5]> {

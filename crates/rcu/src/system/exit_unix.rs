@@ -8,6 +8,9 @@
 //! Destructors of keys run in rounds while values remain, up to four, and those of Rust's
 //! thread-locals run before them. The destructor here asks for another round until the last,
 //! so that destructors of others still find the thread registered.
+//!
+//! A shared object that is unloaded takes its key with it: threads that end later must not call a
+//! destructor that is not there any more, and there are not many cheap keys.
 
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use std::ffi::c_void;
@@ -49,8 +52,22 @@ fn key() -> Option<libc::pthread_key_t> {
 
 fn arm(round: usize) -> bool {
     let Some(key) = key() else { return false };
-    // SAFETY: the key exists and is never deleted. The value is a number, not an address.
+    // SAFETY: the key exists; it is deleted when nobody calls this object's code any more, or at
+    // exit. The value is a number, not an address.
     unsafe { libc::pthread_setspecific(key, ptr::without_provenance(round)) == 0 }
+}
+
+/// Called when the object is unloaded, or the program exits.
+#[used]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".fini_array"))]
+static AT_UNLOAD: extern "C" fn() = delete_key;
+
+extern "C" fn delete_key() {
+    if let Some(key) = key() {
+        KEY.store(0, Ordering::Release);
+        // SAFETY: our own key, which nobody finds any more.
+        unsafe { libc::pthread_key_delete(key) };
+    }
 }
 
 /// Makes the key. `then` is called on a thread that asked for it, at its very end.
@@ -58,6 +75,8 @@ pub(crate) fn prepare_exit_notice(then: fn()) {
     if key().is_some() {
         return;
     }
+    // A reference to the destructor, so that the linker takes the object that holds it.
+    std::hint::black_box(&AT_UNLOAD);
     THEN.store(then as *mut (), Ordering::Release);
     let mut key: libc::pthread_key_t = 0;
     // SAFETY: the key goes to a variable of ours; the destructor has the right type.

@@ -17,11 +17,12 @@ fn every_message() -> Vec<Message> {
         pid: 12,
         exe: "/bin/kv".into(),
         since_ns: 5,
-        patching: "patch".into(),
+        patching: "text".into(),
         launched_by: "x".into(),
         events_on: 1,
         events: 2,
         waiting: true,
+        object: "/lib/libplugin.so".into(),
     };
     let listed =
         Listed { schema: schema.clone(), sites: 3, spans: 1, on: 2, location: "a.rs:4".into() };

@@ -1,0 +1,257 @@
+//! Shared objects with sites of their own, which come and go while the program is traced. Each test
+//! loads a copy of `examples/plugin.rs`, so that each has an object of its own.
+#![cfg(target_os = "linux")]
+
+use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, Program, next_frame};
+use std::ffi::{CStr, CString, c_void};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Something happened in the program.
+#[derive(gracepoint::Event)]
+#[event(name = "program:event")]
+struct Happened {
+    n: u64,
+}
+
+#[inline(never)]
+fn hit() -> bool {
+    let mut on = false;
+    gracepoint::trace!(Happened {
+        n: {
+            on = true;
+            1
+        }
+    });
+    on
+}
+
+/// The plugin, built as this test was.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().unwrap().parent().unwrap();
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["build", "-q", "-p", "gracepoint", "--example", "plugin"]);
+        if profile.ends_with("release") {
+            command.arg("--release");
+        }
+        let target = profile.parent().unwrap();
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", target);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        profile.join("examples/libplugin.so")
+    })
+}
+
+/// This program's agent, in a directory of its own.
+fn own_socket() -> &'static Path {
+    static SOCKET: OnceLock<PathBuf> = OnceLock::new();
+    SOCKET.get_or_init(|| {
+        let directory = folder().join("sockets");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // SAFETY: once, while no other thread of this test reads the environment: they all wait here.
+        unsafe { std::env::set_var("GRACEPOINT_DIR", &directory) };
+        match gracepoint::init() {
+            Ok(gracepoint::Status::Listening(path)) => path,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+
+/// A folder that goes when the test ends.
+fn folder() -> &'static Path {
+    extern "C" fn remove() {
+        let _ = FOLDER.get().map(std::fs::remove_dir_all);
+    }
+    FOLDER.get_or_init(|| {
+        let name = format!("gp-plugins-{}", std::process::id());
+        let folder = built().parent().unwrap().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        // SAFETY: a function of this test, which is there until the end.
+        unsafe { libc::atexit(remove) };
+        folder
+    })
+}
+
+/// A loaded plugin.
+struct Plugin {
+    path: CString,
+    handle: *mut c_void,
+}
+
+impl Plugin {
+    fn load(name: &str) -> Plugin {
+        let path = folder().join(name);
+        if !path.exists() {
+            std::fs::copy(built(), &path).unwrap();
+        }
+        let path = CString::new(path.into_os_string().into_encoded_bytes()).unwrap();
+        // SAFETY: the plugin's constructors are ours.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+        // SAFETY: dlerror returns null or a C string, which is read at once.
+        assert!(!handle.is_null(), "{:?}", unsafe { CStr::from_ptr(libc::dlerror()) });
+        Plugin { path, handle }
+    }
+
+    fn function(&self, name: &CStr) -> *mut c_void {
+        // SAFETY: a handle of an object that is loaded, and a C string.
+        let function = unsafe { libc::dlsym(self.handle, name.as_ptr()) };
+        assert!(!function.is_null(), "{name:?}");
+        function
+    }
+
+    fn work(&self) -> bool {
+        // SAFETY: the function of that name has this type.
+        let work: extern "C" fn(u64) -> u32 =
+            unsafe { std::mem::transmute(self.function(c"plugin_work")) };
+        work(7) == 1
+    }
+
+    fn switch(&self, on: bool) {
+        // SAFETY: the function of that name has this type.
+        let switch: extern "C" fn(u32) -> u32 =
+            unsafe { std::mem::transmute(self.function(c"plugin_switch")) };
+        assert_eq!(switch(on.into()), 1);
+    }
+
+    /// Starts its agent; the socket.
+    fn start(&self) -> PathBuf {
+        // SAFETY: the function of that name has this type.
+        let start: unsafe extern "C" fn(*mut u8, usize) -> usize =
+            unsafe { std::mem::transmute(self.function(c"plugin_start")) };
+        let mut buffer = vec![0; 1000];
+        // SAFETY: the buffer has that size.
+        let len = unsafe { start(buffer.as_mut_ptr(), buffer.len()) };
+        assert!(len > 0, "an agent");
+        PathBuf::from(String::from_utf8(buffer[..len].to_vec()).unwrap())
+    }
+
+    /// Closes it; is it still loaded?
+    fn close(self) -> bool {
+        // SAFETY: nobody calls its functions any more.
+        unsafe { libc::dlclose(self.handle) };
+        // SAFETY: a C string; nothing is loaded.
+        let left = unsafe { libc::dlopen(self.path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
+        !left.is_null()
+    }
+}
+
+/// A connection to an agent.
+struct Tool {
+    link: UnixStream,
+    inbox: Vec<u8>,
+}
+
+impl Tool {
+    /// Connects; what the agent says of its program.
+    fn connect(path: &Path) -> (Tool, Program) {
+        let mut tool = Tool { link: UnixStream::connect(path).unwrap(), inbox: Vec::new() };
+        tool.send(&Message::Hello(Hello::current(None)));
+        let Message::Hello(Hello { program: Some(program), .. }) = tool.next() else { panic!() };
+        (tool, program)
+    }
+
+    fn send(&mut self, message: &Message) {
+        self.link.write_all(&message.to_frame()).unwrap();
+    }
+
+    fn next(&mut self) -> Message {
+        loop {
+            if let Some((payload, taken)) = next_frame(&self.inbox, MAX_REPLY).unwrap() {
+                let message = Message::parse(payload).unwrap();
+                self.inbox.drain(..taken);
+                return message;
+            }
+            let mut chunk = [0; 4096];
+            let n = self.link.read(&mut chunk).unwrap();
+            assert!(n > 0, "the agent answers");
+            self.inbox.extend_from_slice(&chunk[..n]);
+        }
+    }
+
+    fn ask(&mut self, message: &Message) -> Message {
+        self.send(message);
+        self.next()
+    }
+
+    /// Names of the events, and whether they are on.
+    fn events(&mut self) -> Vec<(String, bool)> {
+        let Message::Events(events) = self.ask(&Message::List) else { panic!() };
+        events.into_iter().map(|event| (event.schema.name, event.on > 0)).collect()
+    }
+
+    /// Records all events there are.
+    fn record(&mut self) {
+        let create = Create { globs: vec!["*".into()], buffer_bytes: 1 << 20, ..Create::default() };
+        let created = self.ask(&Message::Create(create));
+        let Message::Created(created) = created else { panic!("{created:?}") };
+        let started = self.ask(&Message::Start(created.session));
+        assert!(matches!(started, Message::Started(_)), "{started:?}");
+    }
+}
+
+#[test]
+fn plugins_come_and_go_while_others_hit_and_are_recorded() {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let (mut tool, program) = Tool::connect(own_socket());
+    assert_eq!(program.object, "", "the program's own runtime");
+    let before = Plugin::load("before.so");
+    tool.record();
+    assert!(hit());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !STOP.load(Relaxed) {
+                    assert!(hit(), "recorded all the time");
+                }
+            });
+        }
+        for _ in 0..30 {
+            let plugin = Plugin::load("comes-and-goes.so");
+            assert!(!plugin.work(), "the program's session is not the plugin's");
+            plugin.switch(true);
+            assert!(plugin.work());
+            assert!(!plugin.close(), "gone, with its sites on");
+        }
+        STOP.store(true, Relaxed);
+    });
+    assert!(!before.work());
+    assert!(!before.close());
+    assert_eq!(tool.events(), [("program:event".to_owned(), true)]);
+}
+
+#[test]
+fn a_plugin_whose_agent_runs_stays_loaded() {
+    own_socket();
+    let plugin = Plugin::load("libstays.so");
+    let socket = plugin.start();
+    assert_ne!(socket, own_socket(), "two runtimes, two agents");
+    let (mut tool, program) = Tool::connect(&socket);
+    assert_eq!(program.name, "libstays.so");
+    assert!(program.object.ends_with("/libstays.so"), "{program:?}");
+    assert_eq!(program.pid, std::process::id());
+    assert_eq!(tool.events(), [("plugin:work".to_owned(), false)]);
+    tool.record();
+    assert!(plugin.work());
+    assert!(plugin.close(), "its agent runs: it stays");
+    assert_eq!(tool.events(), [("plugin:work".to_owned(), true)]);
+    let again = Plugin::load("libstays.so");
+    assert!(again.work(), "the same object");
+    drop(tool);
+    let (mut tool, _) = Tool::connect(&socket);
+    // The agent ends a lost connection's session before it greets the next, or soon after.
+    while again.work() {
+        tool.events();
+    }
+}

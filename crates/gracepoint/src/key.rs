@@ -12,6 +12,7 @@
 //! array is freed only after a grace period of [`TRACE`] that begins after the store.
 
 use crate::event::{Event, EventDesc};
+use crate::view::Encode;
 use gracepoint_rcu::Domain;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -27,8 +28,15 @@ pub(crate) struct SpanPoint {
     pub(crate) parent: u64,
 }
 
+impl SpanPoint {
+    /// The id of the span around this one.
+    pub(crate) fn parent(&self) -> Option<u64> {
+        (self.parent != 0).then_some(self.parent)
+    }
+}
+
 /// What an entry calls: its data, the event (null at the end of a span), the span's ids (null
-/// where there is no span). True if it was recorded.
+/// where there is no span). True if it was recorded, or if the end of the span is wanted.
 pub(crate) type Call = unsafe fn(*const (), *const (), *const SpanPoint) -> bool;
 
 /// One probe; an array ends with one whose `call` is `None`.
@@ -56,6 +64,8 @@ pub struct Key {
     /// The session writer, made for this event type.
     #[cfg(gp_supported)]
     pub(crate) record: Call,
+    /// Encodes an event of this type, for probes that do not know it.
+    pub(crate) encode: Encode,
 }
 
 impl std::fmt::Debug for Key {
@@ -73,6 +83,7 @@ impl Key {
             desc: E::DESC,
             #[cfg(gp_supported)]
             record: crate::session::record::<E>,
+            encode: crate::view::encode::<E>,
         }
     }
 
@@ -95,7 +106,7 @@ impl Key {
     }
 }
 
-/// Calls the key's probes. True if one of them recorded the event.
+/// Calls the key's probes. True if one of them recorded the event, or wants the span's end.
 ///
 /// # Safety
 /// `event` is null or points to a value of the type that the key was made for.

@@ -52,17 +52,23 @@ mod agent;
 mod arch;
 #[cfg(gp_supported)]
 mod clock;
+#[cfg(gp_supported)]
+mod drive;
 mod error;
 pub mod event;
 pub mod field;
+mod hooks;
 mod key;
 mod macros;
 #[cfg(gp_supported)]
 mod module;
+mod owner;
 #[cfg(gp_supported)]
 mod patch;
+mod probe;
 #[cfg(gp_supported)]
 mod ring;
+mod running;
 #[cfg(gp_supported)]
 mod session;
 mod site;
@@ -71,8 +77,10 @@ mod span;
 mod start;
 #[cfg(gp_supported)]
 mod sys;
-#[cfg(gp_supported)]
+mod tracepoint;
+#[cfg_attr(not(gp_supported), path = "tracer/absent.rs")]
 mod tracer;
+mod view;
 
 pub use error::{Error, ErrorKind};
 #[doc(inline)]
@@ -80,7 +88,12 @@ pub use event::Event;
 #[doc(inline)]
 pub use field::Field;
 pub use gracepoint_macros::{Event, Field};
+pub use hooks::UseHook;
+pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
+pub use probe::{Detached, Probe};
 pub use span::Span;
+pub use tracepoint::{Moment, Tracepoint, Tracepoints};
+pub use view::{HitKind, Numbers, Value, View};
 
 use std::path::PathBuf;
 

@@ -96,7 +96,7 @@ pub(crate) fn ids(index: u32) -> impl Iterator<Item = u64> {
 pub(crate) fn child_after_fork() {
     let mine = gracepoint_rcu::thread_index();
     for (index, slot) in (0..gracepoint_rcu::high_water()).zip(&SLOTS) {
-        if Some(index as u32) != mine && slot.depth.load(Relaxed) != 0 {
+        if Some(index) != mine && slot.depth.load(Relaxed) != 0 {
             slot.depth.store(0, Relaxed);
             slot.ids.iter().for_each(|id| id.store(0, Relaxed));
         }

@@ -21,6 +21,10 @@ use std::time::Duration;
 /// Failures that a tracer remembers.
 const MOST_FAILURES: usize = 64;
 
+/// Bytes that a probe takes beside its own: the counts of its `Arc`, and its entry in a half-full node
+/// of the registry.
+const REGISTERED: usize = 16 + 2 * size_of::<(u64, Registered)>();
+
 type Tell = dyn Fn(&ProbeFailure) + Send + Sync;
 
 /// See the top.
@@ -115,13 +119,15 @@ pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> R
     if result.is_err() {
         leave(vec![body], garbage);
     } else if !garbage.is_empty() {
-        drive::after_grace_period(bytes(&garbage), move || drop(garbage));
+        drive::after_grace_period(bytes(&mut garbage), move || drop(garbage));
     }
     due.iter().for_each(|hook| hook.settle());
     result.map_err(|error| Error::new(ErrorKind::Patching, error.to_string()))
 }
 
-fn bytes(garbage: &Garbage) -> usize {
+/// Bytes of memory that arrays keep, whose own list is made to fit.
+fn bytes(garbage: &mut Garbage) -> usize {
+    garbage.shrink_to_fit();
     garbage.iter().map(|array| size_of_val(&**array) + size_of_val(array)).sum()
 }
 
@@ -161,9 +167,9 @@ fn remove_locked(mut state: Locked, bodies: &[Arc<dyn Body>]) {
 }
 
 /// Buries probes that are off their tracepoints, and frees arrays, when hits under way have ended.
-fn leave(bodies: Vec<Arc<dyn Body>>, garbage: Garbage) {
-    let each = |body: &Arc<dyn Body>| body.bytes() + size_of_val(body);
-    let bytes = bodies.iter().map(each).sum::<usize>() + bytes(&garbage);
+fn leave(bodies: Vec<Arc<dyn Body>>, mut garbage: Garbage) {
+    let each = |body: &Arc<dyn Body>| body.bytes() + size_of_val(body) + REGISTERED;
+    let bytes = bodies.iter().map(each).sum::<usize>() + bytes(&mut garbage);
     drive::after_grace_period(bytes, move || {
         drop(garbage);
         for body in bodies {

@@ -33,6 +33,26 @@
 //! with `GRACEPOINT_PATCH=branch` in the environment). On other systems, and with the feature
 //! `off`, the macros type-check and do nothing.
 //!
+//! # Probes in the program
+//! A [`Tracepoint`] calls closures of the program itself, without an agent or a recorder:
+//!
+//! ```
+//! # #[cfg(target_os = "linux")] {
+//! # #[derive(gracepoint::Event)]
+//! # pub struct Get<'a> { pub key: &'a str, pub hit: bool }
+//! let probe = Get::tracepoint().attach(|get: &Get<'_>| {
+//!     if !get.hit {
+//!         println!("no {}", get.key);
+//!     }
+//! }).expect("sites can be switched here");
+//! gracepoint::trace!(Get { key: "17", hit: false });
+//! probe.detach(); // as dropping it does; never waits for a hit under way
+//! # }
+//! ```
+//!
+//! [`Tracepoint`] says where a probe runs and what it may do, [`Probe`] how it ends, [`Tracer`] whose
+//! it is, [`View`] what one probe on many tracepoints sees.
+//!
 //! # Environment
 //! | variable | effect |
 //! |---|---|

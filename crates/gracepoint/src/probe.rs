@@ -348,3 +348,10 @@ impl Future for Detached {
 pub(crate) fn inside(what: &str) -> Error {
     Error::new(ErrorKind::InsideProbe, what)
 }
+
+const _: () = {
+    const fn goes_anywhere<T: Send + Sync + 'static>() {}
+    goes_anywhere::<Probe>();
+    goes_anywhere::<Detached>();
+    goes_anywhere::<crate::Tracer>();
+};

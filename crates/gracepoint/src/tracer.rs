@@ -26,13 +26,13 @@ pub(crate) use probes::{
 };
 pub(crate) use state::{KeyId, after_fork, before_fork};
 
-use crate::key::{Call, Entry, Key, TRACE};
+use crate::key::{Call, Entry, Key, Member, TRACE};
 use crate::module;
 use crate::patch::{self, PatchError};
 use crate::site::SiteKind;
 use gracepoint_wire::schema::Schema;
-use state::{Garbage, Member, lock};
-use std::collections::{BTreeMap, BTreeSet};
+use state::{Garbage, KeySet, lock};
+use std::collections::BTreeMap;
 
 /// A tracepoint that a probe of many may be attached to.
 pub(crate) struct Candidate {
@@ -154,7 +154,7 @@ pub(crate) fn reset() {
         let sessions = state.sessions();
         state.take(&sessions, &mut garbage);
         // What a fork in the middle of a change has left on.
-        let used: BTreeSet<KeyId> = state.keys();
+        let used: KeySet = state.keys();
         let unused = module::records().filter(|f| !used.contains(&KeyId::of(f.record.site().key)));
         let _ = patch::switch(unused.map(|found| (found, false)));
     }

@@ -4,12 +4,12 @@
 //! is *leaving*: off its tracepoints, but hits under way may be inside, and reports must find its name. A
 //! grace period later it is *buried*: what it captured is dropped, and its counts go into its tracer's ledger.
 
-use super::state::{self, Garbage, Locked, Member, is_held_here, lock, lock_unless_held};
+use super::state::{self, Garbage, Locked, is_held_here, lock, lock_unless_held};
 use super::{Candidate, KeyId};
 use crate::drive;
 use crate::error::{Error, ErrorKind};
 use crate::hooks::Hook;
-use crate::key::{Entry, Key, TRACE};
+use crate::key::{Entry, Key, Member, TRACE};
 use crate::owner::{ProbeFailure, Stall, Statistics};
 use crate::probe::{Body, discard, inside, message_of};
 use crate::{running, start};

@@ -2,11 +2,12 @@
 
 use super::probes::Registry;
 use crate::hooks::Hook;
-use crate::key::{Entry, Key};
+use crate::key::{Key, Member};
 use crate::module;
 use crate::patch::{self, PatchError};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 use std::sync::atomic::AtomicUsize;
@@ -14,17 +15,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Arrays that were replaced, to be freed a grace period later.
-pub(super) type Garbage = Vec<Box<[Entry]>>;
+pub(super) type Garbage = Vec<Box<[Member]>>;
 
-static STATE: Mutex<State> =
-    Mutex::new(State { keys: BTreeMap::new(), hooks: BTreeMap::new(), registry: Registry::new() });
+static STATE: Mutex<State> = Mutex::new(State {
+    keys: HashMap::with_hasher(BuildHasherDefault::new()),
+    hooks: BTreeMap::new(),
+    registry: Registry::new(),
+});
 /// Token of the thread that holds the lock; 0 for none. Only compared with one's own, which no other
 /// thread writes, so relaxed accesses do.
 static HOLDER: AtomicUsize = AtomicUsize::new(0);
 
 /// See the top.
 pub(super) struct State {
-    keys: BTreeMap<KeyId, Attached>,
+    keys: ByKey<Attached>,
     hooks: BTreeMap<KeyId, Vec<Arc<Hook>>>,
     pub(super) registry: Registry,
 }
@@ -32,23 +36,39 @@ pub(super) struct State {
 /// A key that has probes. The array is the published one.
 struct Attached {
     key: &'static Key,
-    /// In the order in which they are called.
-    members: Vec<Member>,
-    array: Box<[Entry]>,
+    array: Box<[Member]>,
 }
 
-/// A probe on a key.
-#[derive(Clone, Copy)]
-pub(super) struct Member {
-    pub(super) entry: Entry,
-    pub(super) priority: i32,
-    /// A session's, not a user's.
-    pub(super) session: bool,
+impl Attached {
+    fn members(&self) -> &[Member] {
+        self.array.split_last().map_or(&[], |(_end, members)| members)
+    }
 }
 
 /// A key, named by its address: its object may have been unloaded since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct KeyId(usize);
+
+/// Spreads addresses of this process's own statics, which nobody chooses to collide.
+#[derive(Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_usize(byte.into()));
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.0 = (self.0 ^ n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type ByKey<V> = HashMap<KeyId, V, BuildHasherDefault<Spread>>;
+pub(super) type KeySet = HashSet<KeyId, BuildHasherDefault<Spread>>;
 
 impl KeyId {
     pub(crate) fn of(key: &'static Key) -> KeyId {
@@ -109,6 +129,9 @@ pub(super) fn lock_unless_held() -> Option<Locked> {
 /// are told, outside of it.
 pub(super) fn prepare(keys: &[KeyId]) -> Locked {
     let state = lock();
+    if state.hooks.is_empty() {
+        return state;
+    }
     let first = |key: &&KeyId| state.hooks.contains_key(key) && !state.keys.contains_key(key);
     let due: Vec<Arc<Hook>> = keys
         .iter()
@@ -126,12 +149,12 @@ pub(super) fn prepare(keys: &[KeyId]) -> Locked {
 }
 
 /// The keys of all loaded objects. The caller holds the lock, so none of them goes meanwhile.
-pub(super) fn loaded() -> BTreeMap<KeyId, &'static Key> {
+pub(super) fn loaded() -> ByKey<&'static Key> {
     module::records().map(|f| f.record.site().key).map(|key| (KeyId::of(key), key)).collect()
 }
 
 /// Switches all sites of these keys, in one batch.
-fn switch(keys: &BTreeSet<KeyId>, on: bool) -> Result<(), PatchError> {
+fn switch(keys: &KeySet, on: bool) -> Result<(), PatchError> {
     if keys.is_empty() {
         return Ok(());
     }
@@ -149,18 +172,20 @@ impl State {
         members: Vec<(&'static Key, Member)>,
         garbage: &mut Garbage,
     ) -> Result<(), PatchError> {
-        let mut fresh = BTreeSet::new();
+        let mut fresh = KeySet::default();
+        self.keys.reserve(members.len());
         let mut places = Vec::with_capacity(members.len());
         for (key, member) in members {
             let id = KeyId::of(key);
             places.push((id, member.entry.data));
-            let mut all = self.keys.get(&id).map_or_else(Vec::new, |known| known.members.clone());
-            if all.is_empty() {
+            let before = self.keys.get(&id).map_or(&[][..], Attached::members);
+            if before.is_empty() {
                 fresh.insert(id);
             }
-            let at = all.partition_point(|other| other.priority >= member.priority);
-            all.insert(at, member);
-            self.replace(key, all, garbage);
+            let at = before.partition_point(|other| other.priority >= member.priority);
+            let (first, last) = before.split_at(at);
+            let array = [first, &[member], last, &[Member::END]].concat();
+            self.replace(key, array, garbage);
         }
         switch(&fresh, true).inspect_err(|_| self.take_off(&places, garbage))
     }
@@ -169,7 +194,7 @@ impl State {
     /// first.
     pub(super) fn take(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
         let is_last = |&&(key, data): &&(KeyId, *const ())| {
-            let members = self.keys.get(&key).map_or(&[][..], |known| &known.members);
+            let members = self.keys.get(&key).map_or(&[][..], Attached::members);
             !members.is_empty() && members.iter().all(|member| member.entry.data == data)
         };
         let last = places.iter().filter(is_last).map(|(key, _)| *key).collect();
@@ -182,10 +207,13 @@ impl State {
     fn take_off(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
         for &(key, data) in places {
             let Some(known) = self.keys.get(&key) else { continue };
-            let mut left = known.members.clone();
-            left.retain(|member| member.entry.data != data);
-            if left.len() < known.members.len() {
-                self.replace(known.key, left, garbage);
+            let stays = |member: &&Member| member.entry.data != data;
+            let left = known.members().iter().filter(stays).count();
+            if left < known.members().len() {
+                // Exact: a list that grows has room to spare, which would be kept with it.
+                let mut array = Vec::with_capacity(left + 1);
+                array.extend(known.members().iter().filter(stays).chain([&Member::END]));
+                self.replace(known.key, array, garbage);
             }
         }
     }
@@ -195,39 +223,38 @@ impl State {
         for key in keys {
             self.hooks.remove(&key);
             if let Some(known) = self.keys.get(&key) {
-                self.replace(known.key, Vec::new(), garbage);
+                self.replace(known.key, vec![Member::END], garbage);
             }
         }
     }
 
-    /// Publishes the members as the key's array; the one before is garbage.
-    fn replace(&mut self, key: &'static Key, members: Vec<Member>, garbage: &mut Garbage) {
-        let old = if members.is_empty() {
+    /// Publishes the array, which ends with the end, as the key's; the one before is garbage.
+    fn replace(&mut self, key: &'static Key, array: Vec<Member>, garbage: &mut Garbage) {
+        let old = if array.len() == 1 {
             key.publish(ptr::null_mut());
             self.keys.remove(&KeyId::of(key))
         } else {
-            let entries = members.iter().map(|member| member.entry);
-            let mut array: Box<[Entry]> = entries.chain([Entry::END]).collect();
+            let mut array = array.into_boxed_slice();
             key.publish(array.as_mut_ptr());
-            self.keys.insert(KeyId::of(key), Attached { key, members, array })
+            self.keys.insert(KeyId::of(key), Attached { key, array })
         };
         garbage.extend(old.map(|old| old.array));
     }
 
     /// How many probes a key has.
     pub(super) fn count(&self, key: KeyId) -> usize {
-        self.keys.get(&key).map_or(0, |known| known.members.len())
+        self.keys.get(&key).map_or(0, |known| known.members().len())
     }
 
     /// The keys that have probes.
-    pub(super) fn keys(&self) -> BTreeSet<KeyId> {
+    pub(super) fn keys(&self) -> KeySet {
         self.keys.keys().copied().collect()
     }
 
     /// Where sessions are attached.
     pub(super) fn sessions(&self) -> Vec<(KeyId, *const ())> {
         let of = |(key, known): (&KeyId, &Attached)| {
-            let sessions = known.members.iter().filter(|member| member.session);
+            let sessions = known.members().iter().filter(|member| member.session);
             sessions.map(|member| (*key, member.entry.data)).collect::<Vec<_>>()
         };
         self.keys.iter().flat_map(of).collect()

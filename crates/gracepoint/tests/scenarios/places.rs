@@ -240,47 +240,58 @@ pub(crate) fn test_fork() -> Result<(), Failed> {
     says("fork", "each has its own")
 }
 
+/// A probe that knows whether it has been detached.
+fn attach_watched(tracer: &Tracer) -> Result<(Probe, Arc<AtomicBool>), gracepoint::Error> {
+    let gone = Arc::new(AtomicBool::new(false));
+    let known = Arc::clone(&gone);
+    let probe = tracer.tracepoint::<Hit>().attach(move |_| {
+        let counter = if known.load(Relaxed) { &CALLS_TOO_LATE } else { &CALLS };
+        counter.fetch_add(1, Relaxed);
+    });
+    probe.map(|probe| (probe, gone))
+}
+
+static CALLS: AtomicU32 = AtomicU32::new(0);
+static CALLS_TOO_LATE: AtomicU32 = AtomicU32::new(0);
+
 /// A probe of the allocator that attaches and detaches others, under whatever lock the allocation is.
 pub(crate) fn program_allocator() {
     static REFUSED: AtomicU32 = AtomicU32::new(0);
-    static CALLS: AtomicU32 = AtomicU32::new(0);
     let tracer = Arc::new(Tracer::new("allocator"));
-    let ready: Arc<Mutex<Vec<Probe>>> = Arc::default();
-    let watched = |_: &Hit| {
-        CALLS.fetch_add(1, Relaxed);
-    };
-    for _ in 0..100 {
-        ready.lock().unwrap().push(tracer.tracepoint::<Hit>().attach(watched).unwrap());
-    }
+    let ready = (0..100).map(|_| attach_watched(&tracer).unwrap()).collect();
+    let ready: Arc<Mutex<Vec<(Probe, Arc<AtomicBool>)>>> = Arc::new(Mutex::new(ready));
     let (inner, pool) = (Arc::clone(&tracer), Arc::clone(&ready));
     let root = tracer.tracepoint::<Alloc>().attach(move |alloc| {
         assert!(alloc.size > 0);
         TRACED.set(false);
-        // Before the detach, to leave the site on.
-        let attached = inner.tracepoint::<Hit>().attach(watched);
+        // Attached before the other goes, to leave the site on.
+        let attached = attach_watched(&inner);
         if attached.is_err() {
             REFUSED.fetch_add(1, Relaxed);
         }
-        if let Some(old) = pool.lock().unwrap().pop() {
+        let old = pool.lock().unwrap().pop();
+        if let Some((old, gone)) = old {
             old.detach();
+            gone.store(true, Relaxed);
+            gracepoint::trace!(Hit { n: 0 });
         }
         drop(attached);
         TRACED.set(true);
     });
     TRACED.set(true);
     for _ in 0..20 {
-        drop(tracer.tracepoint::<Hit>().attach(watched).unwrap());
+        drop(attach_watched(&tracer).unwrap());
     }
     TRACED.set(false);
     drop(root);
     assert!(REFUSED.load(Relaxed) > 0, "no allocation came in the middle of a change");
-    // All that were detached are not called any more, those under the lock included.
     until(|| tracer.statistics().leaving == 0 && tracer.statistics().waiting_callbacks == 0);
-    let left = ready.lock().unwrap().len();
+    let left = ready.lock().unwrap().len() as u32;
     assert!(left < 100);
+    CALLS.store(0, Relaxed);
     gracepoint::trace!(Hit { n: 0 });
-    assert_eq!(CALLS.load(Relaxed) as usize, left);
-    assert_eq!(tracer.statistics().attached as usize, left);
+    assert_eq!((CALLS.load(Relaxed), CALLS_TOO_LATE.load(Relaxed)), (left, 0));
+    assert_eq!((tracer.statistics().attached, tracer.failures().len()), (left.into(), 0));
     println!("no deadlock");
 }
 

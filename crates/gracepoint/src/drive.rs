@@ -42,11 +42,20 @@ pub(crate) fn after_grace_period(bytes: usize, then: impl FnOnce() + Send + 'sta
             let _leaked = ManuallyDrop::new(then);
             return;
         }
+        let _waited = Waited(bytes);
         then();
-        WAITING.fetch_sub(1, Relaxed);
-        BYTES.fetch_sub(bytes, Relaxed);
     });
     wake(pid);
+}
+
+/// Counts a callback off when it has run, to its end or to a panic.
+struct Waited(usize);
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Relaxed);
+        BYTES.fetch_sub(self.0, Relaxed);
+    }
 }
 
 /// What queueing a callback takes: three words, the closure, and the two that are added here.

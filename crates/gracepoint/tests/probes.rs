@@ -278,7 +278,10 @@ extern "C" fn foreign(n: u32) {
 fn a_panic_ends_the_probe_and_nothing_else() {
     let (tracer, log) = (Tracer::new("bad"), Log::default());
     let (told, calls) = (log.clone(), Arc::new(AtomicU32::new(0)));
-    tracer.on_failure(move |failure| told.add(failure.to_string()));
+    tracer.on_failure(move |failure| {
+        told.add(failure.to_string());
+        panic!("who is told may panic, too");
+    });
     let (witness, drops) = dropped();
     let bad = tracer.tracepoint::<Bad>().name("picky").attach(move |bad| {
         let _captured = &witness;

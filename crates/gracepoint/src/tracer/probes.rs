@@ -204,8 +204,11 @@ fn bury(body: &dyn Body) {
         drop(buried);
         told
     };
-    if let (Some(tell), Some(failed)) = (tell, failed) {
-        tell(&failed);
+    if let (Some(tell), Some(failed)) = (tell, failed)
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| tell(&failed)))
+    {
+        // The program's panic hook has said so; others wait to be buried.
+        discard(payload);
     }
 }
 

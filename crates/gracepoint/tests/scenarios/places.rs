@@ -258,8 +258,8 @@ static CALLS_TOO_LATE: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn program_allocator() {
     static REFUSED: AtomicU32 = AtomicU32::new(0);
     let tracer = Arc::new(Tracer::new("allocator"));
-    let ready = (0..100).map(|_| attach_watched(&tracer).unwrap()).collect();
-    let ready: Arc<Mutex<Vec<(Probe, Arc<AtomicBool>)>>> = Arc::new(Mutex::new(ready));
+    let ready: Vec<_> = (0..100).map(|_| attach_watched(&tracer).unwrap()).collect();
+    let ready = Arc::new(Mutex::new(ready));
     let (inner, pool) = (Arc::clone(&tracer), Arc::clone(&ready));
     let root = tracer.tracepoint::<Alloc>().attach(move |alloc| {
         assert!(alloc.size > 0);

@@ -45,6 +45,18 @@ struct Settings {
 /// # }
 /// ```
 ///
+/// An event with several lifetimes has one of them in a probe, so it must be covariant in all. One that is not
+/// does not compile (with one lifetime it would):
+///
+/// ```compile_fail
+/// #[derive(gracepoint::Event)]
+/// struct Bad<'a, 'b> {
+///     one: &'b str,
+///     #[event(debug)]
+///     cell: std::cell::Cell<&'a str>,
+/// }
+/// ```
+///
 /// A probe runs on the thread of the hit, in its read section, and may block or sleep: then memory that
 /// waits for the section's end is kept, and nobody else is held up. It may hit tracepoints; at most four
 /// probes are nested on a thread, and hits further in are counted ([`Probe::skipped`]). It runs wherever

@@ -79,6 +79,22 @@ fn an_event_with_several_lifetimes_has_one_in_a_probe() {
     assert_eq!(log.take(), ["three"]);
 }
 
+/// Its lifetime can be neither shortened nor prolonged, and need not be.
+#[derive(gracepoint::Event)]
+struct Invariant<'a> {
+    #[event(debug)]
+    cell: Cell<&'a str>,
+}
+
+#[test]
+fn an_event_with_one_lifetime_may_be_invariant() {
+    let probe = Invariant::tracepoint().attach(|event| event.cell.set("static"));
+    let text = String::from("text");
+    let cell = Cell::new(text.as_str());
+    trace!(Invariant { cell: Cell::new(cell.get()) });
+    probe.unwrap().detach();
+}
+
 #[derive(gracepoint::Event)]
 struct Ordered;
 

@@ -38,7 +38,8 @@ use std::process::ExitCode;
 
 use crate::table::Outcome;
 
-const USAGE: &str = "usage: gracepoint-bench site|record|reader|grace-period|toggle [--json] [--rounds N]
+const USAGE: &str =
+    "usage: gracepoint-bench site|record|reader|grace-period|toggle [--json] [--rounds N]
        gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.

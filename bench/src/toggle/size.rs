@@ -48,12 +48,12 @@ fn bytes(program: &Path) -> Result<Bytes, Box<dyn Error>> {
     let file = object::File::parse(&*image)?;
     let mut bytes = Bytes::default();
     for section in file.sections() {
-        let SectionFlags::Elf { sh_flags } = section.flags() else { continue };
+        let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
         let name = section.name()?;
-        if sh_flags & u64::from(object::elf::SHF_ALLOC) == 0 {
+        if sh_flags.0 & object::elf::SHF_ALLOC.0 == 0 {
             continue;
         }
-        if sh_flags & u64::from(object::elf::SHF_EXECINSTR) != 0 {
+        if sh_flags.0 & object::elf::SHF_EXECINSTR.0 != 0 {
             bytes.text += section.size();
         } else if name.starts_with(".eh_frame") || name == ".gcc_except_table" {
             bytes.unwind += section.size();

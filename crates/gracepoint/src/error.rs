@@ -1,8 +1,9 @@
-//! The crate's error: why tracing could not be started. The program goes on without it.
+//! The crate's error: why tracing could not be started, or a probe not attached or waited for. The
+//! program goes on.
 
 use std::fmt;
 
-/// Why [`init`](crate::init) did not start the agent. Tracepoints stay off and cost a NOP.
+/// Why [`init`](crate::init) did not start the agent, or what could not be done with a probe.
 #[derive(Debug)]
 pub struct Error {
     pub(crate) kind: ErrorKind,
@@ -19,6 +20,15 @@ pub enum ErrorKind {
     Directory,
     /// The socket or the thread could not be made.
     System,
+    /// The call was made from inside a probe that the thread is running, where it would wait for
+    /// itself or for the change that it interrupted.
+    InsideProbe,
+    /// No tracepoint matches.
+    NoMatch,
+    /// The system does not let sites be switched.
+    Patching,
+    /// This system, or this build of the program, has no tracing.
+    Unsupported,
 }
 
 impl Error {
@@ -35,8 +45,8 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            ErrorKind::AlreadyStarted => f.write_str(&self.text),
-            _ => write!(f, "tracing is off: {}", self.text),
+            ErrorKind::Directory | ErrorKind::System => write!(f, "tracing is off: {}", self.text),
+            _ => f.write_str(&self.text),
         }
     }
 }

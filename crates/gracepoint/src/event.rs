@@ -93,8 +93,9 @@ impl EventDesc {
 /// Implemented by the derive only. Implementors promise that, for one value that is not changed
 /// in between and one `prepared` made from it, [`write`](Event::write) writes exactly
 /// [`size`](Event::size) bytes, all of them, beginning at `at`, and returns `at` plus `size`; that
-/// neither of the two panics or runs code of the traced program; and that `KEY` is a static that
-/// is this type's alone.
+/// neither of the two panics or runs code of the traced program; that `KEY` is a static that
+/// is this type's alone; and that `At<'x>` is this type but for its lifetimes, and that where there
+/// are several the type is covariant in all of them.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not an event",
@@ -105,6 +106,9 @@ pub unsafe trait Event {
     const DESC: &'static EventDesc;
     /// The static key that all sites of this event share.
     const KEY: &'static Key;
+    /// The same event with one lifetime in place of all of its own: what a probe is given, for as
+    /// long as the hit lasts.
+    type At<'x>: Event + 'x;
     /// A tuple with something for each field: its [`Plan`](crate::field::Plan), or for a field
     /// recorded through `Display` or `Debug` its [`Text`](crate::field::Text).
     type Prepared;

@@ -12,6 +12,7 @@
 //! array is freed only after a grace period of [`TRACE`] that begins after the store.
 
 use crate::event::{Event, EventDesc};
+use crate::view::Encode;
 use gracepoint_rcu::Domain;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -27,11 +28,18 @@ pub(crate) struct SpanPoint {
     pub(crate) parent: u64,
 }
 
+impl SpanPoint {
+    /// The id of the span around this one.
+    pub(crate) fn parent(&self) -> Option<u64> {
+        (self.parent != 0).then_some(self.parent)
+    }
+}
+
 /// What an entry calls: its data, the event (null at the end of a span), the span's ids (null
-/// where there is no span). True if it was recorded.
+/// where there is no span). True if it was recorded, or if the end of the span is wanted.
 pub(crate) type Call = unsafe fn(*const (), *const (), *const SpanPoint) -> bool;
 
-/// One probe; an array ends with one whose `call` is `None`.
+/// What a probe does when it is hit; an array ends with one whose `call` is `None`.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) call: Option<Call>,
@@ -47,15 +55,30 @@ impl Entry {
     pub(crate) const END: Entry = Entry { call: None, data: ptr::null() };
 }
 
+/// A probe in a key's array, which is in the order of calling. Hits look at the entry alone.
+#[derive(Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) entry: Entry,
+    pub(crate) priority: i32,
+    /// A session's, not a user's.
+    pub(crate) session: bool,
+}
+
+impl Member {
+    pub(crate) const END: Member = Member { entry: Entry::END, priority: i32::MIN, session: false };
+}
+
 /// The key of an event type.
 #[doc(hidden)]
 pub struct Key {
     on: AtomicU32,
-    probes: AtomicPtr<Entry>,
+    probes: AtomicPtr<Member>,
     pub(crate) desc: &'static EventDesc,
     /// The session writer, made for this event type.
     #[cfg(gp_supported)]
     pub(crate) record: Call,
+    /// Encodes an event of this type, for probes that do not know it.
+    pub(crate) encode: Encode,
 }
 
 impl std::fmt::Debug for Key {
@@ -73,12 +96,13 @@ impl Key {
             desc: E::DESC,
             #[cfg(gp_supported)]
             record: crate::session::record::<E>,
+            encode: crate::view::encode::<E>,
         }
     }
 
-    /// Puts `array` in place of the current one. It must end with [`Entry::END`] and live until a
+    /// Puts `array` in place of the current one. It must end with [`Member::END`] and live until a
     /// grace period after its own replacement.
-    pub(crate) fn publish(&self, array: *mut Entry) {
+    pub(crate) fn publish(&self, array: *mut Member) {
         self.probes.store(array, Release); // pairs with the load in `fire`
     }
 
@@ -95,7 +119,7 @@ impl Key {
     }
 }
 
-/// Calls the key's probes. True if one of them recorded the event.
+/// Calls the key's probes. True if one of them recorded the event, or wants the span's end.
 ///
 /// # Safety
 /// `event` is null or points to a value of the type that the key was made for.
@@ -105,9 +129,9 @@ pub(crate) unsafe fn fire(key: &Key, event: *const (), span: *const SpanPoint) -
     let mut at = key.probes.load(Acquire);
     let mut recorded = false;
     if !at.is_null() {
-        // SAFETY: a published array ends with `Entry::END`, and lives until a grace period after
+        // SAFETY: a published array ends with `Member::END`, and lives until a grace period after
         // it was replaced, so as long as this section.
-        while let Entry { call: Some(call), data } = unsafe { *at } {
+        while let Entry { call: Some(call), data } = unsafe { (*at).entry } {
             // SAFETY: function and data were put in as a pair; the event is the caller's promise.
             recorded |= unsafe { call(data, event, span) };
             // SAFETY: this entry was not the last.

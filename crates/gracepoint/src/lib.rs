@@ -33,6 +33,26 @@
 //! with `GRACEPOINT_PATCH=branch` in the environment). On other systems, and with the feature
 //! `off`, the macros type-check and do nothing.
 //!
+//! # Probes in the program
+//! A [`Tracepoint`] calls closures of the program itself, without an agent or a recorder:
+//!
+//! ```
+//! # #[cfg(target_os = "linux")] {
+//! # #[derive(gracepoint::Event)]
+//! # pub struct Get<'a> { pub key: &'a str, pub hit: bool }
+//! let probe = Get::tracepoint().attach(|get: &Get<'_>| {
+//!     if !get.hit {
+//!         println!("no {}", get.key);
+//!     }
+//! }).expect("sites can be switched here");
+//! gracepoint::trace!(Get { key: "17", hit: false });
+//! probe.detach(); // as dropping it does; never waits for a hit under way
+//! # }
+//! ```
+//!
+//! [`Tracepoint`] says where a probe runs and what it may do, [`Probe`] how it ends, [`Tracer`] whose
+//! it is, [`View`] what one probe on many tracepoints sees.
+//!
 //! # Environment
 //! | variable | effect |
 //! |---|---|
@@ -53,17 +73,23 @@ mod agent;
 mod arch;
 #[cfg(gp_supported)]
 mod clock;
+#[cfg(gp_supported)]
+mod drive;
 mod error;
 pub mod event;
 pub mod field;
+mod hooks;
 mod key;
 mod macros;
 #[cfg(gp_supported)]
 mod module;
+mod owner;
 #[cfg(gp_supported)]
 mod patch;
+mod probe;
 #[cfg(gp_supported)]
 mod ring;
+mod running;
 #[cfg(gp_supported)]
 mod session;
 mod site;
@@ -74,8 +100,10 @@ mod start;
 mod sys;
 #[cfg(gp_supported)]
 mod toggle;
-#[cfg(gp_supported)]
+mod tracepoint;
+#[cfg_attr(not(gp_supported), path = "tracer/absent.rs")]
 mod tracer;
+mod view;
 
 pub use error::{Error, ErrorKind};
 #[doc(inline)]
@@ -83,7 +111,12 @@ pub use event::Event;
 #[doc(inline)]
 pub use field::Field;
 pub use gracepoint_macros::{Event, Field};
+pub use hooks::UseHook;
+pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
+pub use probe::{Detached, Probe};
 pub use span::Span;
+pub use tracepoint::{Moment, Tracepoint, Tracepoints};
+pub use view::{HitKind, Numbers, Value, View};
 
 use std::path::PathBuf;
 

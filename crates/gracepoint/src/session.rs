@@ -230,7 +230,7 @@ impl Session {
         let holdouts = if settled {
             Vec::new()
         } else {
-            TRACE.holdouts().iter().map(ToString::to_string).collect()
+            tracer::stalls().iter().map(ToString::to_string).collect()
         };
         Stopped { settled, holdouts, at: self.tick() }
     }

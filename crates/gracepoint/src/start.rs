@@ -2,7 +2,7 @@
 
 use crate::agent::{self, Launch, Setup};
 use crate::error::{Error, ErrorKind};
-use crate::{module, patch, session, sys, tracer};
+use crate::{drive, module, patch, running, session, sys, tracer};
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind as Io;
@@ -88,14 +88,19 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
     Ok(Some(path))
 }
 
-/// Hooks of the process, once; in a forked child also what it inherited and must not use.
-fn prepare(forked: bool) {
+/// Hooks of the process, once: for the agent, or for the first probe.
+pub(crate) fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         sys::at_fork(tracer::before_fork, tracer::after_fork, child_after_fork);
         sys::at_exit(exit);
         gracepoint_rcu::on_thread_exit(session::thread_ends);
     });
+}
+
+/// Before an agent; in a forked child also what it inherited and must not use.
+fn prepare(forked: bool) {
+    register();
     if forked {
         tracer::reset();
     }
@@ -115,6 +120,8 @@ pub(crate) fn agent_is_gone() {
 
 extern "C" fn child_after_fork() {
     tracer::after_fork();
+    running::child_after_fork();
+    drive::child_after_fork();
     session::child_after_fork();
     agent::child_after_fork();
 }

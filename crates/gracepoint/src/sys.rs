@@ -6,6 +6,8 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -276,7 +278,7 @@ pub(crate) fn send(
 }
 
 /// Pause where waiting is refused.
-const REFUSED: std::time::Duration = std::time::Duration::from_millis(100);
+const REFUSED: Duration = Duration::from_millis(100);
 
 /// One descriptor to wait for.
 #[derive(Debug, Clone, Copy)]
@@ -366,4 +368,24 @@ pub(crate) fn identity(fd: RawFd) -> Option<(u64, u64)> {
 pub(crate) fn close(fd: RawFd) {
     // SAFETY: the caller owns the number; nothing else in the child uses it.
     unsafe { libc::close(fd) };
+}
+
+/// Sleeps while `word` is 0, at most so long. False if the time is over; true also without a reason.
+pub(crate) fn sleep_while_zero(word: &AtomicU32, most: Duration) -> bool {
+    let most = libc::timespec {
+        tv_sec: most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: most.subsec_nanos().into(),
+    };
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel reads the word, which is borrowed, and the time, which is a local.
+    let result =
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, 0, &raw const most) };
+    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ETIMEDOUT)
+}
+
+/// Wakes whoever sleeps on `word`. Fit for signal handlers.
+pub(crate) fn wake(word: &AtomicU32) {
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the kernel only uses the word's address.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
 }

@@ -5,7 +5,7 @@
 //! array that was replaced is freed. The policies that wait do so while the sites are on, as they would
 //! for a tracepoint that is in use: a hit that finds no array does nothing.
 
-use crate::key::{Entry, Key, SpanPoint, TRACE};
+use crate::key::{Entry, Key, Member, SpanPoint, TRACE};
 use crate::{module, patch, tracer};
 use gracepoint_rcu::{Cookie, Progress};
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ pub enum Policy {
 /// A key under the benchmark's eyes.
 struct Point {
     key: &'static Key,
-    array: Option<Box<[Entry]>>,
+    array: Option<Box<[Member]>>,
     changed: Option<Cookie>,
 }
 
@@ -39,7 +39,7 @@ pub struct Probes {
     policy: Policy,
     points: Vec<Point>,
     ours: Vec<(tracer::KeyId, Entry)>,
-    late: Vec<Box<[Entry]>>,
+    late: Vec<Box<[Member]>>,
 }
 
 impl std::fmt::Debug for Probes {
@@ -70,7 +70,7 @@ impl Probes {
                 }
             }
         });
-        let ours = points.iter().map(|point| (tracer::id(point.key), entry())).collect();
+        let ours = points.iter().map(|point| (tracer::KeyId::of(point.key), entry())).collect();
         Probes { policy, points, ours, late: Vec::new() }
     }
 
@@ -110,7 +110,8 @@ impl Probes {
                 }
                 _ => {}
             }
-            let mut array = Box::new([entry(), Entry::END]);
+            let member = Member { entry: entry(), priority: 0, session: true };
+            let mut array: Box<[Member]> = Box::new([member, Member::END]);
             point.key.publish(array.as_mut_ptr());
             point.array = Some(array);
             if self.policy == Policy::EachTransition {

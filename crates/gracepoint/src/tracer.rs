@@ -3,31 +3,41 @@
 //! On: the new arrays are published, then the sites of keys that had none are switched on, in one
 //! batch. Off: the sites are switched off, then the arrays are replaced, and the old ones retired.
 //! A hit in between finds an array or finds none; both are fine.
+//!
+//! # The lock
+//! No code of the program runs under it: closures, hooks and what probes captured are called and dropped
+//! outside. But allocating under it may hit a tracepoint (of a traced allocator), and so may a
+//! signal handler, and a probe there may want to attach or detach. Hence the lock knows who holds it:
+//! attaching is refused then, and detaching marks the probe dead, so that no call of it begins, and leaves
+//! the rest to the callback thread.
+//!
+//! | file | what |
+//! |---|---|
+//! | `tracer/state.rs` | the lock, the keys' arrays, patching |
+//! | `tracer/probes.rs` | user probes: attaching, detaching, what is left of them |
 
-use crate::key::{Call, Entry, Key, TRACE};
+mod probes;
+mod state;
+
+pub(crate) use crate::drive::after_grace_period;
+pub(crate) use probes::{
+    add, bury_later, candidates, failures, hook, on_failure, remove, remove_all, stalls,
+    statistics, unhook, wait,
+};
+pub(crate) use state::{KeyId, after_fork, before_fork};
+
+use crate::key::{Call, Entry, Key, Member, TRACE};
 use crate::module;
 use crate::patch::{self, PatchError};
 use crate::site::SiteKind;
 use gracepoint_wire::schema::Schema;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ptr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use state::{Garbage, KeySet, lock};
+use std::collections::BTreeMap;
 
-/// Keys by address.
-type State = BTreeMap<KeyId, Attached>;
-
-static STATE: Mutex<State> = Mutex::new(BTreeMap::new());
-
-/// A key that has probes. The array is the published one.
-struct Attached {
-    key: &'static Key,
-    array: Box<[Entry]>,
-}
-
-fn lock() -> MutexGuard<'static, State> {
-    // A panic under the lock leaves a map that is still true of what is published.
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+/// A tracepoint that a probe of many may be attached to.
+pub(crate) struct Candidate {
+    pub(crate) key: &'static Key,
+    pub(crate) name: String,
 }
 
 /// Runs `body` under the lock.
@@ -38,7 +48,8 @@ pub(crate) fn locked<T>(body: impl FnOnce() -> T) -> T {
 
 /// How sites are switched; see `patch.rs`.
 pub(crate) fn patching() -> &'static str {
-    let _state = lock();
+    // From a probe that interrupted our own change, too.
+    let _state = state::lock_unless_held();
     patch::way()
 }
 
@@ -51,106 +62,55 @@ pub(crate) fn switch_sites(glob: &str, on: bool) -> Result<(), PatchError> {
     patch::switch(wanted.map(|found| (found, on)))
 }
 
-/// A key, named by its address: its object may have been unloaded since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct KeyId(usize);
-
-pub(crate) fn id(key: &'static Key) -> KeyId {
-    KeyId(ptr::from_ref(key) as usize)
+/// Makes the objects that have sites of these keys stay loaded (see `module.rs`). Not under the lock, because
+/// the loader has one of its own, which it holds while it tells us of objects.
+fn pin(keys: &KeySet) {
+    let open = {
+        let _state = lock();
+        module::unpinned(|key| keys.contains(&KeyId::of(key)))
+    };
+    module::pin(&open);
 }
 
-/// The keys of all loaded objects. The caller holds the lock, so none of them goes meanwhile.
-fn loaded() -> BTreeMap<KeyId, &'static Key> {
-    module::records().map(|f| f.record.site().key).map(|key| (id(key), key)).collect()
-}
-
-/// Adds a probe to each key that is still there.
+/// Adds a session's probe to each key that is still there.
 ///
 /// # Errors
 /// When sites cannot be switched on; then no probe has been added.
 pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
     pin(&probes.iter().map(|(key, _)| *key).collect());
-    let mut state = lock();
-    let loaded = loaded();
-    let mut fresh = BTreeSet::new();
-    for (key, entry) in probes {
-        let Some(&key) = loaded.get(key) else { continue };
-        let before = entries(&state, id(key));
-        if before.is_empty() {
-            fresh.insert(id(key));
-        }
-        replace(&mut state, key, [before, vec![*entry]].concat());
-    }
-    let on = module::records().filter(|f| fresh.contains(&id(f.record.site().key)));
-    let result = patch::switch(on.map(|found| (found, true)));
-    if result.is_err() {
-        for (key, entry) in probes {
-            remove(&mut state, *key, entry.data);
-        }
-    }
+    let mut garbage = Garbage::new();
+    let (result, due) = {
+        let mut state = state::prepare(&probes.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+        let loaded = state::loaded();
+        let member = |entry: &Entry| Member { entry: *entry, priority: 0, session: true };
+        let found = |(key, entry): &(KeyId, Entry)| Some((*loaded.get(key)?, member(entry)));
+        let members = probes.iter().filter_map(found).collect();
+        let result = state.add(members, &mut garbage);
+        (result, state.hooks_due(probes.iter().map(|(key, _)| *key)))
+    };
+    retire(garbage);
+    due.iter().for_each(|hook| hook.settle());
     result
 }
 
-/// Makes the objects that have sites of these keys stay loaded (see `module.rs`). Not under the lock.
-fn pin(keys: &BTreeSet<KeyId>) {
-    let open = {
-        let _state = lock();
-        module::unpinned(|key| keys.contains(&id(key)))
-    };
-    module::pin(&open);
-}
-
-/// Removes from each key the probe with this data. Waits for nobody: a hit whose read section is
+/// Removes from each key the session's probe with this data. Waits for nobody: a hit whose read section is
 /// open may still call it, so the data must live until a grace period after this returns.
 pub(crate) fn detach(probes: &[(KeyId, Entry)]) {
-    let mut state = lock();
-    let last: BTreeSet<KeyId> = probes
-        .iter()
-        .filter(|(key, entry)| without(&state, *key, entry.data).is_empty())
-        .map(|(key, _)| *key)
-        .collect();
-    let off = module::records().filter(|f| last.contains(&id(f.record.site().key)));
-    // Refused, the sites stay on and find no probes: slower, but right.
-    let _ = patch::switch(off.map(|found| (found, false)));
-    for (key, entry) in probes {
-        remove(&mut state, *key, entry.data);
-    }
-}
-
-fn entries(state: &State, key: KeyId) -> Vec<Entry> {
-    let array = state.get(&key).map_or(&[][..], |attached| &attached.array);
-    array.iter().filter(|entry| entry.call.is_some()).copied().collect()
-}
-
-fn without(state: &State, key: KeyId, data: *const ()) -> Vec<Entry> {
-    let mut all = entries(state, key);
-    all.retain(|entry| entry.data != data);
-    all
-}
-
-/// Takes a probe off a key; a key that has it not (any more: see [`forget`]) is left alone.
-fn remove(state: &mut State, key: KeyId, data: *const ()) {
-    if let Some(attached) = state.get(&key) {
-        let (key, left) = (attached.key, without(state, key, data));
-        if left.len() < entries(state, id(key)).len() {
-            replace(state, key, left);
-        }
-    }
-}
-
-/// Publishes `entries` as the key's array and retires the one before.
-fn replace(state: &mut State, key: &'static Key, mut entries: Vec<Entry>) {
-    let old = if entries.is_empty() {
-        key.publish(ptr::null_mut());
-        state.remove(&id(key))
-    } else {
-        entries.push(Entry::END);
-        let mut array = entries.into_boxed_slice();
-        key.publish(array.as_mut_ptr());
-        state.insert(id(key), Attached { key, array })
+    let mut garbage = Garbage::new();
+    let places: Vec<_> = probes.iter().map(|(key, entry)| (*key, entry.data)).collect();
+    let due = {
+        let mut state = lock();
+        state.take(&places, &mut garbage);
+        state.hooks_due(probes.iter().map(|(key, _)| *key))
     };
-    if let Some(old) = old {
-        TRACE.retire(old.array);
+    retire(garbage);
+    due.iter().for_each(|hook| hook.settle());
+}
+
+/// Leaves arrays of sessions to a grace period, which the agent drives.
+fn retire(garbage: Garbage) {
+    if !garbage.is_empty() {
+        TRACE.retire(garbage);
     }
 }
 
@@ -178,7 +138,7 @@ pub(crate) fn catalogue() -> Vec<Known> {
     for found in module::records() {
         let site = found.record.site();
         let fresh = || Places { key: site.key, sites: BTreeMap::new() };
-        let entry = places.entry(id(site.key)).or_insert_with(fresh);
+        let entry = places.entry(KeyId::of(site.key)).or_insert_with(fresh);
         entry.sites.insert((site.file, site.line), site.kind);
     }
     let mut known: BTreeMap<(String, u64), Known> = BTreeMap::new();
@@ -196,8 +156,8 @@ pub(crate) fn catalogue() -> Vec<Known> {
         let spans = sites.values().filter(|&&kind| kind == SiteKind::Span).count() as u32;
         entry.spans += spans;
         entry.sites += sites.len() as u32 - spans;
-        entry.on = entry.on.max(entries(&state, id(key)).len() as u32);
-        entry.keys.push((id(key), key.record));
+        entry.on = entry.on.max(state.count(KeyId::of(key)) as u32);
+        entry.keys.push((KeyId::of(key), key.record));
     }
     known.into_values().collect()
 }
@@ -206,41 +166,30 @@ pub(crate) fn catalogue() -> Vec<Known> {
 /// only it had. Called from the object's destructor: it is still mapped, and at exit other threads
 /// go on hitting its sites, so the keys must lead nowhere before their arrays are retired.
 pub(crate) fn forget(unload: impl FnOnce()) {
-    let mut state = lock();
-    let before = loaded();
-    unload();
-    let left = loaded();
-    for (gone, key) in before {
-        if !left.contains_key(&gone) && state.contains_key(&gone) {
-            replace(&mut state, key, Vec::new());
-        }
+    let mut garbage = Garbage::new();
+    {
+        let mut state = lock();
+        let before = state::loaded();
+        unload();
+        let left = state::loaded();
+        let gone = before.keys().filter(|key| !left.contains_key(key)).copied();
+        state.clear(gone, &mut garbage);
     }
+    retire(garbage);
 }
 
-thread_local! {
-    /// The lock, held by a thread from before its fork to after it.
-    static ACROSS_FORK: RefCell<Option<MutexGuard<'static, State>>> = const { RefCell::new(None) };
-}
-
-/// Before a fork: takes the lock, so that the child does not inherit it from a thread (the agent)
-/// that the child does not have.
-pub(crate) extern "C" fn before_fork() {
-    let guard = lock();
-    // At a thread's very end its thread-locals are gone; then the lock stays as it is.
-    let _ = ACROSS_FORK.try_with(|held| *held.borrow_mut() = Some(guard));
-}
-
-/// After a fork, in both processes.
-pub(crate) extern "C" fn after_fork() {
-    let _ = ACROSS_FORK.try_with(|held| held.borrow_mut().take());
-}
-
-/// In a forked child, before its next session: no probe of the parent's is attached any more.
+/// In a forked child, before its next session: no session of the parent's is attached any more. Probes
+/// are the child's as much as the rest of its memory.
 pub(crate) fn reset() {
-    let mut state = lock();
-    let _ = patch::switch(module::records().map(|found| (found, false)));
-    let keys: Vec<&'static Key> = state.values().map(|attached| attached.key).collect();
-    for key in keys {
-        replace(&mut state, key, Vec::new());
+    let mut garbage = Garbage::new();
+    {
+        let mut state = lock();
+        let sessions = state.sessions();
+        state.take(&sessions, &mut garbage);
+        // What a fork in the middle of a change has left on.
+        let used: KeySet = state.keys();
+        let unused = module::records().filter(|f| !used.contains(&KeyId::of(f.record.site().key)));
+        let _ = patch::switch(unused.map(|found| (found, false)));
     }
+    retire(garbage);
 }

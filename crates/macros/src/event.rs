@@ -19,6 +19,8 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let ident = &input.ident;
     let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
     let statics = input.generics.lifetimes().map(|_| quote!('static));
+    let at = input.generics.lifetimes().map(|_| quote!('gp_at));
+    let tracepoint = tracepoint(input, root);
     Ok(quote! {
         #[automatically_derived]
         unsafe impl #impl_generics #root::event::Event for #ident #type_generics #clause {
@@ -28,9 +30,45 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
                     #root::__private::Key::new::<#ident<#(#statics),*>>();
                 &KEY
             };
+            type At<'gp_at> = #ident<#(#at),*>;
             #steps
         }
+        #tracepoint
     })
+}
+
+/// The struct's own `tracepoint()`, as visible as the struct.
+///
+/// A probe sees the event with one lifetime in place of all, the time of the hit. With one lifetime
+/// that says nothing new. With several the struct must be covariant, or a probe could put what
+/// lives shortly where something longer-lived is expected; the function inside does not compile then.
+fn tracepoint(input: &DeriveInput, root: &syn::Path) -> TokenStream {
+    let (ident, vis) = (&input.ident, &input.vis);
+    let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
+    let lifetimes = input.generics.lifetimes().count();
+    let covariant = (lifetimes > 1).then(|| {
+        let (long, short) = (vec![quote!('gp_long); lifetimes], vec![quote!('gp_at); lifetimes]);
+        quote! {
+            fn an_event_with_several_lifetimes_is_covariant<'gp_at, 'gp_long: 'gp_at>(
+                event: &'gp_at #ident<#(#long),*>,
+            ) -> &'gp_at #ident<#(#short),*> {
+                event
+            }
+            let _ = an_event_with_several_lifetimes_is_covariant;
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        #[allow(dead_code, clippy::all, clippy::pedantic)]
+        impl #impl_generics #ident #type_generics #clause {
+            /// The tracepoint of this event, where probes are attached to the default tracer.
+            #[must_use]
+            #vis fn tracepoint() -> #root::Tracepoint<'static, Self> {
+                #covariant
+                #root::Tracer::global().tracepoint()
+            }
+        }
+    }
 }
 
 const NOT_GENERIC: &str = "an event has one name, one layout and one static key; make a struct for \

@@ -1,0 +1,306 @@
+//! The lock, and under it: the keys that have probes, their arrays, and whose sites are on.
+
+use super::probes::Registry;
+use crate::hooks::Hook;
+use crate::key::{Key, Member};
+use crate::module;
+use crate::patch::{self, PatchError};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::{Deref, DerefMut};
+use std::ptr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Arrays that were replaced, to be freed a grace period later.
+pub(super) type Garbage = Vec<Box<[Member]>>;
+
+static STATE: Mutex<State> = Mutex::new(State {
+    keys: HashMap::with_hasher(BuildHasherDefault::new()),
+    hooks: BTreeMap::new(),
+    registry: Registry::new(),
+});
+/// Token of the thread that holds the lock; 0 for none. Only compared with one's own, which no other
+/// thread writes, so relaxed accesses do.
+static HOLDER: AtomicUsize = AtomicUsize::new(0);
+
+/// See the top.
+pub(super) struct State {
+    keys: ByKey<Attached>,
+    hooks: BTreeMap<KeyId, Vec<Arc<Hook>>>,
+    pub(super) registry: Registry,
+}
+
+/// A key that has probes. The array is the published one.
+struct Attached {
+    key: &'static Key,
+    array: Box<[Member]>,
+}
+
+impl Attached {
+    fn members(&self) -> &[Member] {
+        self.array.split_last().map_or(&[], |(_end, members)| members)
+    }
+}
+
+/// A key, named by its address: its object may have been unloaded since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct KeyId(usize);
+
+/// Spreads addresses of this process's own statics, which nobody chooses to collide.
+#[derive(Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_usize(byte.into()));
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.0 = (self.0 ^ n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type ByKey<V> = HashMap<KeyId, V, BuildHasherDefault<Spread>>;
+pub(super) type KeySet = HashSet<KeyId, BuildHasherDefault<Spread>>;
+
+impl KeyId {
+    pub(crate) fn of(key: &'static Key) -> KeyId {
+        KeyId(ptr::from_ref(key) as usize)
+    }
+}
+
+/// The held lock.
+pub(super) struct Locked(MutexGuard<'static, State>);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        HOLDER.store(0, Relaxed);
+    }
+}
+
+impl Deref for Locked {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+/// A number that no other living thread has.
+fn token() -> usize {
+    thread_local! {
+        static TOKEN: u8 = const { 0 };
+    }
+    // Without a destructor it is there to the thread's very end.
+    TOKEN.try_with(|token| ptr::from_ref(token) as usize).unwrap_or(usize::MAX)
+}
+
+/// Does this thread hold the lock, so that it must not take it (see `tracer.rs`)?
+pub(super) fn is_held_here() -> bool {
+    HOLDER.load(Relaxed) == token()
+}
+
+pub(super) fn lock() -> Locked {
+    // A panic under the lock leaves a state that is still true of what is published.
+    let guard = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    HOLDER.store(token(), Relaxed);
+    Locked(guard)
+}
+
+/// The lock, unless this thread has it.
+pub(super) fn lock_unless_held() -> Option<Locked> {
+    (!is_held_here()).then(lock)
+}
+
+/// The lock, for a change that brings probes to these keys: before that, hooks of those that have none yet
+/// are told, outside of it.
+pub(super) fn prepare(keys: &[KeyId]) -> Locked {
+    let state = lock();
+    if state.hooks.is_empty() {
+        return state;
+    }
+    let first = |key: &&KeyId| state.hooks.contains_key(key) && !state.keys.contains_key(key);
+    let due: Vec<Arc<Hook>> = keys
+        .iter()
+        .filter(first)
+        .flat_map(|key| &state.hooks[key])
+        .filter(|hook| hook.want(true))
+        .cloned()
+        .collect();
+    if due.is_empty() {
+        return state;
+    }
+    drop(state);
+    due.iter().for_each(|hook| hook.settle());
+    lock()
+}
+
+/// The keys of all loaded objects. The caller holds the lock, so none of them goes meanwhile.
+pub(super) fn loaded() -> ByKey<&'static Key> {
+    module::records().map(|f| f.record.site().key).map(|key| (KeyId::of(key), key)).collect()
+}
+
+/// Switches all sites of these keys, in one batch.
+fn switch(keys: &KeySet, on: bool) -> Result<(), PatchError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let sites = module::records().filter(|f| keys.contains(&KeyId::of(f.record.site().key)));
+    patch::switch(sites.map(|found| (found, on)))
+}
+
+impl State {
+    /// Adds probes; sites of keys that had none are switched on.
+    ///
+    /// # Errors
+    /// When that is refused; then no probe has been added, but a hit may have found one in between.
+    pub(super) fn add(
+        &mut self,
+        members: Vec<(&'static Key, Member)>,
+        garbage: &mut Garbage,
+    ) -> Result<(), PatchError> {
+        let mut fresh = KeySet::default();
+        self.keys.reserve(members.len());
+        let mut places = Vec::with_capacity(members.len());
+        for (key, member) in members {
+            let id = KeyId::of(key);
+            places.push((id, member.entry.data));
+            let before = self.keys.get(&id).map_or(&[][..], Attached::members);
+            if before.is_empty() {
+                fresh.insert(id);
+            }
+            let at = before.partition_point(|other| other.priority >= member.priority);
+            let (first, last) = before.split_at(at);
+            let array = [first, &[member], last, &[Member::END]].concat();
+            self.replace(key, array, garbage);
+        }
+        switch(&fresh, true).inspect_err(|_| self.take_off(&places, garbage))
+    }
+
+    /// Removes from each key the probe with this data; sites of keys that have none left are switched off
+    /// first.
+    pub(super) fn take(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
+        let is_last = |&&(key, data): &&(KeyId, *const ())| {
+            let members = self.keys.get(&key).map_or(&[][..], Attached::members);
+            !members.is_empty() && members.iter().all(|member| member.entry.data == data)
+        };
+        let last = places.iter().filter(is_last).map(|(key, _)| *key).collect();
+        // Refused, the sites stay on and find no probes: slower, but right.
+        let _ = switch(&last, false);
+        self.take_off(places, garbage);
+    }
+
+    /// A key that has the probe not (any more: see [`clear`](Self::clear)) is left alone.
+    fn take_off(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
+        for &(key, data) in places {
+            let Some(known) = self.keys.get(&key) else { continue };
+            let stays = |member: &&Member| member.entry.data != data;
+            let left = known.members().iter().filter(stays).count();
+            if left < known.members().len() {
+                // Exact: a list that grows has room to spare, which would be kept with it.
+                let mut array = Vec::with_capacity(left + 1);
+                array.extend(known.members().iter().filter(stays).chain([&Member::END]));
+                self.replace(known.key, array, garbage);
+            }
+        }
+    }
+
+    /// Takes all probes off keys whose sites are going.
+    pub(super) fn clear(&mut self, keys: impl Iterator<Item = KeyId>, garbage: &mut Garbage) {
+        for key in keys {
+            self.hooks.remove(&key);
+            if let Some(known) = self.keys.get(&key) {
+                self.replace(known.key, vec![Member::END], garbage);
+            }
+        }
+    }
+
+    /// Publishes the array, which ends with the end, as the key's; the one before is garbage.
+    fn replace(&mut self, key: &'static Key, array: Vec<Member>, garbage: &mut Garbage) {
+        let old = if array.len() == 1 {
+            key.publish(ptr::null_mut());
+            self.keys.remove(&KeyId::of(key))
+        } else {
+            let mut array = array.into_boxed_slice();
+            key.publish(array.as_mut_ptr());
+            self.keys.insert(KeyId::of(key), Attached { key, array })
+        };
+        garbage.extend(old.map(|old| old.array));
+    }
+
+    /// How many probes a key has.
+    pub(super) fn count(&self, key: KeyId) -> usize {
+        self.keys.get(&key).map_or(0, |known| known.members().len())
+    }
+
+    /// The keys that have probes.
+    pub(super) fn keys(&self) -> KeySet {
+        self.keys.keys().copied().collect()
+    }
+
+    /// Where sessions are attached.
+    pub(super) fn sessions(&self) -> Vec<(KeyId, *const ())> {
+        let of = |(key, known): (&KeyId, &Attached)| {
+            let sessions = known.members().iter().filter(|member| member.session);
+            sessions.map(|member| (*key, member.entry.data)).collect::<Vec<_>>()
+        };
+        self.keys.iter().flat_map(of).collect()
+    }
+
+    /// Tells the hooks of these keys what is, and returns those to settle once the lock is free.
+    pub(super) fn hooks_due(&self, keys: impl Iterator<Item = KeyId>) -> Vec<Arc<Hook>> {
+        if self.hooks.is_empty() {
+            return Vec::new();
+        }
+        let of = |key| self.hooks.get(&key).into_iter().flatten().map(move |hook| (key, hook));
+        let due = keys.flat_map(of).filter(|(key, hook)| hook.want(self.count(*key) > 0));
+        due.map(|(_, hook)| Arc::clone(hook)).collect()
+    }
+
+    pub(super) fn add_hook(&mut self, key: KeyId, hook: Arc<Hook>) {
+        self.hooks.entry(key).or_default().push(hook);
+    }
+
+    /// Takes a hook away; what it captured is the caller's to drop, outside the lock.
+    pub(super) fn take_hook(&mut self, key: KeyId, hook: &Arc<Hook>) -> Option<Arc<Hook>> {
+        let hooks = self.hooks.get_mut(&key)?;
+        let at = hooks.iter().position(|known| Arc::ptr_eq(known, hook))?;
+        let taken = hooks.swap_remove(at);
+        if hooks.is_empty() {
+            self.hooks.remove(&key);
+        }
+        Some(taken)
+    }
+}
+
+thread_local! {
+    /// The lock, held by a thread from before its fork to after it.
+    static ACROSS_FORK: RefCell<Option<Locked>> = const { RefCell::new(None) };
+}
+
+/// Before a fork: takes the lock, so that the child does not inherit it from a thread (the agent)
+/// that the child does not have.
+pub(crate) extern "C" fn before_fork() {
+    // A fork in a signal handler or a probe that interrupted our own change: it goes on in both.
+    let Some(guard) = lock_unless_held() else { return };
+    // At a thread's very end its thread-locals are gone; then the lock stays as it is.
+    let _ = ACROSS_FORK.try_with(|held| *held.borrow_mut() = Some(guard));
+}
+
+/// After a fork, in both processes.
+pub(crate) extern "C" fn after_fork() {
+    let _ = ACROSS_FORK.try_with(|held| held.borrow_mut().take());
+}

@@ -146,6 +146,7 @@ pub struct Builder {
     name: Option<String>,
     directory: Option<PathBuf>,
     most_memory: Option<u64>,
+    log: Option<fn(&str)>,
 }
 
 impl Builder {
@@ -173,6 +174,19 @@ impl Builder {
         self
     }
 
+    /// Tells `log`, a sentence at a time, who makes, takes over, starts, stops and ends sessions of this
+    /// program: `session 1 (main) made by pid 4242 (uid 1000)`. It is called on the agent's thread, which
+    /// serves nobody meanwhile. `gracepoint show` tells the latest of it in any case.
+    ///
+    /// ```
+    /// let builder = gracepoint::Builder::new().log(|what| eprintln!("tracing: {what}"));
+    /// # drop(builder);
+    /// ```
+    pub fn log(mut self, log: fn(&str)) -> Builder {
+        self.log = Some(log);
+        self
+    }
+
     /// Starts the agent; see [`init`].
     ///
     /// # Errors
@@ -183,6 +197,7 @@ impl Builder {
             name: self.name,
             directory: self.directory,
             most_bytes: self.most_memory.unwrap_or(1 << 30),
+            hook: self.log,
         })
         .map(|path| path.map_or(Status::Off, Status::Listening));
         #[cfg(not(gp_supported))]

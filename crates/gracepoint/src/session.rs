@@ -1,5 +1,9 @@
 //! A recording: which events go into which ring, and the agent's verbs on it.
 
+mod counting;
+
+pub(crate) use counting::Counting;
+
 use crate::event::Event;
 use crate::key::{Call, Entry, SpanPoint, TRACE};
 use crate::ring::Ring;
@@ -14,7 +18,6 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr};
-use std::time::{Duration, Instant};
 
 /// Most sessions at once.
 pub(crate) const MOST_SESSIONS: usize = 8;
@@ -24,9 +27,6 @@ const MOST_RINGS: usize = 64;
 const DEFAULT_BUFFER: u64 = 16 << 20;
 /// Smallest buffer: less would be a page or two.
 const LEAST_BUFFER: u64 = 64 << 10;
-/// How long a stop waits for threads that are inside a read section before it names them.
-const SETTLE: Duration = Duration::from_millis(500);
-
 /// Rings that threads and forked children have to know of: those of sessions, and of ended ones
 /// that wait for a grace period.
 static RINGS: [AtomicPtr<Ring>; MOST_RINGS] =
@@ -48,6 +48,7 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    made: Triple,
     on: AtomicBool,
 }
 
@@ -143,20 +144,9 @@ impl Session {
         wanted: &Create,
         most_bytes: u64,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
-        let mut events: Vec<_> = tracer::catalogue();
-        events.retain(|known| glob_any(&wanted.globs, &known.schema.name));
-        if events.is_empty() {
-            return Err(failure("no-match", "no event matches"));
-        }
-        let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };
-        let mut ids = Vec::new();
-        let mut keys = Vec::new();
-        for known in events {
-            keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
-            ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
-        }
+        let Chosen { ids, keys, declared, next } = Chosen::of(&wanted.globs)?;
         let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
-        let mut ring = Ring::new(page_bytes, pages, numbers.next).map_err(|error| {
+        let mut ring = Ring::new(page_bytes, pages, next).map_err(|error| {
             let bytes = u64::from(page_bytes) * u64::from(pages);
             failure(
                 "memory",
@@ -175,7 +165,8 @@ impl Session {
             targets,
             ring,
             keys,
-            declared: numbers.declared,
+            declared,
+            made: clock::triple(clock::source()),
             on: AtomicBool::new(false),
         });
         if session.announce() { Ok((session, file)) } else { Err(too_many()) }
@@ -189,14 +180,15 @@ impl Session {
             .any(|place| place.compare_exchange(ptr::null_mut(), ring, AcqRel, Relaxed).is_ok())
     }
 
-    /// The reply to `Create`. `first` is a triple from the program's start, for a longer baseline.
+    /// The reply to `Create` and to `Attach`. `first` is a triple from the program's start, for a
+    /// longer baseline; the one before the last is from when the session was made.
     pub(crate) fn created(&self, first: Triple) -> Created {
         let source = clock::source();
         let mut clock = Clock {
             source,
             freq_hz: 1_000_000_000,
             boot_id: self.ring.arena.header().boot_id,
-            triples: vec![first, clock::triple(source)],
+            triples: vec![first, self.made, clock::triple(source)],
         };
         clock.refine();
         Created { session: self.id, events: self.declared.clone(), clock }
@@ -219,20 +211,35 @@ impl Session {
             return Err(failure("session", "the session is started already"));
         }
         gracepoint_rcu::refresh_names();
-        tracer::attach(&self.probes()).map_err(|error| failure("patching", error.to_string()))
+        tracer::attach(&self.probes()).map_err(|error| {
+            self.on.store(false, Relaxed);
+            failure("patching", error.to_string())
+        })
     }
 
-    /// Switches them off, waits a moment for hits under way, and closes the pages.
-    pub(crate) fn stop(self: &Arc<Session>) -> Stopped {
+    /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has
+    /// the last word.
+    ///
+    /// [`settled`]: Session::settled
+    pub(crate) fn switch_off(&self) {
         tracer::detach(&self.probes());
-        let settled = settle(SETTLE);
+        self.on.store(false, Relaxed);
+    }
+
+    /// After `switch_off` and, if `settled`, a grace period: closes the pages of threads that are not
+    /// writing.
+    pub(crate) fn settled(&self, settled: bool) -> Stopped {
         self.ring.take_back();
-        let holdouts = if settled {
-            Vec::new()
-        } else {
-            TRACE.holdouts().iter().map(ToString::to_string).collect()
-        };
-        Stopped { settled, holdouts, at: self.tick() }
+        Stopped { settled, holdouts: holdouts(settled), at: self.tick() }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Relaxed)
+    }
+
+    /// Kinds of event in it.
+    pub(crate) fn kinds(&self) -> u32 {
+        self.targets.len() as u32
     }
 
     /// Takes a clock triple and publishes it.
@@ -268,10 +275,10 @@ impl Session {
 /// Calls `then` with the session after a grace period, unless that is in a forked child, which has
 /// inherited the call: what the session names (addresses, a descriptor) is the parent's, and may be
 /// something else in the child by now.
-fn after_grace_period(
+fn after_grace_period<T: Send + Sync + 'static>(
     pid: u32,
-    session: Arc<Session>,
-    then: impl FnOnce(Arc<Session>) + Send + 'static,
+    session: Arc<T>,
+    then: impl FnOnce(Arc<T>) + Send + 'static,
 ) {
     TRACE.call(move || {
         if std::process::id() == pid {
@@ -280,6 +287,44 @@ fn after_grace_period(
             let _leaked = ManuallyDrop::new(session);
         }
     });
+}
+
+/// Who is inside a read section, as text, unless all that were have left.
+pub(crate) fn holdouts(settled: bool) -> Vec<String> {
+    if settled { Vec::new() } else { TRACE.holdouts().iter().map(ToString::to_string).collect() }
+}
+
+/// The events of a session.
+struct Chosen {
+    /// Of each event: its id, its span's begin and its span's end; 0 where it is not used so.
+    ids: Vec<[u32; 3]>,
+    /// Keys, the session writer made for each, and its place in `ids`.
+    keys: Vec<(KeyId, Call, usize)>,
+    declared: Vec<Declared>,
+    /// The first id that nobody has.
+    next: u32,
+}
+
+impl Chosen {
+    /// The events that any of `globs` matches.
+    ///
+    /// # Errors
+    /// `no-match`, if none does.
+    fn of(globs: &[String]) -> Result<Chosen, Failure> {
+        let mut events: Vec<_> = tracer::catalogue();
+        events.retain(|known| glob_any(globs, &known.schema.name));
+        if events.is_empty() {
+            return Err(failure("no-match", "no event matches"));
+        }
+        let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };
+        let mut ids = Vec::new();
+        let mut keys = Vec::new();
+        for known in events {
+            keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
+            ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
+        }
+        Ok(Chosen { ids, keys, declared: numbers.declared, next: numbers.next })
+    }
 }
 
 /// Hands out ids.
@@ -307,7 +352,9 @@ impl Numbers {
 pub(crate) fn too_many() -> Failure {
     failure(
         "busy",
-        format!("{MOST_SESSIONS} recordings of this program are under way already; end one"),
+        format!(
+            "{MOST_SESSIONS} recordings of this program are under way already; end one (gracepoint show)"
+        ),
     )
 }
 
@@ -324,24 +371,6 @@ fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
     let page = 1u64 << (bytes / 1024).clamp(4096, 65536).ilog2();
     let pages = u32::try_from(bytes / page).unwrap_or(u32::MAX);
     Ok((page as u32, pages))
-}
-
-/// Drives grace periods until all sections open now have ended; false after `most`.
-fn settle(most: Duration) -> bool {
-    let cookie = TRACE.start_poll();
-    let deadline = Instant::now() + most;
-    loop {
-        let progress = TRACE.drive();
-        if TRACE.poll_state(cookie) {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        if let gracepoint_rcu::Progress::Pending(delay) = progress {
-            std::thread::sleep(delay.min(Duration::from_millis(5)));
-        }
-    }
 }
 
 /// At a thread's end: its slot's next owner opens packets of its own.

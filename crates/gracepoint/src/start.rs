@@ -36,6 +36,7 @@ pub(crate) struct Options {
     pub(crate) name: Option<String>,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) most_bytes: u64,
+    pub(crate) hook: Option<fn(&str)>,
 }
 
 /// Starts the agent; the socket's path, or `None` if the environment says off.
@@ -76,6 +77,7 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
             name: options.name.unwrap_or_else(program_name),
             launched_by: launched_by.clone(),
             most_bytes: options.most_bytes,
+            hook: options.hook,
             launch: Arc::clone(&launch),
         };
         spawn(setup).inspect_err(|_| drop(std::fs::remove_file(&path)))?;

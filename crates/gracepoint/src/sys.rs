@@ -173,8 +173,16 @@ pub(crate) fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// The user at the other end of a connected Unix socket.
-pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+/// Who is at the other end of a connected Unix socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerUser {
+    /// In our pid namespace; 0 for a process that has no number there.
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+}
+
+/// The process and user at the other end of a connected Unix socket.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<PeerUser> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `peer` and `len` describe a buffer of the size that SO_PEERCRED writes.
@@ -187,7 +195,7 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut len,
         )
     })?;
-    Ok(peer.uid)
+    Ok(PeerUser { pid: peer.pid.try_into().unwrap_or(0), uid: peer.uid })
 }
 
 /// Sends bytes, and a descriptor with the first of them. Never raises SIGPIPE, never blocks.
@@ -232,7 +240,7 @@ pub(crate) struct Wait {
     pub(crate) read: bool,
     /// Return when it can be written to.
     pub(crate) write: bool,
-    /// Out: something can be read, or the peer has gone.
+    /// Out: something can be read, or the peer has gone (which shows even where nothing is to be read).
     pub(crate) ready: bool,
 }
 
@@ -254,7 +262,7 @@ pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
     if polled < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
         std::thread::sleep(REFUSED);
         for entry in &mut list {
-            entry.revents = libc::POLLIN;
+            entry.revents = entry.events & libc::POLLIN;
         }
     }
     for (wait, polled) in waits.iter_mut().zip(&list) {

@@ -223,8 +223,13 @@ impl Arena {
         true
     }
 
+    /// Events lost so far, of all kinds.
+    pub(crate) fn lost(&self) -> u64 {
+        let lost = |id| self.loss(id).lost.load(Relaxed);
+        (0..self.header.ids).map(lost).fold(0, u64::saturating_add)
+    }
+
     /// Pages that nobody owns or has filled.
-    #[cfg(test)]
     pub(crate) fn free_pages(&self) -> u32 {
         self.free.iter().map(|word| word.load(Relaxed).count_ones()).sum()
     }

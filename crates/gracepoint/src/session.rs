@@ -7,7 +7,7 @@ use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Stopped};
-use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role, Schema, loss_event};
+use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID, Role, Schema, loss_event};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -48,6 +48,7 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    context: Context,
     on: AtomicBool,
 }
 
@@ -176,6 +177,7 @@ impl Session {
             ring,
             keys,
             declared: numbers.declared,
+            context: Context::default(),
             on: AtomicBool::new(false),
         });
         if session.announce() { Ok((session, file)) } else { Err(too_many()) }
@@ -199,7 +201,7 @@ impl Session {
             triples: vec![first, clock::triple(source)],
         };
         clock.refine();
-        Created { session: self.id, events: self.declared.clone(), clock }
+        Created { session: self.id, events: self.declared.clone(), clock, context: self.context }
     }
 
     fn probes(&self) -> Vec<(KeyId, Entry)> {

@@ -21,9 +21,9 @@ use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Listed, Message, Mode, Program, Stopped};
+use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Declared, LOSS_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -84,6 +84,9 @@ impl Ended {
 pub(crate) struct Plan<'a> {
     pub(crate) globs: &'a [String],
     pub(crate) buffer_bytes: u64,
+    pub(crate) mode: Mode,
+    pub(crate) context: Context,
+    pub(crate) limits: Limits,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
 }
@@ -124,6 +127,7 @@ pub(crate) struct Session {
     pub(crate) dir: TraceDir,
     clock: Clock,
     pub(crate) events: Vec<Declared>,
+    context: Context,
     sidecar: Sidecar,
     began: Instant,
     chores_at: Instant,
@@ -150,12 +154,14 @@ impl Session {
         let create = Message::Create(Create {
             globs: plan.globs.to_vec(),
             buffer_bytes: plan.buffer_bytes,
-            mode: Mode::Discard,
+            mode: plan.mode,
+            context: plan.context,
+            limits: plan.limits,
         });
-        let Message::Created(Created { session, mut events, mut clock }) = ask(&mut link, &create)?
-        else {
+        let Message::Created(created) = ask(&mut link, &create)? else {
             return Err(unexpected());
         };
+        let Created { session, mut events, mut clock, context } = created;
         clock.refine();
         if !events.iter().any(|event| event.id == LOSS_ID) {
             events.insert(0, loss_event());
@@ -181,6 +187,7 @@ impl Session {
             dir,
             clock,
             events,
+            context,
             began: now,
             chores_at: now + CHORES_EVERY,
             progress_at: now,
@@ -227,7 +234,7 @@ impl Session {
     /// Copies until something ends it.
     pub(crate) fn run(&mut self, until: &mut Until<'_>, console: &mut Console) -> Ended {
         if until.progress && console.is_live() {
-            self.copier.streams.tally = Some(Tally::new(&self.events));
+            self.copier.streams.tally = Some(Tally::new(&self.events, self.context));
         }
         let end_at = until.duration.map(|length| self.began + length);
         let mut pause = PAUSE.0;
@@ -392,6 +399,7 @@ impl Session {
             program: &self.program,
             clock: &self.clock,
             events: &self.events,
+            context: self.context,
             sidecar: &self.sidecar,
         })
     }

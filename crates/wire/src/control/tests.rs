@@ -34,9 +34,16 @@ fn every_message() -> Vec<Message> {
         Message::Create(Create {
             globs: vec!["kv:*".into(), String::new()],
             buffer_bytes: 1 << 24,
-            mode: Mode::Discard,
+            mode: Mode::Overwrite,
+            context: Context::CPU.with(Context::STACK),
+            limits: Limits { max_rate: 1000, sample: 3, max_overhead_ppm: 10_000 },
         }),
-        Message::Created(Created { session: 3, events: vec![declared, loss_event()], clock }),
+        Message::Created(Created {
+            session: 3,
+            events: vec![declared, loss_event()],
+            clock,
+            context: Context::TID,
+        }),
         Message::Start(3),
         Message::Started(at),
         Message::Stop(3),

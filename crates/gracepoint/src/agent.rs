@@ -406,7 +406,7 @@ impl Agent {
             return Reply::Plain(Message::Failure(session::too_many()));
         }
         std::thread::sleep(BASELINE.saturating_sub(self.started.elapsed()));
-        match Session::create(self.next_session, wanted, self.setup.most_bytes) {
+        match Session::create(self.next_session, wanted, self.setup.most_bytes, None) {
             Ok((session, arena)) => {
                 self.next_session += 1;
                 let peer = self.peers[at].stream.as_raw_fd();

@@ -3,10 +3,11 @@
 use crate::event::Event;
 use crate::key::{Call, Entry, SpanPoint, TRACE};
 use crate::ring::Ring;
+use crate::ring::arena::{Shape, counts_bytes};
 use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Stopped};
+use gracepoint_wire::control::{Create, Created, Failure, Mode, Stopped};
 use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID, Role, Schema, loss_event};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
@@ -24,6 +25,8 @@ const MOST_RINGS: usize = 64;
 const DEFAULT_BUFFER: u64 = 16 << 20;
 /// Smallest buffer: less would be a page or two.
 const LEAST_BUFFER: u64 = 64 << 10;
+/// Fewest pages, however many kinds of event are counted for each.
+const LEAST_PAGES: u32 = 4;
 /// How long a stop waits for threads that are inside a read section before it names them.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -134,8 +137,8 @@ fn failure(code: &str, text: impl Into<String>) -> Failure {
 }
 
 impl Session {
-    /// Makes a session, still off, of the events that any glob matches. The descriptor is the
-    /// arena's, for the consumer.
+    /// Makes a session, still off, of the events that any glob matches, in `file` or in memory of its
+    /// own. The descriptor is the arena's, for the consumer.
     ///
     /// # Errors
     /// `no-match`, `memory` or `busy`, in words for the user of the tool.
@@ -143,6 +146,7 @@ impl Session {
         id: u64,
         wanted: &Create,
         most_bytes: u64,
+        file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
         let mut events: Vec<_> = tracer::catalogue();
         events.retain(|known| glob_any(&wanted.globs, &known.schema.name));
@@ -156,9 +160,9 @@ impl Session {
             keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
             ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
         }
-        let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
-        let mut ring = Ring::new(page_bytes, pages, numbers.next).map_err(|error| {
-            let bytes = u64::from(page_bytes) * u64::from(pages);
+        let shape = shape(wanted, numbers.next, most_bytes)?;
+        let mut ring = Ring::new(shape, file).map_err(|error| {
+            let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
             failure(
                 "memory",
                 format!(
@@ -313,9 +317,10 @@ pub(crate) fn too_many() -> Failure {
     )
 }
 
-/// Bytes of a page and number of pages for a buffer.
-fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
-    let bytes = if wanted == 0 { DEFAULT_BUFFER.min(most) } else { wanted.max(LEAST_BUFFER) };
+/// Pages for a buffer, and their size.
+fn shape(wanted: &Create, ids: u32, most: u64) -> Result<Shape, Failure> {
+    let (bytes, mode) = (wanted.buffer_bytes, wanted.mode);
+    let bytes = if bytes == 0 { DEFAULT_BUFFER.min(most) } else { bytes.max(LEAST_BUFFER) };
     if bytes > most {
         return Err(failure(
             "memory",
@@ -324,8 +329,10 @@ fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
     }
     // Many pages rather than large ones: each thread that records holds one.
     let page = 1u64 << (bytes / 1024).clamp(4096, 65536).ilog2();
-    let pages = u32::try_from(bytes / page).unwrap_or(u32::MAX);
-    Ok((page as u32, pages))
+    // What is counted for each page is part of the buffer.
+    let counts = if mode == Mode::Overwrite { counts_bytes(ids) as u64 } else { 0 };
+    let pages = u32::try_from(bytes / (page + counts)).unwrap_or(u32::MAX).max(LEAST_PAGES);
+    Ok(Shape { page_bytes: page as u32, pages, ids, mode })
 }
 
 /// Drives grace periods until all sections open now have ended; false after `most`.

@@ -126,7 +126,8 @@ pub fn hist(trace: &Trace, options: &Options) -> Result<Hist> {
 fn pair(reader: &mut Reader<'_>, to_ns: ToNs, by: Option<usize>, groups: &mut Groups) -> u64 {
     let mut pairing = Pairing::default();
     while let Some(event) = reader.next_event() {
-        let Some(Value::Uint(span)) = event.value(0) else { continue };
+        let span = event.kind.field("span").and_then(|index| event.value(index));
+        let Some(Value::Uint(span)) = span else { continue };
         if event.kind.declared.role == Role::Begin {
             pairing.begin(span, (event.ticks, groups.index(&event, by)));
         } else if let Some((begin, group)) = pairing.end(span) {

@@ -13,6 +13,7 @@ mod lexer;
 use crate::{Error, Result};
 use gracepoint_wire::schema::{Declared, Field, Role, Schema, Type};
 use grammar::{Block, Scalar, Ty};
+use std::collections::HashMap;
 
 /// What a `metadata` file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Metadata {
     /// there is no documentation. An event whose name ends in `:begin` or `:end` and that has
     /// the fields of a span has that role.
     pub events: Vec<Declared>,
+    /// What lies before an event's own fields, by id, where something does.
+    pub contexts: HashMap<u32, Vec<Field>>,
 }
 
 /// The `clock` block.
@@ -59,6 +62,7 @@ const NOT_OURS: &str = "if this is a trace of another tracer, use babeltrace2; i
 /// let text = tsdl::metadata(&tsdl::Metadata {
 ///     clock: &clock,
 ///     events: &[schema::loss_event()],
+///     context: schema::Context::default(),
 ///     env: &[],
 /// });
 /// let parsed = parse(text.as_bytes())?;
@@ -77,6 +81,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
     let mut env = Vec::new();
     let mut clock = None;
     let mut events = Vec::new();
+    let mut contexts = HashMap::new();
     let (mut traces, mut streams) = (0, 0);
     for (keyword, block) in &blocks {
         match keyword.as_str() {
@@ -91,7 +96,14 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
                 check_layout(block, "event.header", layout::EVENT_HEADER)?;
                 streams += 1;
             }
-            "event" => events.push(event(block)?),
+            "event" => {
+                let event = event(block)?;
+                let context = context_fields(block)?;
+                if !context.is_empty() {
+                    contexts.insert(event.id, context);
+                }
+                events.push(event);
+            }
             _ => {}
         }
     }
@@ -103,7 +115,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
     }
     let clock =
         clock.ok_or_else(|| Error::new(format!("the metadata describes no clock; {NOT_OURS}")))?;
-    Ok(Metadata { env, clock, events })
+    Ok(Metadata { env, clock, events, contexts })
 }
 
 /// A packetised metadata stream's first word, in either byte order.
@@ -186,6 +198,22 @@ fn event(block: &Block) -> Result<Declared> {
     };
     let (role, name, fields) = role(name, fields);
     Ok(Declared { id, role, schema: Schema { name, docs: String::new(), fields } })
+}
+
+/// What lies before an event's own fields.
+fn context_fields(block: &Block) -> Result<Vec<Field>> {
+    let bad = |what: &str| {
+        Error::new(format!(
+            "metadata line {}: the context of an event {what}; {NOT_OURS}",
+            block.line
+        ))
+    };
+    match block.ty("context") {
+        None => Ok(Vec::new()),
+        Some(Ty::Struct { fields }) => layout::event_fields(fields)
+            .map_err(|field| bad(&format!("has a field {field:?} like no other"))),
+        Some(_) => Err(bad("is not a structure")),
+    }
 }
 
 /// Splits the role off a full name and its fields off the event's own, where both fit.

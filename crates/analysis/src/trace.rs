@@ -29,14 +29,15 @@ pub struct EventType {
     pub declared: Declared,
     /// The name in the trace, with the role's suffix: `db:query:begin`.
     pub name: String,
-    /// The fields as they are written, those that the role adds included.
+    /// The fields as they are written, those that the session's context and the role add included.
     pub fields: Vec<Field>,
     pub(crate) plan: Plan,
 }
 
 impl EventType {
-    fn new(declared: Declared) -> Result<EventType> {
-        let (name, fields) = (declared.full_name(), declared.full_fields());
+    fn new(declared: Declared, context: &[Field]) -> Result<EventType> {
+        let (name, own) = (declared.full_name(), declared.full_fields());
+        let fields = [context, &own].concat();
         let plan = Plan::new(&fields).ok_or_else(|| {
             Error::new(format!("event {name:?} has a field whose type has no layout"))
         })?;
@@ -48,9 +49,9 @@ impl EventType {
         self.name.starts_with("gp:")
     }
 
-    /// Position of the field called `name`.
+    /// Position of the field called `name`; the event's own before one of the context.
     pub fn field(&self, name: &str) -> Option<usize> {
-        self.fields.iter().position(|f| f.name == name)
+        self.fields.iter().rposition(|f| f.name == name)
     }
 }
 
@@ -99,7 +100,7 @@ impl Trace {
             Err(e) => return Err(e),
         };
         let metadata = read_metadata(dir)?;
-        let events = merge_events(metadata.events.clone(), sidecar.as_ref(), &mut damage)?;
+        let events = merge_events(&metadata, sidecar.as_ref(), &mut damage)?;
         let clock = pick_clock(&metadata, sidecar.as_ref());
         let (streams, bytes) = list_streams(dir)?;
         if let Some(sidecar) = &sidecar {
@@ -228,7 +229,7 @@ fn read_metadata(dir: &Path) -> Result<Metadata> {
 
 /// The metadata's events, each as the sidecar tells where that has the same layout.
 fn merge_events(
-    events: Vec<Declared>,
+    metadata: &Metadata,
     sidecar: Option<&Sidecar>,
     damage: &mut DamageLog,
 ) -> Result<Vec<EventType>> {
@@ -238,8 +239,9 @@ fn merge_events(
     }
     let mut seen = HashMap::new();
     let mut out: Vec<EventType> = Vec::new();
-    for event in events {
+    for event in metadata.events.iter().cloned() {
         let id = event.id;
+        let context = metadata.contexts.get(&id).map_or(&[][..], |fields| fields);
         if let Some(first) = seen.insert(id, event.full_name()) {
             damage.add("metadata", 0, format!("id {id} is given twice; {first:?} counts"));
             seen.insert(id, first);
@@ -248,7 +250,7 @@ fn merge_events(
         let better = told.get(&id).map(|entry| entry.declared());
         match better {
             Some(Ok(better)) if agree(&better, &event) => {
-                out.push(EventType::new(better)?);
+                out.push(EventType::new(better, context)?);
                 continue;
             }
             Some(Ok(_)) => {
@@ -261,7 +263,7 @@ fn merge_events(
             Some(Err(e)) => damage.add(SIDECAR, 0, format!("{e}; the metadata counts")),
             None => {}
         }
-        out.push(EventType::new(event)?);
+        out.push(EventType::new(event, context)?);
     }
     out.sort_by_key(|e| e.declared.id);
     Ok(out)

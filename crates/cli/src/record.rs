@@ -16,7 +16,8 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity;
 use gracepoint_analysis::Trace;
-use gracepoint_wire::schema::Role;
+use gracepoint_wire::control::{Limits, Mode};
+use gracepoint_wire::schema::{Context, Role};
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Plan, Recorded, Session, Until};
@@ -40,6 +41,9 @@ fn plan(args: &RecordArgs) -> Plan<'_> {
     Plan {
         globs: &args.events,
         buffer_bytes: args.buffer.unwrap_or(0),
+        mode: Mode::Discard,
+        context: Context::default(),
+        limits: Limits::default(),
         dir: &args.output,
         force: args.force,
     }

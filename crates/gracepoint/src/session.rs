@@ -7,11 +7,12 @@ pub(crate) use counting::Counting;
 use crate::event::Event;
 use crate::key::{Call, Entry, SpanPoint, TRACE};
 use crate::ring::Ring;
+use crate::ring::arena::{Shape, counts_bytes};
 use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Stopped};
-use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role, Schema, loss_event};
+use gracepoint_wire::control::{Create, Created, Failure, Mode, Stopped};
+use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID, Role, Schema, loss_event};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -27,6 +28,9 @@ const MOST_RINGS: usize = 64;
 const DEFAULT_BUFFER: u64 = 16 << 20;
 /// Smallest buffer: less would be a page or two.
 const LEAST_BUFFER: u64 = 64 << 10;
+/// Fewest pages, however many kinds of event are counted for each.
+const LEAST_PAGES: u32 = 4;
+
 /// Rings that threads and forked children have to know of: those of sessions, and of ended ones
 /// that wait for a grace period.
 static RINGS: [AtomicPtr<Ring>; MOST_RINGS] =
@@ -49,6 +53,7 @@ pub(crate) struct Session {
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
     made: Triple,
+    context: Context,
     on: AtomicBool,
 }
 
@@ -134,8 +139,8 @@ fn failure(code: &str, text: impl Into<String>) -> Failure {
 }
 
 impl Session {
-    /// Makes a session, still off, of the events that any glob matches. The descriptor is the
-    /// arena's, for the consumer.
+    /// Makes a session, still off, of the events that any glob matches, in `file` or in memory of its
+    /// own. The descriptor is the arena's, for the consumer.
     ///
     /// # Errors
     /// `no-match`, `memory` or `busy`, in words for the user of the tool.
@@ -143,11 +148,12 @@ impl Session {
         id: u64,
         wanted: &Create,
         most_bytes: u64,
+        file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
         let Chosen { ids, keys, declared, next } = Chosen::of(&wanted.globs)?;
-        let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
-        let mut ring = Ring::new(page_bytes, pages, next).map_err(|error| {
-            let bytes = u64::from(page_bytes) * u64::from(pages);
+        let shape = shape(wanted, next, most_bytes)?;
+        let mut ring = Ring::new(shape, file).map_err(|error| {
+            let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
             failure(
                 "memory",
                 format!(
@@ -167,6 +173,7 @@ impl Session {
             keys,
             declared,
             made: clock::triple(clock::source()),
+            context: Context::default(),
             on: AtomicBool::new(false),
         });
         if session.announce() { Ok((session, file)) } else { Err(too_many()) }
@@ -191,7 +198,7 @@ impl Session {
             triples: vec![first, self.made, clock::triple(source)],
         };
         clock.refine();
-        Created { session: self.id, events: self.declared.clone(), clock }
+        Created { session: self.id, events: self.declared.clone(), clock, context: self.context }
     }
 
     fn probes(&self) -> Vec<(KeyId, Entry)> {
@@ -358,9 +365,10 @@ pub(crate) fn too_many() -> Failure {
     )
 }
 
-/// Bytes of a page and number of pages for a buffer.
-fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
-    let bytes = if wanted == 0 { DEFAULT_BUFFER.min(most) } else { wanted.max(LEAST_BUFFER) };
+/// Pages for a buffer, and their size.
+fn shape(wanted: &Create, ids: u32, most: u64) -> Result<Shape, Failure> {
+    let (bytes, mode) = (wanted.buffer_bytes, wanted.mode);
+    let bytes = if bytes == 0 { DEFAULT_BUFFER.min(most) } else { bytes.max(LEAST_BUFFER) };
     if bytes > most {
         return Err(failure(
             "memory",
@@ -369,8 +377,10 @@ fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
     }
     // Many pages rather than large ones: each thread that records holds one.
     let page = 1u64 << (bytes / 1024).clamp(4096, 65536).ilog2();
-    let pages = u32::try_from(bytes / page).unwrap_or(u32::MAX);
-    Ok((page as u32, pages))
+    // What is counted for each page is part of the buffer.
+    let counts = if mode == Mode::Overwrite { counts_bytes(ids) as u64 } else { 0 };
+    let pages = u32::try_from(bytes / (page + counts)).unwrap_or(u32::MAX).max(LEAST_PAGES);
+    Ok(Shape { page_bytes: page as u32, pages, ids, mode })
 }
 
 /// At a thread's end: its slot's next owner opens packets of its own.

@@ -111,22 +111,32 @@ pub(crate) fn fill_hole(base: usize, len: usize) {
     unsafe { libc::mmap(base as *mut _, len, protection, flags, -1, 0) };
 }
 
-/// An anonymous file of `len` bytes, of which `allocate` are given memory at once. Sealed against
+/// Makes a new file `len` bytes long, and gives memory or disk to `ranges` of it at once.
+pub(crate) fn allocate(fd: OwnedFd, len: u64, ranges: &[Range<u64>]) -> io::Result<OwnedFd> {
+    let size = |n: u64| i64::try_from(n).map_err(|_| io::Error::other("buffer too large"));
+    // SAFETY: changes the size of our own new file.
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), size(len)?) })?;
+    for range in ranges {
+        let (at, bytes) = (size(range.start)?, size(range.end - range.start)?);
+        // SAFETY: allocates inside our own new file.
+        check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, at, bytes) })?;
+    }
+    Ok(fd)
+}
+
+/// An anonymous file of `len` bytes, of which `allocate_now` are given memory at once. Sealed against
 /// a change of its size.
-pub(crate) fn memory_file(name: &CStr, len: u64, allocate: &[Range<u64>]) -> io::Result<OwnedFd> {
+pub(crate) fn memory_file(
+    name: &CStr,
+    len: u64,
+    allocate_now: &[Range<u64>],
+) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is a C string; the call makes a new descriptor.
     let raw = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
     // SAFETY: `raw` is a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    let size = |n: u64| i64::try_from(n).map_err(|_| io::Error::other("buffer too large"));
-    // SAFETY: changes the size of our own new file.
-    check(unsafe { libc::ftruncate(raw, size(len)?) })?;
-    for range in allocate {
-        let (at, bytes) = (size(range.start)?, size(range.end - range.start)?);
-        // SAFETY: allocates inside our own new file.
-        check(unsafe { libc::fallocate(raw, 0, at, bytes) })?;
-    }
+    let fd = allocate(fd, len, allocate_now)?;
     seal(&fd, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
     Ok(fd)
 }

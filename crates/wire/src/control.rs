@@ -17,7 +17,7 @@ pub use sessions::{
 };
 
 use crate::clock::{Clock, Source, Triple};
-use crate::schema::{Declared, Field, Role, Schema};
+use crate::schema::{Context, Declared, Field, Role, Schema};
 use crate::tlv::{Builder, Item, items};
 use crate::{ABI_MAJOR, ABI_MINOR, Error, Result};
 
@@ -101,6 +101,15 @@ pub enum Mode {
     /// New events are lost and counted.
     #[default]
     Discard = 0,
+    /// The oldest pages are written over, and their events counted as lost: a flight recorder.
+    Overwrite = 1,
+}
+
+impl Mode {
+    /// The mode with this number.
+    pub fn from_u64(n: u64) -> Option<Mode> {
+        [Mode::Discard, Mode::Overwrite].into_iter().find(|mode| *mode as u64 == n)
+    }
 }
 
 /// Request: a new session, still off.
@@ -112,12 +121,29 @@ pub struct Create {
     pub buffer_bytes: u64,
     /// What to do when they are full.
     pub mode: Mode,
+    /// What to add to each event.
+    pub context: Context,
+    /// What to leave out.
+    pub limits: Limits,
     /// The session stays when the connection goes, until it is ended.
     pub keep: bool,
     /// What to call it; names of kept sessions differ within a program.
     pub name: String,
     /// What the tool calls itself, for `Show`.
     pub tool: String,
+}
+
+/// Which of the events that fire are recorded. What is left out is counted, and the counts are in
+/// the trace. The default leaves out nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// At most so many per second of each kind of event; 0 for no limit.
+    pub max_rate: u64,
+    /// One of so many of each kind of event; 0 and 1 for all.
+    pub sample: u64,
+    /// At most so many millionths of a CPU's time for recording, in the whole program; 0 for no
+    /// limit. The session lowers `max_rate` by itself to keep to it.
+    pub max_overhead_ppm: u32,
 }
 
 /// Reply to [`Create`] and to `Attach`; the arena's descriptor comes with it. Reply to `Count`, without
@@ -130,6 +156,8 @@ pub struct Created {
     pub events: Vec<Declared>,
     /// What its ticks mean.
     pub clock: Clock,
+    /// What lies before the fields of each event of the program.
+    pub context: Context,
 }
 
 /// Reply to `Stop`.
@@ -290,6 +318,7 @@ impl Message {
                 for event in &created.events {
                     b.nested(3, |b| write_declared(b, event));
                 }
+                b.u64(4, created.context.bits().into());
             }
             Message::Start(session)
             | Message::Stop(session)
@@ -513,19 +542,25 @@ fn write_create(b: &mut Builder, create: &Create) {
     for glob in &create.globs {
         b.str(1, glob);
     }
+    let Limits { max_rate, sample, max_overhead_ppm } = create.limits;
     b.u64(2, create.buffer_bytes).u64(3, create.mode as u64);
+    b.u64(4, create.context.bits().into());
+    b.u64(5, max_rate).u64(6, sample).u64(7, max_overhead_ppm.into());
     b.u64(32, create.keep.into()).str(33, &create.name).str(34, &create.tool);
 }
 
 fn read_create(body: &[u8]) -> Result<Create> {
-    if number(body, 3)? != Mode::Discard as u64 {
-        return Err(Error::new("buffer mode is not known"));
-    }
-    let globs = list(body, 1, |b| Item { tag: 1, value: b }.string())?;
+    let mode = Mode::from_u64(number(body, 3)?);
     Ok(Create {
-        globs,
+        globs: list(body, 1, |b| Item { tag: 1, value: b }.string())?,
         buffer_bytes: number(body, 2)?,
-        mode: Mode::Discard,
+        mode: mode.ok_or_else(|| Error::new("buffer mode is not known"))?,
+        context: Context::from_bits(number32(body, 4)?),
+        limits: Limits {
+            max_rate: number(body, 5)?,
+            sample: number(body, 6)?,
+            max_overhead_ppm: number32(body, 7)?,
+        },
         keep: number(body, 32)? != 0,
         name: text(body, 33)?,
         tool: text(body, 34)?,
@@ -552,6 +587,7 @@ fn read_created(body: &[u8]) -> Result<Created> {
         session: number(body, 1)?,
         clock: read_clock(bytes(body, 2)?)?,
         events: list(body, 3, read_declared)?,
+        context: Context::from_bits(number32(body, 4)?),
     })
 }
 

@@ -205,6 +205,79 @@ fn fnv1a(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// What a session adds to each event of the program, before the event's own fields: the `context`
+/// of the event in the trace's metadata. The names are those of LTTng.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Context(u32);
+
+impl Context {
+    /// `cpu_id` (u32): the CPU that the thread ran on.
+    pub const CPU: Context = Context(1);
+    /// `vtid` (u32): the thread's id as the program sees it.
+    pub const TID: Context = Context(2);
+    /// `vpid` (u32): the program's id as it sees itself.
+    pub const PID: Context = Context(4);
+    /// `procname` (str): the thread's name.
+    pub const NAME: Context = Context(8);
+    /// `callstack` (sequence of u64): return addresses, innermost first, found by frame pointers.
+    pub const STACK: Context = Context(16);
+    /// All that there is, in the order in which it is written, with the names of `--context`.
+    pub const ALL: [(&'static str, Context); 5] = [
+        ("cpu", Context::CPU),
+        ("tid", Context::TID),
+        ("pid", Context::PID),
+        ("thread", Context::NAME),
+        ("stack", Context::STACK),
+    ];
+
+    /// Those of `bits` that this version knows.
+    pub fn from_bits(bits: u32) -> Context {
+        Context(bits & 31)
+    }
+
+    /// As a number for messages.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// These and those of `other`.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::Context;
+    /// let context = Context::CPU.with(Context::STACK);
+    /// assert!(context.has(Context::CPU) && !context.has(Context::TID));
+    /// ```
+    #[must_use]
+    pub fn with(self, other: Context) -> Context {
+        Context(self.0 | other.0)
+    }
+
+    /// Are all of `other` among these?
+    pub fn has(self, other: Context) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// The fields in the order in which they are written.
+    pub fn fields(self) -> Vec<Field> {
+        let all = [
+            (Context::CPU, "cpu_id", Type::Uint(4), "CPU that the thread ran on"),
+            (Context::TID, "vtid", Type::Uint(4), "thread id, as the program sees it"),
+            (Context::PID, "vpid", Type::Uint(4), "process id, as the program sees it"),
+            (Context::NAME, "procname", Type::Str, "name of the thread"),
+            (
+                Context::STACK,
+                "callstack",
+                Type::Seq(Box::new(Type::Uint(8))),
+                "return addresses, innermost first",
+            ),
+        ];
+        let wanted = all.into_iter().filter(|(bit, ..)| self.has(*bit));
+        wanted
+            .map(|(_, name, ty, docs)| Field { name: name.into(), ty, docs: docs.into() })
+            .collect()
+    }
+}
+
 /// What a numeric id of a session stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -4,7 +4,7 @@
 //! `string` or `event`. The helpers of sequences and options start with two.
 
 use crate::clock::{Clock, scale};
-use crate::schema::{Declared, Field, Type};
+use crate::schema::{Context, Declared, FIRST_USER_ID, Field, Type};
 use std::fmt::Write;
 
 /// Everything that goes into the metadata.
@@ -14,6 +14,8 @@ pub struct Metadata<'a> {
     pub clock: &'a Clock,
     /// What ids mean.
     pub events: &'a [Declared],
+    /// What lies before the fields of each event of the program.
+    pub context: Context,
     /// Name and value pairs of the `env` block.
     pub env: &'a [(&'a str, String)],
 }
@@ -31,10 +33,19 @@ pub fn metadata(m: &Metadata<'_>) -> String {
     for event in m.events {
         let _ = write!(
             out,
-            "event {{\n\tname = {};\n\tid = {};\n\tstream_id = 0;\n\tfields := struct {{\n",
+            "event {{\n\tname = {};\n\tid = {};\n\tstream_id = 0;\n",
             quoted(&event.full_name()),
             event.id
         );
+        // The tracer's own events have none.
+        if m.context != Context::default() && event.id >= FIRST_USER_ID {
+            out += "\tcontext := struct {\n";
+            for field in m.context.fields() {
+                write_field(&mut out, &field);
+            }
+            out += "\t};\n";
+        }
+        out += "\tfields := struct {\n";
         for field in event.full_fields() {
             write_field(&mut out, &field);
         }
@@ -241,8 +252,11 @@ mod tests {
         };
         let events = [loss_event(), event];
         let env = [("program", "k\nv".to_owned())];
-        let text = metadata(&Metadata { clock: &clock, events: &events, env: &env });
+        let context = Context::CPU.with(Context::STACK);
+        let text = metadata(&Metadata { clock: &clock, events: &events, context, env: &env });
         for line in [
+            "\tcontext := struct {",
+            "\t\tuint32_t _cpu_id;",
             "\tprogram = \"k?v\";",
             "\tfreq = 2000000000;",
             "\toffset_s = 10;",

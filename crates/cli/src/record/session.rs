@@ -21,9 +21,9 @@ use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Listed, Message, Mode, Program, Stopped};
+use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Declared, LOSS_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -54,6 +54,12 @@ pub(crate) enum Ended {
     ProgramExit,
     ProgramKilled,
     CommandExit,
+    /// Somebody ended the session in the program.
+    Reset(String, Stopped),
+    /// A kept session was taken out of the program.
+    Extracted,
+    /// The buffer was copied while it goes on.
+    Snapshot,
     /// The program lives and speaks no more.
     ConnectionLost(String),
     /// The trace could not be written, or the arena not be read.
@@ -69,6 +75,9 @@ impl Ended {
             Ended::ProgramExit => "program-exit",
             Ended::ProgramKilled => "program-killed",
             Ended::CommandExit => "command-exit",
+            Ended::Reset(..) => "reset",
+            Ended::Extracted => "extracted",
+            Ended::Snapshot => "snapshot",
             Ended::ConnectionLost(_) => "connection-lost",
             Ended::Failed(_) => "write-failed",
         }
@@ -84,6 +93,9 @@ impl Ended {
 pub(crate) struct Plan<'a> {
     pub(crate) globs: &'a [String],
     pub(crate) buffer_bytes: u64,
+    pub(crate) mode: Mode,
+    pub(crate) context: Context,
+    pub(crate) limits: Limits,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
 }
@@ -124,6 +136,7 @@ pub(crate) struct Session {
     pub(crate) dir: TraceDir,
     clock: Clock,
     pub(crate) events: Vec<Declared>,
+    context: Context,
     sidecar: Sidecar,
     began: Instant,
     chores_at: Instant,
@@ -150,19 +163,59 @@ impl Session {
         let create = Message::Create(Create {
             globs: plan.globs.to_vec(),
             buffer_bytes: plan.buffer_bytes,
-            mode: Mode::Discard,
+            mode: plan.mode,
+            context: plan.context,
+            limits: plan.limits,
+            keep: false,
+            name: String::new(),
+            tool: "gracepoint record".into(),
         });
-        let Message::Created(Created { session, mut events, mut clock }) = ask(&mut link, &create)?
-        else {
+        let reply = ask(&mut link, &create)?;
+        let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
+        match session.start() {
+            Ok(()) => Ok(session),
+            Err(failure) => {
+                session.dir.discard();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes over session `id`, which is kept in the program, or with `look` only looks at it, and makes
+    /// the directory on our side.
+    ///
+    /// # Errors
+    /// When the program refuses, or the directory cannot be made; the session stays as it was.
+    pub(crate) fn attach(
+        mut live: Live,
+        id: u64,
+        look: bool,
+        dir: &Path,
+        force: bool,
+    ) -> Result<Session> {
+        super::trace_dir::check(dir, force)?;
+        let reply = ask(&mut live.link, &Message::Attach { session: id, look })?;
+        let mut session = Session::of(live, reply, dir, force)?;
+        // The triple before the last is from when the session was made.
+        let made = session.clock.triples.iter().rev().nth(1);
+        session.copier.since = made.map_or(0, |triple| triple.ticks);
+        Ok(session)
+    }
+
+    /// Our side of a session that the program describes in `reply`, and its directory.
+    fn of(live: Live, reply: Message, dir: &Path, force: bool) -> Result<Session> {
+        let Live { mut link, pid, program } = live;
+        let Message::Created(created) = reply else {
             return Err(unexpected());
         };
+        let Created { session, mut events, mut clock, context } = created;
         clock.refine();
         if !events.iter().any(|event| event.id == LOSS_ID) {
             events.insert(0, loss_event());
         }
         let fd = link.take_descriptor().ok_or_else(unexpected)?;
         let arena = Arena::open(fd)?;
-        let dir = TraceDir::create(plan.dir, plan.force)?;
+        let dir = TraceDir::create(dir, force)?;
         let about = ProgramEntry {
             name: program.name.clone(),
             pid: program.pid,
@@ -170,7 +223,7 @@ impl Session {
             args: arguments(pid),
         };
         let now = Instant::now();
-        let mut session = Session {
+        let session = Session {
             link,
             id: session,
             pid,
@@ -181,6 +234,7 @@ impl Session {
             dir,
             clock,
             events,
+            context,
             began: now,
             chores_at: now + CHORES_EVERY,
             progress_at: now,
@@ -191,13 +245,7 @@ impl Session {
             late: false,
         };
         session.describe()?;
-        match session.start() {
-            Ok(()) => Ok(session),
-            Err(failure) => {
-                session.dir.discard();
-                Err(failure)
-            }
-        }
+        Ok(session)
     }
 
     /// Ends it as if it had never been.
@@ -227,7 +275,7 @@ impl Session {
     /// Copies until something ends it.
     pub(crate) fn run(&mut self, until: &mut Until<'_>, console: &mut Console) -> Ended {
         if until.progress && console.is_live() {
-            self.copier.streams.tally = Some(Tally::new(&self.events));
+            self.copier.streams.tally = Some(Tally::new(&self.events, self.context));
         }
         let end_at = until.duration.map(|length| self.began + length);
         let mut pause = PAUSE.0;
@@ -281,6 +329,9 @@ impl Session {
             match self.link.try_receive() {
                 Ok(None) => break,
                 Ok(Some(Message::Flushed(_) | Message::Failure(_))) => self.flushing = false,
+                Ok(Some(Message::Ended { by, stopped, .. })) => {
+                    return Some(Ended::Reset(by, stopped));
+                }
                 Ok(Some(_)) => {}
                 Err(Lost::Garbled(what)) => return Some(Ended::ConnectionLost(what)),
                 Err(Lost::Closed | Lost::Silent) => return Some(self.hung_up()),
@@ -392,6 +443,7 @@ impl Session {
             program: &self.program,
             clock: &self.clock,
             events: &self.events,
+            context: self.context,
             sidecar: &self.sidecar,
         })
     }
@@ -400,8 +452,14 @@ impl Session {
     pub(crate) fn finish(mut self, ended: Ended, console: &mut Console) -> Recorded {
         let length = self.began.elapsed();
         console.clear_progress();
-        let stopped = if ended.program_is_gone() { None } else { self.stop(&ended) };
-        let alive = !ended.program_is_gone() && !matches!(ended, Ended::ConnectionLost(_));
+        let stopped = match &ended {
+            Ended::Reset(_, stopped) => Some(stopped.clone()),
+            Ended::Snapshot => None,
+            ended if ended.program_is_gone() => None,
+            ended => self.stop(ended),
+        };
+        let silent = matches!(ended, Ended::ConnectionLost(_) | Ended::Snapshot);
+        let alive = !ended.program_is_gone() && !silent;
         let unconfirmed = alive && stopped.is_none();
         let mut holdouts = Vec::new();
         match &stopped {
@@ -457,7 +515,11 @@ impl Session {
         loop {
             match self.link.receive(deadline) {
                 Ok(Message::Stopped(stopped)) => return Some(stopped),
-                Ok(Message::Failure(_)) if !self.flushing => return None,
+                Ok(Message::Ended { stopped, .. }) => return Some(stopped),
+                // Somebody is ending it already, and its end will be told.
+                Ok(Message::Failure(failure)) if !self.flushing && failure.code != "session" => {
+                    return None;
+                }
                 Ok(_) => self.flushing = false,
                 Err(_) => return None,
             }

@@ -7,7 +7,7 @@ use gracepoint_analysis::sidecar::{self, Sidecar};
 use gracepoint_wire::SIDECAR;
 use gracepoint_wire::clock::Clock;
 use gracepoint_wire::control::Program;
-use gracepoint_wire::schema::Declared;
+use gracepoint_wire::schema::{Context, Declared};
 use gracepoint_wire::tsdl::{Metadata, metadata};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -104,6 +104,7 @@ impl TraceDir {
         let text = metadata(&Metadata {
             clock: about.clock,
             events: about.events,
+            context: about.context,
             env: &env(about.program, about.clock),
         });
         let temp = self.path.join(format!(".metadata.{}", std::process::id()));
@@ -124,6 +125,7 @@ pub(crate) struct Description<'a> {
     pub(crate) program: &'a Program,
     pub(crate) clock: &'a Clock,
     pub(crate) events: &'a [Declared],
+    pub(crate) context: Context,
     pub(crate) sidecar: &'a Sidecar,
 }
 

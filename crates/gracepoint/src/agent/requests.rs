@@ -174,7 +174,7 @@ impl Agent {
             return Reply::Plain(refusal);
         }
         std::thread::sleep(BASELINE.saturating_sub(self.started.elapsed()));
-        match Session::create(self.next_session, wanted, self.setup.most_bytes) {
+        match Session::create(self.next_session, wanted, self.setup.most_bytes, None) {
             Ok((session, arena)) => {
                 let reply = Message::Created(session.created(self.since));
                 self.ticked = Instant::now();

@@ -3,7 +3,7 @@
 //! ordinary load and an ordinary store. x86 keeps loads in order and stores in order.
 
 use core::arch::asm;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 /// Raises `word` by one.
 #[inline(always)]
@@ -12,6 +12,15 @@ pub(crate) fn increment(word: &AtomicU32) {
     // default (no `nomem`) makes the compiler keep all other accesses on their side of it.
     unsafe {
         asm!("inc dword ptr [{}]", in(reg) word.as_ptr(), options(nostack));
+    }
+}
+
+/// Raises `word` by one.
+#[inline(always)]
+pub(crate) fn increment_short(word: &AtomicU16) {
+    // SAFETY: as in `increment`, for a u16.
+    unsafe {
+        asm!("inc word ptr [{}]", in(reg) word.as_ptr(), options(nostack));
     }
 }
 

@@ -205,13 +205,13 @@ impl Ring {
     /// Without a page: takes one, opens a packet and writes down what has been lost meanwhile.
     fn take_page(&self, writer: &Writer, slot: u32, owner: &Owner, need: u64) -> bool {
         let ordinal = writer.ordinal.load(Relaxed);
-        let Some(page) = self.arena.take(slot, ordinal.into()) else {
+        let Some(page) = self.arena.take(slot, ordinal) else {
             return false;
         };
-        writer.ordinal.store(ordinal + 1, Relaxed);
+        writer.ordinal.store(ordinal.wrapping_add(1), Relaxed);
         writer.page.store(page, Relaxed);
         self.open(writer, slot, owner, self.arena.page_address(page));
-        if self.lossy.load(Relaxed) {
+        if self.lossy.load(Relaxed) && self.arena.folds_losses() {
             self.fold_losses(writer, need);
         }
         true
@@ -253,11 +253,20 @@ impl Ring {
     /// Closes the open packet, which is not empty. Returns where the next one may begin.
     fn close(&self, writer: &Writer, slot: u32) -> u64 {
         let packet = writer.packet.load(Relaxed);
-        let end = self.ticks().max(word(packet, END_AT).load(Relaxed));
+        let end = self.end_of(packet);
         writer.floor.store(end, Relaxed);
         writer.seq.store(writer.seq.load(Relaxed) + 1, Relaxed);
         let discarded = self.arena.slot(slot).discarded.load(Relaxed);
         seal(packet, writer.pos.load(Relaxed), self.page_end(writer), end, discarded)
+    }
+
+    /// A moment not before the last record of the packet at `packet`, which ends now. What the
+    /// packet says of it is believed where it is possible: another CPU's counter may be ahead of
+    /// ours, but not by much, and the word may have been scribbled on.
+    pub(super) fn end_of(&self, packet: u64) -> u64 {
+        const AHEAD: u64 = 1 << 20;
+        let (now, noted) = (self.ticks(), word(packet, END_AT).load(Relaxed));
+        if noted.wrapping_sub(now) < AHEAD { noted } else { now }
     }
 
     /// Counts a lost event, of its kind and of its stream.

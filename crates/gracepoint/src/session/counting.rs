@@ -9,7 +9,7 @@ use crate::tracer::{self, KeyId};
 use crate::{clock, patch};
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Count, Counts, Create, Created, Failure};
-use gracepoint_wire::schema::Declared;
+use gracepoint_wire::schema::{Context, Declared};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -83,7 +83,8 @@ impl Counting {
         let boot_id = clock::boot_id();
         let mut clock = Clock { source, freq_hz: 1_000_000_000, boot_id, triples };
         clock.refine();
-        Created { session: self.id, events: self.declared.clone(), clock }
+        let context = Context::default();
+        Created { session: self.id, events: self.declared.clone(), clock, context }
     }
 
     pub(crate) fn kinds(&self) -> u32 {

@@ -1,7 +1,8 @@
 //! The command line: clap's definitions feed the parser and the help.
 
 use crate::console::Color;
-use crate::discover::Which;
+use crate::discover::{self, Live, Which};
+use crate::failure::Result;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use clap::{Args, Parser, Subcommand};
@@ -76,6 +77,69 @@ buffer while the disk is busy is lost, counted and reported. The trace is a dire
 which babeltrace2 and Trace Compass read too."
     )]
     Record(RecordArgs),
+    /// Switch events on and leave them on, recording into memory
+    #[command(after_long_help = "\
+Examples:
+  gracepoint start -e all                       in every program of yours that runs
+  gracepoint start -p 4242 -e 'kv:*' --buffer 64M
+  gracepoint start --session slow -e 'db:*' --flight-recorder
+
+The session stays when this command has ended; nobody drains it. When its buffer is full new events
+are lost and counted, or with --flight-recorder the oldest ones. `gracepoint stop` switches it off and
+keeps what it has, `extract` writes that to a trace, `reset` forgets it. It ends with the program.")]
+    Start(StartArgs),
+    /// Switch off what was started; what is recorded is kept
+    #[command(after_long_help = "\
+Examples:
+  gracepoint stop
+  gracepoint stop -p 4242 --session slow
+
+Exits with 1 when there is no such session.")]
+    Stop(SessionArgs),
+    /// Switch on again what was stopped; what is recorded is kept
+    #[command(after_long_help = "\
+Examples:
+  gracepoint restart
+  gracepoint restart -p 4242 --session slow
+
+Exits with 1 when there is no such session.")]
+    Restart(SessionArgs),
+    /// Show what is on, in whose name and since when, and how full its buffer is
+    #[command(after_long_help = "\
+Examples:
+  gracepoint show
+  gracepoint show --log
+  gracepoint show --json | jq 'select(.lost > 0)'
+
+Exits with 1 when there is no session in any program.")]
+    Show(ShowArgs),
+    /// Write out what was recorded since `start`, and free it
+    #[command(after_long_help = "\
+Examples:
+  gracepoint extract
+  gracepoint extract -p 4242 --session slow -o slow.trace
+
+One session becomes a trace in DIR; of several, each becomes one in a directory DIR/NAME-PID-SESSION.
+When a trace cannot be written, the session stays as it is. Exits with 1 when there is no session.")]
+    Extract(ExtractArgs),
+    /// Write out what the buffers hold while recording goes on
+    #[command(after_long_help = "\
+Examples:
+  gracepoint snapshot -p 4242 -o now.trace
+  gracepoint snapshot --session flight
+
+Takes nothing away and disturbs nobody: of a session from `start` or of one that `record` is writing,
+the events that are in memory now. Exits with 1 when there is no session.")]
+    Snapshot(ExtractArgs),
+    /// Switch everything off and free it, whoever left it on
+    #[command(after_long_help = "\
+Examples:
+  gracepoint reset
+  gracepoint reset -p 4242
+
+Ends all sessions of the programs, those of other users of this command too: a `gracepoint record`
+that is under way finishes its trace with what it has.")]
+    Reset(ResetArgs),
     /// Show the events of a trace in order of time
     #[command(after_long_help = "\
 Examples:
@@ -108,6 +172,87 @@ who waits for whom, each hop with its lines and how sure it is. A chain ends at 
 cycle, or where the log says no more; then it is said what to collect. Exits with 0 when there is a
 culprit or a cycle, with 1 when the log does not say.")]
     Explain(ExplainArgs),
+}
+
+/// Which programs.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct Targets {
+    /// The program with this process id; may be given more than once. Default: all programs
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Vec<u32>,
+    /// The programs whose name matches this pattern
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Targets {
+    pub(crate) fn find(&self) -> Result<Vec<Live>> {
+        discover::find_all(&self.pid, self.name.as_deref())
+    }
+}
+
+/// A pattern of event names; `all` is `*`.
+fn parse_glob(text: &str) -> std::result::Result<String, String> {
+    Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Switch on events that match this pattern, or `all`; may be given more than once
+    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
+    pub(crate) events: Vec<String>,
+    /// What to call the session, so that several can be told apart
+    #[arg(short, long, value_name = "NAME", default_value = "main")]
+    pub(crate) session: String,
+    /// Memory for events in each program: 16M, 64MiB; default: the program's choice
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) buffer: Option<u64>,
+    /// When the buffer is full, write over the oldest events instead of losing new ones
+    #[arg(long)]
+    pub(crate) flight_recorder: bool,
+}
+
+/// Which kept sessions.
+#[derive(Debug, Args)]
+pub(crate) struct SessionArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Only sessions of this name
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) session: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Also what happened to sessions lately: who made, took over and ended them
+    #[arg(long)]
+    pub(crate) log: bool,
+    /// Print one JSON object per session
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtractArgs {
+    #[command(flatten)]
+    pub(crate) which: SessionArgs,
+    /// Directory of the trace; with several sessions, of their traces
+    #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) output: PathBuf,
+    /// Replace the trace in DIR
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Which program.
@@ -177,7 +322,7 @@ pub(crate) struct RecordArgs {
     #[command(flatten)]
     pub(crate) target: RecordTarget,
     /// Record events that match this pattern; may be given more than once
-    #[arg(short, long = "event", value_name = "GLOB", default_value = "*")]
+    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
     /// Directory of the trace; made by this command
     #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]

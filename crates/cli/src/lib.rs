@@ -9,6 +9,7 @@
 //! | `connection` | frames over a socket that never blocks |
 //! | `programs` | `ps`, `list` |
 //! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command |
+//! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
 //! | `explain` | `explain`: kernel logs |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
@@ -26,6 +27,7 @@ mod interrupt;
 mod programs;
 mod quantity;
 mod record;
+mod sessions;
 mod traces;
 
 use args::{Cli, Command};
@@ -76,6 +78,13 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
         Command::Record(args) => record::run(args, console),
+        Command::Start(args) => sessions::start(args, console),
+        Command::Stop(args) => sessions::stop(args, console),
+        Command::Restart(args) => sessions::restart(args, console),
+        Command::Show(args) => sessions::show::show(args, console),
+        Command::Extract(args) => sessions::extract::extract(args, console),
+        Command::Snapshot(args) => sessions::extract::snapshot(args, console),
+        Command::Reset(args) => sessions::reset(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Explain(args) => explain::explain(args, console),

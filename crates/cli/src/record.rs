@@ -152,6 +152,9 @@ fn conclude(
              what it had written by then",
         );
     }
+    if let Ended::Reset(by, _) = &recorded.ended {
+        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
+    }
     for who in recorded.holdouts.iter().take(10) {
         console.note(format_args!(
             "{} is still inside an event; what it has not committed is not in the trace",
@@ -206,7 +209,7 @@ fn conclude(
 }
 
 /// What follows `gracepoint report`; nothing for the directory that it reads anyway.
-fn report_argument(dir: &Path) -> String {
+pub(crate) fn report_argument(dir: &Path) -> String {
     if dir == Path::new(DEFAULT_DIR) {
         return String::new();
     }

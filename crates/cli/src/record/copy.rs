@@ -10,15 +10,20 @@
 //! stands. Pages are used again without being cleared, so behind a page's last packet there may be
 //! an older one: its sequence number gives it away, which in a stream only ever grows.
 //!
-//! Pages go to the file as they are, with one exception. Readers of CTF take losses from the
+//! Pages go to the file as they are, with two exceptions. Readers of CTF take losses from the
 //! difference between two packets, so a stream whose first packet tells of losses already gets an
-//! empty one before it, and all its sequence numbers move up by one.
+//! empty one before it, and all its sequence numbers move up by one. And a copy of a buffer that goes
+//! on leaves out pages that were used again, and may begin in the middle: its packets are numbered
+//! anew, since what is left out is counted as lost.
 
 use super::arena::{Arena, is_full, is_owned};
 use super::streams::Streams;
 use gracepoint_wire::arena::PageEntry;
-use gracepoint_wire::packet::{END_AT, HEADER, NAME, PacketHeader, SEQ_AT, round_up};
-use std::collections::HashMap;
+use gracepoint_wire::packet::{
+    END_AT, HEADER, NAME, PacketHeader, SEQ_AT, parse_event_header, round_up,
+};
+use gracepoint_wire::schema::LOSS_ID;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 /// Where one stream stands.
@@ -29,12 +34,14 @@ pub(crate) struct Slot {
     pub(crate) begun: bool,
     /// Sequence number of the next packet, as the program counts.
     pub(crate) next_seq: u64,
-    /// What to add to that for the file.
+    /// What to add to that for the file, modulo 2⁶⁴.
     pub(crate) shift: u64,
     /// Latest end of a packet.
     pub(crate) end: u64,
     /// Losses that its packets tell so far.
     pub(crate) discarded: u64,
+    /// Losses that were told before its file began.
+    pub(crate) base: u64,
     pub(crate) tid: u32,
     pub(crate) thread: [u8; NAME],
 }
@@ -49,6 +56,8 @@ pub(crate) struct Copier {
     pub(crate) since: u64,
     /// Pages in which not everything was a packet.
     pub(crate) spoilt: u64,
+    /// Losses by id that the `gp:loss` records copied so far tell.
+    pub(crate) told: BTreeMap<u32, u64>,
     page: Vec<u8>,
 }
 
@@ -61,7 +70,15 @@ struct Page {
 
 impl Copier {
     pub(crate) fn new(arena: Arena, streams: Streams) -> Copier {
-        Copier { arena, streams, slots: HashMap::new(), since: 0, spoilt: 0, page: Vec::new() }
+        Copier {
+            arena,
+            streams,
+            slots: HashMap::new(),
+            since: 0,
+            spoilt: 0,
+            told: BTreeMap::new(),
+            page: Vec::new(),
+        }
     }
 
     /// Copies what is full; returns the pages (index, ordinal) that may be given back.
@@ -154,6 +171,40 @@ impl Copier {
         self.spoilt += u64::from(good < used);
         append(&mut self.streams, page.entry.slot, &mut self.page[..good], &mut after, self.since)?;
         *slot = after;
+        note_told(&self.page[..good], &mut self.told);
+        Ok(())
+    }
+
+    /// Copies all pages, full and open ones, as they are while the program goes on, and others may
+    /// drain it. What is used again meanwhile is left out.
+    ///
+    /// # Errors
+    /// As for [`Copier::copy_full`].
+    pub(crate) fn copy_as_it_is(&mut self) -> io::Result<()> {
+        self.arena.refresh()?;
+        let mut pages: Vec<Page> = Vec::new();
+        for (index, seen) in self.arena.entries() {
+            if seen.slot < self.arena.header.slots && (is_owned(&seen) || is_full(&seen)) {
+                let entry = self.arena.entry(index)?;
+                if entry.continues(&seen) {
+                    pages.push(Page { index, entry });
+                }
+            }
+        }
+        pages.sort_by_key(|page| (page.entry.slot, page.entry.ordinal));
+        for page in pages {
+            let slot = self.slots.entry(page.entry.slot).or_default();
+            let mut after = *slot;
+            let discarded = slot.discarded;
+            let mut bytes = committed(&self.arena, page, &mut after, discarded)?;
+            let still = self.arena.entry(page.index)?.continues(&page.entry);
+            let Some(first) = PacketHeader::parse(&bytes).ok().filter(|_| still) else { continue };
+            // As if it were the one after the last that was copied.
+            after.shift = slot.next_seq.wrapping_add(slot.shift).wrapping_sub(first.seq);
+            append(&mut self.streams, page.entry.slot, &mut bytes, &mut after, self.since)?;
+            *slot = after;
+            note_told(&bytes, &mut self.told);
+        }
         Ok(())
     }
 
@@ -192,7 +243,28 @@ impl Copier {
         let mut bytes = committed(&self.arena, page, &mut after, discarded)?;
         append(&mut self.streams, page.entry.slot, &mut bytes, &mut after, self.since)?;
         *slot = after;
+        note_told(&bytes, &mut self.told);
         Ok(())
+    }
+}
+
+/// Adds up the losses that packets tell. A program writes them down when it opens a packet, before
+/// anything else in it.
+fn note_told(mut packets: &[u8], told: &mut BTreeMap<u32, u64>) {
+    while let Ok(header) = PacketHeader::parse(packets) {
+        let (mut at, mut now) = (HEADER, header.begin);
+        let content = usize::try_from(header.content_bytes()).unwrap_or(0).min(packets.len());
+        while let Some(event) = parse_event_header(&packets[at.min(content)..content], now)
+            && event.id == LOSS_ID
+            && let Some(fields) = packets[at + event.len..content].first_chunk::<12>()
+        {
+            let [a, b, c, d, count @ ..] = *fields;
+            let lost = told.entry(u32::from_le_bytes([a, b, c, d])).or_default();
+            *lost = lost.saturating_add(u64::from_le_bytes(count));
+            (at, now) = (at + event.len + fields.len(), event.ticks);
+        }
+        let size = usize::try_from(header.packet_bytes()).unwrap_or(usize::MAX);
+        packets = packets.get(size..).unwrap_or_default();
     }
 }
 
@@ -205,17 +277,19 @@ fn append(
     since: u64,
 ) -> io::Result<()> {
     let Ok(first) = PacketHeader::parse(packets) else { return Ok(()) };
-    if !slot.begun && first.discarded > 0 {
-        let empty = empty_packet(&first, since.min(first.begin));
+    if !slot.begun && first.discarded > slot.base {
+        let mut empty = empty_packet(&first, since.min(first.begin));
+        empty.seq = first.seq.wrapping_add(slot.shift);
+        empty.discarded = slot.base;
         streams.append(stream.into(), &empty.to_bytes())?;
-        slot.shift = 1;
+        slot.shift = slot.shift.wrapping_add(1);
     }
     slot.begun = true;
     let mut at = 0;
-    while slot.shift > 0
+    while slot.shift != 0
         && let Ok(header) = PacketHeader::parse(&packets[at..])
     {
-        let seq = header.seq.saturating_add(slot.shift);
+        let seq = header.seq.wrapping_add(slot.shift);
         packets[at + SEQ_AT..at + SEQ_AT + 8].copy_from_slice(&seq.to_le_bytes());
         at += header.packet_bytes() as usize;
     }

@@ -22,7 +22,10 @@ pub(crate) fn write(copier: &mut Copier, now: u64) -> io::Result<BTreeMap<u32, u
     for loss in copier.arena.slot_losses()? {
         write_discarded(copier, loss, now)?;
     }
-    let untold: Vec<&Loss> = losses.iter().filter(|loss| loss.lost > loss.folded).collect();
+    let left =
+        |loss: &Loss| loss.lost.saturating_sub(copier.told.get(&loss.id).copied().unwrap_or(0));
+    let untold: Vec<(u32, u64)> = losses.iter().map(|loss| (loss.id, left(loss))).collect();
+    let untold: Vec<(u32, u64)> = untold.into_iter().filter(|&(_, lost)| lost > 0).collect();
     if !untold.is_empty() {
         // No ring slot has this number.
         let stream = u64::from(copier.arena.header.slots);
@@ -32,6 +35,7 @@ pub(crate) fn write(copier: &mut Copier, now: u64) -> io::Result<BTreeMap<u32, u
 }
 
 fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<()> {
+    let since = copier.since;
     let slot = copier.slots.entry(loss.slot).or_default();
     if loss.discarded <= slot.discarded {
         return Ok(());
@@ -43,7 +47,7 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
         end: at,
         content_bits: HEADER as u64 * 8,
         packet_bits: HEADER as u64 * 8,
-        seq: slot.next_seq.saturating_add(slot.shift),
+        seq: slot.next_seq.wrapping_add(slot.shift),
         discarded: loss.discarded,
         tid: if loss.tid == 0 { slot.tid } else { loss.tid },
         thread: slot.thread,
@@ -52,18 +56,18 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
         return copier.streams.append(loss.slot.into(), &last.to_bytes());
     }
     // A difference takes two.
-    let first = empty_packet(&last, copier.since.min(at));
-    let both = [first.to_bytes(), PacketHeader { seq: 1, ..last }.to_bytes()].concat();
+    let first = PacketHeader { discarded: slot.base, ..empty_packet(&last, since.min(at)) };
+    let both = [first.to_bytes(), PacketHeader { seq: first.seq + 1, ..last }.to_bytes()].concat();
     copier.streams.append(loss.slot.into(), &both)
 }
 
 /// One packet of `gp:loss` records.
-fn loss_packet(stream: u64, at: u64, losses: &[&Loss]) -> Vec<u8> {
+fn loss_packet(stream: u64, at: u64, losses: &[(u32, u64)]) -> Vec<u8> {
     let mut events = Vec::new();
-    for loss in losses {
+    for (id, lost) in losses {
         events.extend_from_slice(&compact_header(LOSS_ID, at).to_le_bytes()[..5]);
-        events.extend_from_slice(&loss.id.to_le_bytes());
-        events.extend_from_slice(&(loss.lost - loss.folded).to_le_bytes());
+        events.extend_from_slice(&id.to_le_bytes());
+        events.extend_from_slice(&lost.to_le_bytes());
     }
     let content = (HEADER + events.len()) as u64;
     let mut thread = [0; NAME];

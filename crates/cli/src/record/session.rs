@@ -478,7 +478,11 @@ impl Session {
         }
         let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
-            failure = self.copy_rest().err().map(|e| e.to_string());
+            let copied = match ended {
+                Ended::Snapshot => self.copier.copy_as_it_is().and_then(|()| self.tell_losses()),
+                _ => self.copy_rest(),
+            };
+            failure = copied.err().map(|e| e.to_string());
         }
         self.count_lost();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
@@ -492,6 +496,10 @@ impl Session {
         self.sidecar.holdouts = holdouts.clone();
         if let Err(e) = self.describe() {
             failure.get_or_insert(e.to_string());
+        }
+        if matches!(ended, Ended::Extracted) && failure.is_none() {
+            let freed = ask(&mut self.link, &Message::End(self.id));
+            failure = freed.err().map(|e| format!("the buffer was not freed: {e}"));
         }
         Recorded {
             ended,
@@ -531,6 +539,11 @@ impl Session {
         let slots = self.copier.arena.slot_losses()?;
         let discarded = |slot| slots.iter().find(|s| s.slot == slot).map_or(0, |s| s.discarded);
         self.copier.copy_owned(discarded)?;
+        self.tell_losses()
+    }
+
+    /// Puts into the trace what its packets do not tell of losses.
+    fn tell_losses(&mut self) -> io::Result<()> {
         let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
         self.sidecar.lost = residue::write(&mut self.copier, now)?;
         Ok(())

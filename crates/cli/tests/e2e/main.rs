@@ -10,6 +10,7 @@ mod real;
 mod ring;
 mod scene;
 mod trace;
+mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -31,9 +32,12 @@ fn main() {
     }
     let mut trials = fakes::trials();
     trials.extend(real::trials());
+    trials.extend(verbs::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
-    for test in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {
+    for test in
+        [fakes::with_babeltrace(), real::with_babeltrace(), verbs::with_babeltrace()].concat()
+    {
         let trial = trial(test);
         trials.push(if babeltrace {
             trial

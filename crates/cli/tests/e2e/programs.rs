@@ -50,6 +50,7 @@ pub(crate) fn main(args: &[String]) {
         "at-once" => at_once(number(1)),
         "jobs" => jobs(number(1)),
         "crowd" => crowd(number(1)),
+        "rounds" => rounds(number(1)),
         other => panic!("no program {other}"),
     }
 }
@@ -153,4 +154,16 @@ fn crowd(threads: u64) {
     });
     say("done");
     wait();
+}
+
+/// On each line of input, fires so many events; ends with the input.
+fn rounds(events: u64) {
+    let mut n = 0;
+    let mut line = String::new();
+    while std::io::stdin().lock().read_line(&mut line).unwrap() > 0 {
+        (n..n + events).for_each(|n| step(0, n));
+        n += events;
+        say("done");
+        line.clear();
+    }
 }

@@ -38,24 +38,24 @@ pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {
     ]
 }
 
-fn start(scene: &Scene, args: &[&str]) -> Running {
+pub(crate) fn start(scene: &Scene, args: &[&str]) -> Running {
     let mut program = scene.program(args);
     program.expect("ready");
     program
 }
 
-fn go(program: &mut Running) {
+pub(crate) fn go(program: &mut Running) {
     writeln!(program.child.stdin.as_mut().unwrap(), "go").unwrap();
 }
 
 /// The events of the trace, as `report --json` tells them.
-fn events(scene: &Scene) -> Vec<Value> {
+pub(crate) fn events(scene: &Scene) -> Vec<Value> {
     let said = scene.run(&["report", "--json", "t.trace"]);
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn info(scene: &Scene) -> Value {
+pub(crate) fn info(scene: &Scene) -> Value {
     let said = scene.run(&["info", "--json", "t.trace"]);
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     let info: Value = serde_json::from_str(&said.out).unwrap();
@@ -65,7 +65,7 @@ fn info(scene: &Scene) -> Value {
 }
 
 /// `n` of each step, by worker, in order of time.
-fn steps(events: &[Value]) -> BTreeMap<u64, Vec<u64>> {
+pub(crate) fn steps(events: &[Value]) -> BTreeMap<u64, Vec<u64>> {
     let mut steps: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for event in events.iter().filter(|event| event["name"] == "work:step") {
         let fields = &event["fields"];
@@ -76,7 +76,7 @@ fn steps(events: &[Value]) -> BTreeMap<u64, Vec<u64>> {
 }
 
 #[track_caller]
-fn assert_ok(said: &Said) {
+pub(crate) fn assert_ok(said: &Said) {
     assert_eq!(said.status, 0, "{}", said.err);
 }
 

@@ -1,0 +1,330 @@
+//! Sessions that outlive the command that made them: `start`, `stop`, `restart`, `show`, `extract`,
+//! `snapshot`, `reset`.
+
+use crate::real::{assert_ok, events, go, info, start, steps};
+use crate::scene::{Running, Said, Scene};
+use crate::trace::babeltrace;
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let tests: [(&str, fn()); 12] = [
+        ("verbs_start_and_extract", start_and_extract),
+        ("verbs_stop_and_restart", stop_and_restart),
+        ("verbs_a_full_buffer_counts", a_full_buffer_counts),
+        ("verbs_all_programs", all_programs),
+        ("verbs_sessions_have_names", sessions_have_names),
+        ("verbs_nothing_to_do_is_said", nothing_to_do_is_said),
+        ("verbs_reset_ends_everybodys", reset_ends_everybodys),
+        ("verbs_snapshot_takes_nothing", snapshot_takes_nothing),
+        ("verbs_snapshot_of_a_flight_recorder", snapshot_of_a_flight_recorder),
+        ("verbs_a_full_disk_frees_nothing", a_full_disk_frees_nothing),
+        ("verbs_a_killed_recorder_leaves_nothing", a_killed_recorder_leaves_nothing),
+        ("verbs_a_stopped_recorder_holds_up_nobody", a_stopped_recorder_holds_up_nobody),
+    ];
+    tests.into_iter().map(crate::trial).collect()
+}
+
+pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {
+    vec![("verbs_babeltrace_reads_an_extract", babeltrace_reads_an_extract as fn())]
+}
+
+fn round(program: &mut Running) {
+    go(program);
+    program.expect("done");
+}
+
+/// What `show --json` tells, a session each.
+fn show(scene: &Scene) -> Vec<Value> {
+    let said = scene.run(&["show", "--json"]);
+    assert!(said.status == 0 || said.out.is_empty(), "{} {}", said.status, said.err);
+    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn say(scene: &Scene, words: &str) -> Said {
+    let said = scene.run(&words.split(' ').collect::<Vec<_>>());
+    assert_ok(&said);
+    said
+}
+
+fn start_and_extract() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "4", "5000"]);
+    let pid = program.pid();
+    let said = say(&scene, "start -e all");
+    assert!(
+        said.err.starts_with("gracepoint: main: 3 kinds of event on in worker"),
+        "{}",
+        said.err
+    );
+    let [session] = &show(&scene)[..] else { panic!("one session") };
+    assert_eq!((&session["pid"], &session["name"]), (&pid.into(), &"main".into()));
+    assert_eq!((&session["on"], &session["kept"]), (&true.into(), &true.into()));
+    assert_eq!(session["by"]["tool"], "gracepoint start");
+    assert_eq!(session["by"]["uid"], rustix::process::getuid().as_raw());
+    assert_eq!((&session["lost"], &session["drained_by"]), (&0.into(), &Value::Null));
+    assert_eq!(session["filled_bytes"], 0);
+    round(&mut program);
+    assert!(show(&scene)[0]["filled_bytes"].as_u64().unwrap() > 0);
+    let said = say(&scene, "list -p PID work:step".replace("PID", &pid.to_string()).as_str());
+    assert!(said.out.starts_with("work:step  on  "), "{}", said.out);
+    say(&scene, "extract -o t.trace");
+    let info = info(&scene);
+    assert_eq!((&info["events"], &info["lost"]), (&20_000.into(), &0.into()), "{info:#}");
+    assert_eq!((&info["complete"], &info["ended"]), (&true.into(), &"extracted".into()));
+    let steps = steps(&events(&scene));
+    assert!(steps.len() == 4 && steps.values().all(|s| s.iter().copied().eq(0..5000)));
+    assert!(show(&scene).is_empty(), "it is freed");
+    let said = scene.run(&["show"]);
+    assert_eq!((said.status, said.out.as_str()), (1, ""));
+    assert_ok(&program.end());
+}
+
+fn stop_and_restart() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "100"]);
+    round(&mut program);
+    say(&scene, "start");
+    round(&mut program);
+    let said = say(&scene, "stop");
+    assert!(said.err.contains("main of worker") && said.err.contains(" is off"), "{}", said.err);
+    assert_eq!(show(&scene)[0]["on"], false);
+    let ps: Value = serde_json::from_str(&say(&scene, "ps --json").out).unwrap();
+    assert_eq!(ps["events_on"], 0, "sites are off");
+    round(&mut program);
+    say(&scene, "restart");
+    assert_eq!(show(&scene)[0]["on"], true);
+    round(&mut program);
+    say(&scene, "extract -o t.trace");
+    let expected: Vec<u64> = (100..200).chain(300..400).collect();
+    assert_eq!(steps(&events(&scene))[&0], expected);
+    assert_eq!(info(&scene)["lost"], 0);
+}
+
+/// Nobody drains it: what fits is kept, and the rest counted.
+fn overfill(scene: &Scene) {
+    let mut program = start(scene, &["count", "2", "20000"]);
+    say(scene, "start --buffer 256K -e work:step");
+    round(&mut program);
+    let session = &show(scene)[0];
+    assert!(session["lost"].as_u64().unwrap() > 0, "{session:#}");
+    say(scene, "extract -o t.trace");
+    assert_ok(&program.end());
+}
+
+fn a_full_buffer_counts() {
+    let scene = Scene::new();
+    overfill(&scene);
+    let info = info(&scene);
+    let (events, lost) = (info["events"].as_u64().unwrap(), info["lost"].as_u64().unwrap());
+    assert!(events > 1000 && events + lost == 40_000, "{info:#}");
+}
+
+fn babeltrace_reads_an_extract() {
+    let scene = Scene::new();
+    overfill(&scene);
+    let (info, babel) = (info(&scene), babeltrace(&scene.trace()));
+    let steps = babel.lines.iter().filter(|line| line.contains(" work:step: ")).count();
+    assert_eq!(info["events"], steps);
+    assert_eq!(babel.discarded(), info["lost"].as_u64().unwrap(), "{}", babel.warnings);
+}
+
+fn all_programs() {
+    let scene = Scene::new();
+    let mut programs = [start(&scene, &["rounds", "10"]), start(&scene, &["rounds", "10"])];
+    say(&scene, "start -e work:step");
+    assert_eq!(show(&scene).len(), 2);
+    programs.iter_mut().for_each(round);
+    say(&scene, "extract -o all");
+    for program in &programs {
+        let dir = format!("all/worker-{}-main", program.pid());
+        let said = say(&scene, &format!("info --json {dir}"));
+        let info: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!((&info["events"], &info["lost"]), (&10.into(), &0.into()));
+    }
+    // One that is gone has taken its session with it.
+    say(&scene, "start");
+    let [one, other] = programs;
+    assert_ok(&one.end());
+    assert_eq!(show(&scene).len(), 1);
+    say(&scene, &format!("reset -p {}", other.pid()));
+    assert!(show(&scene).is_empty());
+}
+
+fn sessions_have_names() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "10"]);
+    say(&scene, "start -e work:step");
+    let said = scene.run(&["start"]);
+    assert_eq!(said.status, 2);
+    assert!(said.err.contains("session 1 (main) is there already"), "{}", said.err);
+    say(&scene, "start --session other -e work:*");
+    round(&mut program);
+    let said = scene.run(&["stop", "--session", "othr"]);
+    assert_eq!(said.status, 1);
+    assert!(said.err.contains("did you mean `other`?"), "{}", said.err);
+    say(&scene, "stop --session other");
+    let on: Vec<_> = show(&scene).iter().map(|session| session["on"].clone()).collect();
+    assert_eq!(on, [true, false]);
+    round(&mut program);
+    say(&scene, "extract --session other -o t.trace");
+    assert_eq!(info(&scene)["events"], 10);
+    std::fs::remove_dir_all(scene.trace()).unwrap();
+    say(&scene, "extract -o t.trace");
+    assert_eq!(info(&scene)["events"], 20);
+    let log = say(&scene, "start").err + &scene.run(&["show", "--log"]).out;
+    for part in ["session 1 (main) made by pid ", "session 2 (other) stopped", "(other) ended"] {
+        assert!(log.contains(part), "{part} in {log}");
+    }
+}
+
+fn nothing_to_do_is_said() {
+    let scene = Scene::new();
+    for verb in ["start", "stop", "restart", "extract", "snapshot", "reset", "show"] {
+        let said = scene.run(&[verb]);
+        assert_eq!(said.status, 1, "{verb}: {}", said.err);
+        assert!(said.err.contains("calling gracepoint::init()"), "{verb}: {}", said.err);
+    }
+    let program = start(&scene, &["rounds", "10"]);
+    for verb in ["stop", "restart", "extract", "snapshot"] {
+        let said = scene.run(&[verb]);
+        assert_eq!(said.status, 1, "{verb}: {}", said.err);
+        assert!(said.err.contains("`gracepoint start` does that"), "{verb}: {}", said.err);
+    }
+    assert!(!scene.dir.join("gracepoint.trace").exists());
+    let said = scene.run(&["start", "-p", &program.pid().to_string(), "-e", "wrk:step"]);
+    assert_eq!(said.status, 2);
+    assert!(said.err.contains("did you mean work:step"), "{}", said.err);
+    say(&scene, "reset");
+}
+
+fn reset_ends_everybodys() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "1000"]);
+    let recorder = scene.recorder(program.pid(), &["--json"]);
+    say(&scene, "start");
+    round(&mut program);
+    let sessions = show(&scene);
+    assert_eq!(sessions[0]["drained_by"], recorder.pid());
+    assert_eq!(sessions.len(), 2);
+    let said = say(&scene, "reset");
+    assert!(said.err.contains("2 sessions of worker"), "{}", said.err);
+    assert!(show(&scene).is_empty());
+    let ps: Value = serde_json::from_str(&say(&scene, "ps --json").out).unwrap();
+    assert_eq!(ps["events_on"], 0);
+    let said = recorder.end();
+    assert_ok(&said);
+    assert!(said.err.contains("the recording was ended by pid "), "{}", said.err);
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["ended"], "reset");
+    let info = info(&scene);
+    assert_eq!((&info["events"], &info["lost"]), (&1000.into(), &0.into()), "{info:#}");
+    assert_eq!(info["complete"], true);
+    round(&mut program);
+    assert_ok(&program.end());
+}
+
+fn snapshot_takes_nothing() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "1000"]);
+    say(&scene, "start");
+    for round_number in 1..=3u64 {
+        round(&mut program);
+        say(&scene, "snapshot -o t.trace");
+        let info = info(&scene);
+        assert_eq!((&info["events"], &info["lost"]), (&(1000 * round_number).into(), &0.into()));
+        assert_eq!(info["ended"], "snapshot");
+        assert!(steps(&events(&scene))[&0].iter().copied().eq(0..1000 * round_number));
+        std::fs::remove_dir_all(scene.trace()).unwrap();
+    }
+    assert_eq!(show(&scene)[0]["on"], true);
+    say(&scene, "extract -o t.trace");
+    assert_eq!(info(&scene)["events"], 3000);
+}
+
+fn snapshot_of_a_flight_recorder() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "20000"]);
+    say(&scene, "start --flight-recorder --buffer 256K -e work:step");
+    for round_number in 1..=2u64 {
+        round(&mut program);
+        say(&scene, "snapshot -o t.trace");
+        let info = info(&scene);
+        let (events_here, lost) =
+            (info["events"].as_u64().unwrap(), info["lost"].as_u64().unwrap());
+        let fired = 20_000 * round_number;
+        assert!(lost > 0 && events_here + lost == fired, "{info:#}");
+        let steps = &steps(&events(&scene))[&0];
+        assert!(steps.iter().copied().eq(lost..fired), "the latest {events_here}");
+        std::fs::remove_dir_all(scene.trace()).unwrap();
+    }
+    // And while it writes: what is there is whole, whatever was written over meanwhile.
+    let busy = start(&scene, &["forever", "2"]);
+    say(&scene, &format!("start -p {} --session busy --flight-recorder --buffer 64K", busy.pid()));
+    for _ in 0..5 {
+        say(&scene, "snapshot --session busy -o t.trace");
+        let said = scene.run(&["report", "--json", "t.trace"]);
+        assert_eq!((said.status, said.err.as_str()), (0, ""));
+        std::fs::remove_dir_all(scene.trace()).unwrap();
+    }
+    say(&scene, "reset");
+}
+
+fn a_full_disk_frees_nothing() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "1", "5000"]);
+    say(&scene, "start");
+    round(&mut program);
+    // Files of at most 32 KiB, through the shell's limit (in units of 512 bytes).
+    let mut command = scene.command("sh");
+    command.args(["-c", "ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_gracepoint")]);
+    command.args(["extract", "-o", "small.trace"]);
+    let said = Running::start(command).end();
+    assert_eq!(said.status, 2, "{}", said.err);
+    assert!(said.err.contains("keeps what it has: make room"), "{}", said.err);
+    let session = &show(&scene)[0];
+    assert_eq!((&session["on"], &session["drained_by"]), (&false.into(), &Value::Null));
+    say(&scene, "extract -o t.trace");
+    assert_eq!(info(&scene)["events"], 5000);
+}
+
+/// Waits until `done`.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "never {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn a_killed_recorder_leaves_nothing() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "1000"]);
+    let recorder = scene.recorder(program.pid(), &[]);
+    round(&mut program);
+    recorder.signal(Signal::KILL);
+    until("without a session", || show(&scene).is_empty());
+    let said = scene.run(&["show", "--log"]);
+    assert!(said.out.contains("session 1 ended with its connection"), "{}", said.out);
+    round(&mut program);
+    assert_ok(&program.end());
+}
+
+fn a_stopped_recorder_holds_up_nobody() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "2", "50000"]);
+    let recorder = scene.recorder(program.pid(), &["--buffer", "256K"]);
+    recorder.signal(Signal::STOP);
+    say(&scene, "start --session mine -e work:step --buffer 64M");
+    round(&mut program);
+    say(&scene, "extract --session mine -o mine.trace");
+    let mine: Value = serde_json::from_str(&say(&scene, "info --json mine.trace").out).unwrap();
+    assert_eq!((&mine["events"], &mine["lost"]), (&100_000.into(), &0.into()));
+    recorder.signal(Signal::CONT);
+    recorder.signal(Signal::INT);
+    assert_ok(&recorder.end());
+    let info = info(&scene);
+    let (events, lost) = (info["events"].as_u64().unwrap(), info["lost"].as_u64().unwrap());
+    assert!(lost > 0 && events + lost == 100_000, "{info:#}");
+}

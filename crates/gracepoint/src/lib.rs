@@ -146,6 +146,7 @@ pub struct Builder {
     name: Option<String>,
     directory: Option<PathBuf>,
     most_memory: Option<u64>,
+    sensitive: bool,
 }
 
 impl Builder {
@@ -167,6 +168,13 @@ impl Builder {
         self
     }
 
+    /// Whether fields marked `#[event(sensitive)]` are recorded. By default they are masked: a record
+    /// says that there is such a field, and nothing about its value.
+    pub fn allow_sensitive(mut self, yes: bool) -> Builder {
+        self.sensitive = yes;
+        self
+    }
+
     /// Most bytes of buffers that one session may ask for.
     pub fn most_memory(mut self, bytes: u64) -> Builder {
         self.most_memory = Some(bytes);
@@ -183,6 +191,7 @@ impl Builder {
             name: self.name,
             directory: self.directory,
             most_bytes: self.most_memory.unwrap_or(1 << 30),
+            sensitive: self.sensitive,
         })
         .map(|path| path.map_or(Status::Off, Status::Listening));
         #[cfg(not(gp_supported))]

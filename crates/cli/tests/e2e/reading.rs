@@ -7,15 +7,17 @@ use gracepoint_wire::packet::{HEADER, PacketHeader, compact_header};
 use gracepoint_wire::schema::{Declared, Field, Role, Schema, loss_event};
 use gracepoint_wire::tsdl;
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 type Test = (&'static str, fn());
 
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-    let tests: [Test; 3] = [
+    let tests: [Test; 4] = [
         ("a_trace_larger_than_memory_is_read", a_trace_larger_than_memory_is_read),
         ("parts_of_a_trace_are_shown", parts_of_a_trace_are_shown),
         ("an_unfinished_trace_is_an_error_only_with_strict", unfinished_is_an_error_with_strict),
+        ("sensitive_fields_leave_no_trace", sensitive_fields_leave_no_trace),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -147,4 +149,44 @@ fn unfinished_is_an_error_with_strict() {
     }
     let kept = scene.run(&["report", "t.trace"]).out.lines().count() as u64;
     assert_eq!(kept, events - EVENTS + (1000 - HEADER as u64) / 13);
+}
+
+/// All bytes of the trace's files.
+fn raw(scene: &Scene) -> Vec<u8> {
+    let entries = std::fs::read_dir(scene.trace()).unwrap();
+    entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+fn sensitive_fields_leave_no_trace() {
+    for allowed in [false, true] {
+        let scene = Scene::new();
+        let mut program = scene.program(&["secrets", if allowed { "1" } else { "0" }]);
+        program.expect("ready");
+        let pid = program.pid().to_string();
+        let listed = scene.run(&["list", "-p", &pid, "auth:*"]).out;
+        assert!(listed.contains("user: ?str  [sensitive] Who."), "{listed}");
+        let listed = scene.run(&["list", "-p", &pid, "--json", "auth:*"]).out;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        assert_eq!(listed["fields"][1]["sensitive"], true);
+        assert_eq!(listed["fields"][3]["sensitive"], false);
+        let recorder = scene.recorder(program.pid(), &[]);
+        writeln!(program.child.stdin.as_mut().unwrap(), "go").unwrap();
+        program.expect("done");
+        recorder.signal(rustix::process::Signal::INT);
+        assert_eq!(recorder.end().status, 0);
+        let report = scene.run(&["report", "t.trace"]).out;
+        let clear = "{ user = \"mallory\", pin = 1589831661, from = \"198.51.100.7\", ok = true }";
+        let masked = "{ user = ***, pin = ***, from = ***, ok = true }";
+        let (shown, hidden) = if allowed { (clear, masked) } else { (masked, clear) };
+        assert!(report.contains(shown) && !report.contains(hidden), "{report}");
+        let raw = raw(&scene);
+        let has = |bytes: &[u8]| raw.windows(bytes.len()).any(|w| w == bytes);
+        assert!(has(b"auth:login"));
+        for secret in [&b"mallory"[..], b"198.51", &0x5ec2_e7ed_u32.to_le_bytes()] {
+            assert_eq!(has(secret), allowed, "{secret:?}");
+        }
+        // Of the two, one has a longer name: their records have the same length.
+        let json = scene.run(&["report", "t.trace", "--json"]).out;
+        assert_eq!(json.matches("\"user\":null").count(), if allowed { 0 } else { 2 });
+    }
 }

@@ -12,6 +12,7 @@
 //! | [`metadata`] | reads the `metadata` file, back into the declarations that it was made from |
 //! | [`trace`] | opens a directory: what is in it, what its clock means |
 //! | [`read`] | events in order of time, one at a time |
+//! | [`filter`], [`when`] | which of them: by name, thread, time, the last so many |
 //! | [`value`] | what a field holds |
 //! | [`report`] | events as lines of text or JSON |
 //! | [`info`] | what a trace contains, counted without decoding values |
@@ -40,6 +41,7 @@
 pub mod damage;
 pub mod error;
 mod escape;
+pub mod filter;
 pub mod hang;
 pub mod hist;
 pub mod info;
@@ -53,6 +55,7 @@ mod stream;
 pub mod tally;
 pub mod trace;
 pub mod value;
+pub mod when;
 
 pub use damage::Damage;
 pub use error::{Error, Result};

@@ -4,11 +4,12 @@
 //! sidecar adds exact types, documentation and clock triples to what agrees.
 
 use crate::damage::DamageLog;
+use crate::filter::Choice;
 use crate::metadata::{self, Metadata};
 use crate::plan::Plan;
 use crate::read::Reader;
 use crate::sidecar::{self, Sidecar};
-use crate::{Damage, Error, Result};
+use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
 use gracepoint_wire::schema::{Declared, Field, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
@@ -160,7 +161,7 @@ impl Trace {
     ///
     /// # Errors
     /// When a glob matches no event of the trace; the message suggests names.
-    pub fn select(&self, globs: &[String]) -> Result<Selection> {
+    pub(crate) fn select(&self, globs: &[String]) -> Result<Vec<bool>> {
         let mut wanted = vec![globs.is_empty(); self.events.len()];
         for pattern in globs {
             let mut any = false;
@@ -174,37 +175,34 @@ impl Trace {
                 return Err(self.no_such_event(pattern));
             }
         }
-        Ok(Selection(wanted))
+        Ok(wanted)
     }
 
     pub(crate) fn no_such_event(&self, pattern: &str) -> Error {
         let names = self.events.iter().map(|e| e.name.as_str());
         let near = glob::near(pattern, names, 3);
+        let near: Vec<String> = near.into_iter().map(escape::name).collect();
         let hint = match near.is_empty() {
             true => "`gracepoint info` lists its events".to_owned(),
-            false => format!("did you mean {near:?}?"),
+            false => format!("did you mean {}?", near.join(" or ")),
         };
         Error::new(format!(
-            "no event of {} matches {pattern:?}; {hint}",
-            self.dir.display().to_string().escape_debug()
+            "no event of {} matches {}; {hint}",
+            escape::name(&self.dir.display().to_string()),
+            escape::name(pattern)
         ))
     }
 
     /// All events in order of time.
     pub fn reader(&self) -> Reader<'_> {
-        Reader::new(self, vec![true; self.events.len()])
+        Reader::new(self, Choice::of(vec![true; self.events.len()]))
     }
 
-    /// The selected events in order of time.
-    pub fn reader_of(&self, selection: &Selection) -> Reader<'_> {
-        Reader::new(self, selection.0.clone())
+    /// The chosen events in order of time; see [`Trace::choose`].
+    pub fn reader_of(&self, choice: &Choice) -> Reader<'_> {
+        Reader::new(self, choice.clone())
     }
 }
-
-/// Which of a trace's events are wanted: one flag per entry of [`Trace::events`]; missing flags
-/// mean no.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection(pub Vec<bool>);
 
 fn read_metadata(dir: &Path) -> Result<Metadata> {
     let path = dir.join("metadata");

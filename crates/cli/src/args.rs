@@ -6,6 +6,8 @@ use crate::failure::Result;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use clap::{Args, Parser, Subcommand};
+use gracepoint_analysis::filter::Filter;
+use gracepoint_analysis::when::When;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -145,13 +147,24 @@ that is under way finishes its trace with what it has.")]
 Examples:
   gracepoint report
   gracepoint report slow.trace -e 'http:*' --limit 20
-  gracepoint report --json | jq .")]
+  gracepoint report --since 12:30:00 --until 12:30:01.5 --thread 'worker-*'
+  gracepoint report --since -10s --last 100
+  gracepoint report --json | jq .
+
+A TIME is 2026-01-02T03:04:05.678 or 2026-01-02, 03:04:05.678 (on the day of the trace) or
+@1767323045.678, all UTC; or +1.5s after the first event; or -200ms before the trace's end. What is
+chosen must meet all conditions; --last counts what meets the others. A trace that is damaged or not
+whole is read as far as it goes, and what is missing is said; with --strict that is an error at the
+end (2).")]
     Report(ReportArgs),
     /// Show what a trace contains: events, losses, threads, clock
     #[command(after_long_help = "\
 Examples:
   gracepoint info
-  gracepoint info slow.trace --json | jq .lost")]
+  gracepoint info --since -10s --thread 'worker-*'
+  gracepoint info slow.trace --json | jq .lost
+
+Conditions are those of `gracepoint report`. Losses are those told by what is chosen.")]
     Info(InfoArgs),
     /// Show how the values of a field, or the lengths of a span, are distributed
     #[command(after_long_help = "\
@@ -352,9 +365,8 @@ pub(crate) struct ReportArgs {
     /// Directory of the trace
     #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
     pub(crate) dir: PathBuf,
-    /// Only events that match this pattern; may be given more than once
-    #[arg(short, long = "event", value_name = "GLOB")]
-    pub(crate) events: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choose: ChooseArgs,
     /// Stop after so many events
     #[arg(short, long, value_name = "N")]
     pub(crate) limit: Option<u64>,
@@ -364,6 +376,41 @@ pub(crate) struct ReportArgs {
     /// Print one JSON object per event
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which events of a trace.
+#[derive(Debug, Args)]
+pub(crate) struct ChooseArgs {
+    /// Only events that match this pattern; may be given more than once
+    #[arg(short, long = "event", value_name = "GLOB")]
+    events: Vec<String>,
+    /// Only threads with this id or whose name matches; may be given more than once
+    #[arg(long = "thread", value_name = "TID|GLOB")]
+    threads: Vec<String>,
+    /// Not before this moment: 12:30:00.5, 2026-01-02T03:04, +1.5s, -10s
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    since: Option<When>,
+    /// Before this moment
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    until: Option<When>,
+    /// Of all that, the last so many
+    #[arg(long, value_name = "N")]
+    last: Option<u64>,
+    /// Fail at the end where the trace is damaged or not whole
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+impl ChooseArgs {
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            events: self.events.clone(),
+            threads: self.threads.clone(),
+            since: self.since,
+            until: self.until,
+            last: self.last,
+        }
+    }
 }
 
 /// How a report tells time.
@@ -383,6 +430,8 @@ pub(crate) struct InfoArgs {
     /// Directory of the trace
     #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) choose: ChooseArgs,
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -402,6 +451,9 @@ pub(crate) struct HistArgs {
     /// Group by the values of this field
     #[arg(long, value_name = "FIELD")]
     pub(crate) by: Option<String>,
+    /// Fail at the end where the trace is damaged or not whole
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,

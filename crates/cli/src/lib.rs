@@ -23,6 +23,8 @@ mod discover;
 mod escape;
 mod explain;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interrupt;
 mod programs;
 mod quantity;

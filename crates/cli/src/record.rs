@@ -1,11 +1,11 @@
 //! `gracepoint record`: events of a running program, or of a command, into a trace.
 
-mod arena;
-mod copy;
+pub(crate) mod arena;
+pub(crate) mod copy;
 mod launch;
-mod residue;
+pub(crate) mod residue;
 pub(crate) mod session;
-mod streams;
+pub(crate) mod streams;
 mod trace_dir;
 
 use crate::args::RecordArgs;

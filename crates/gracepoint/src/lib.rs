@@ -147,6 +147,7 @@ pub struct Builder {
     directory: Option<PathBuf>,
     most_memory: Option<u64>,
     log: Option<fn(&str)>,
+    sensitive: bool,
 }
 
 impl Builder {
@@ -165,6 +166,13 @@ impl Builder {
     /// Where the socket lies. Tools look there only if `GRACEPOINT_DIR` or `-p PID` leads them.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Builder {
         self.directory = Some(directory.into());
+        self
+    }
+
+    /// Whether fields marked `#[event(sensitive)]` are recorded. By default they are masked: a record
+    /// says that there is such a field, and nothing about its value.
+    pub fn allow_sensitive(mut self, yes: bool) -> Builder {
+        self.sensitive = yes;
         self
     }
 
@@ -198,6 +206,7 @@ impl Builder {
             directory: self.directory,
             most_bytes: self.most_memory.unwrap_or(1 << 30),
             hook: self.log,
+            sensitive: self.sensitive,
         })
         .map(|path| path.map_or(Status::Off, Status::Listening));
         #[cfg(not(gp_supported))]

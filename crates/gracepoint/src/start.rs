@@ -2,7 +2,7 @@
 
 use crate::agent::{self, Launch, Setup};
 use crate::error::{Error, ErrorKind};
-use crate::{patch, session, sys, tracer};
+use crate::{field, patch, session, sys, tracer};
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind as Io;
@@ -37,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) directory: Option<PathBuf>,
     pub(crate) most_bytes: u64,
     pub(crate) hook: Option<fn(&str)>,
+    pub(crate) sensitive: bool,
 }
 
 /// Starts the agent; the socket's path, or `None` if the environment says off.
@@ -80,6 +81,8 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
             hook: options.hook,
             launch: Arc::clone(&launch),
         };
+        // Before anybody can switch an event on.
+        field::allow_sensitive(options.sensitive);
         spawn(setup).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         Ok(path)
     });

@@ -306,6 +306,23 @@ impl Role {
     }
 }
 
+/// How the documentation of a field begins whose values are masked unless the traced program allows
+/// otherwise: an option that is `None` says nothing of them.
+pub const SENSITIVE: &str = "[sensitive]";
+
+impl Field {
+    /// Whether its values are masked unless the traced program allows otherwise.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::{Field, Type};
+    /// let docs = "[sensitive] Who asked.".to_owned();
+    /// assert!(Field { name: "user".into(), ty: Type::Str, docs }.is_sensitive());
+    /// ```
+    pub fn is_sensitive(&self) -> bool {
+        self.docs.starts_with(SENSITIVE)
+    }
+}
+
 /// An event with its id in one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {

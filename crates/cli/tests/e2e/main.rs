@@ -6,6 +6,7 @@
 mod fake;
 mod fakes;
 mod programs;
+mod reading;
 mod real;
 mod ring;
 mod scene;
@@ -31,6 +32,7 @@ fn main() {
         }
     }
     let mut trials = fakes::trials();
+    trials.extend(reading::trials());
     trials.extend(real::trials());
     trials.extend(verbs::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.

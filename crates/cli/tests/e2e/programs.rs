@@ -38,10 +38,25 @@ struct Job {
     number: u64,
 }
 
+/// Somebody logged in.
+#[derive(gracepoint::Event)]
+#[event(name = "auth:login")]
+struct Login<'a> {
+    /// Who.
+    #[event(sensitive)]
+    user: &'a str,
+    #[event(sensitive)]
+    pin: u32,
+    #[event(sensitive, display)]
+    from: std::net::Ipv4Addr,
+    ok: bool,
+}
+
 /// Runs program `args[0]`.
 pub(crate) fn main(args: &[String]) {
     let number = |at: usize| args.get(at).map_or(0, |n| n.parse::<u64>().unwrap());
-    gracepoint::Builder::new().name("worker").start().unwrap();
+    let allowed = args[0] == "secrets" && number(1) == 1;
+    gracepoint::Builder::new().name("worker").allow_sensitive(allowed).start().unwrap();
     say("ready");
     match args[0].as_str() {
         "count" => count(number(1), number(2)),
@@ -51,6 +66,7 @@ pub(crate) fn main(args: &[String]) {
         "jobs" => jobs(number(1)),
         "crowd" => crowd(number(1)),
         "rounds" => rounds(number(1)),
+        "secrets" => secrets(),
         other => panic!("no program {other}"),
     }
 }
@@ -166,4 +182,15 @@ fn rounds(events: u64) {
         say("done");
         line.clear();
     }
+}
+
+/// On a line of input, two logins.
+fn secrets() {
+    wait();
+    for user in ["mallory", "eve-with-a-long-name"] {
+        let from = std::net::Ipv4Addr::new(198, 51, 100, 7);
+        gracepoint::trace!(Login { user, pin: 0x5ec2_e7ed, from, ok: true });
+    }
+    say("done");
+    wait();
 }

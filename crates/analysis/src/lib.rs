@@ -16,6 +16,7 @@
 //! | [`value`] | what a field holds |
 //! | [`report`] | events as lines of text or JSON |
 //! | [`info`] | what a trace contains, counted without decoding values |
+//! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
@@ -45,6 +46,7 @@ pub mod filter;
 pub mod hang;
 pub mod hist;
 pub mod info;
+pub mod live;
 pub mod metadata;
 mod plan;
 pub mod read;

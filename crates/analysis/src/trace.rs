@@ -11,7 +11,7 @@ use crate::read::Reader;
 use crate::sidecar::{self, Sidecar};
 use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
-use gracepoint_wire::schema::{Declared, Field, Role, Type};
+use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID, Field, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -109,6 +109,28 @@ impl Trace {
         }
         let dir = dir.to_owned();
         Ok(Trace { dir, events, clock, env: metadata.env, sidecar, streams, bytes, damage })
+    }
+
+    /// A trace that is nowhere yet: what a session declares, for [`crate::live`].
+    ///
+    /// # Errors
+    /// When an event has a field whose type has no layout.
+    pub fn of(events: &[Declared], context: Context, clock: Clock) -> Result<Trace> {
+        let event = |event: &Declared| {
+            let own = event.id < FIRST_USER_ID;
+            let context = if own { Context::default() } else { context };
+            EventType::new(event.clone(), &context.fields())
+        };
+        Ok(Trace {
+            dir: PathBuf::new(),
+            events: events.iter().map(event).collect::<Result<_>>()?,
+            clock,
+            env: Vec::new(),
+            sidecar: None,
+            streams: Vec::new(),
+            bytes: 0,
+            damage: DamageLog::default(),
+        })
     }
 
     /// The directory.

@@ -7,6 +7,7 @@ use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use clap::{Args, Parser, Subcommand};
 use gracepoint_analysis::filter::Filter;
+use gracepoint_analysis::report::Time;
 use gracepoint_analysis::when::When;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -142,6 +143,26 @@ Examples:
 Ends all sessions of the programs, those of other users of this command too: a `gracepoint record`
 that is under way finishes its trace with what it has.")]
     Reset(ResetArgs),
+    /// Show how often events happen, without recording them
+    #[command(after_long_help = "\
+Examples:
+  gracepoint stat --interval 1s
+  gracepoint stat -p 4242 -e 'kv:*' --duration 10s
+  gracepoint stat --interval 500ms --json | jq 'select(.event == \"kv:get\") | .rate'
+
+Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is
+lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, or with the programs.")]
+    Stat(StatArgs),
+    /// Show events of a running program as they happen
+    #[command(after_long_help = "\
+Examples:
+  gracepoint stream -p 4242
+  gracepoint stream --name kv -e 'http:*' --json | jq .fields
+
+In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast
+enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, or with the
+program.")]
+    Stream(StreamArgs),
     /// Show the events of a trace in order of time
     #[command(after_long_help = "\
 Examples:
@@ -266,6 +287,48 @@ pub(crate) struct ExtractArgs {
     /// Replace the trace in DIR
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatArgs {
+    #[command(flatten)]
+    pub(crate) targets: Targets,
+    /// Count events that match this pattern; may be given more than once
+    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
+    pub(crate) events: Vec<String>,
+    /// Show what was counted each time that this has passed: 500ms, 1s; default: once, at the end
+    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    pub(crate) interval: Option<Duration>,
+    /// End after this time: 500ms, 2s, 1m
+    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Print one JSON object per event
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StreamArgs {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Show events that match this pattern; may be given more than once
+    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
+    pub(crate) events: Vec<String>,
+    /// End after this time: 500ms, 2s, 1m
+    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Stop after so many events
+    #[arg(short, long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    /// Memory for events on their way: 16M, 64MiB; default: the program's choice
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) buffer: Option<u64>,
+    /// How to tell time
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) time: TimeFormat,
+    /// Print one JSON object per event
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which program.
@@ -423,6 +486,16 @@ pub(crate) enum TimeFormat {
     Date,
     /// Seconds since the first event shown
     Relative,
+}
+
+impl TimeFormat {
+    pub(crate) fn time(self) -> Time {
+        match self {
+            TimeFormat::Utc => Time::Utc,
+            TimeFormat::Date => Time::UtcDate,
+            TimeFormat::Relative => Time::Relative,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

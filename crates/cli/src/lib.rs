@@ -8,8 +8,9 @@
 //! | `discover` | finds programs and greets them |
 //! | `connection` | frames over a socket that never blocks |
 //! | `programs` | `ps`, `list` |
-//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command |
+//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `stream` |
 //! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
+//! | `stat` | `stat` |
 //! | `explain` | `explain`: kernel logs |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
@@ -30,6 +31,7 @@ mod programs;
 mod quantity;
 mod record;
 mod sessions;
+mod stat;
 mod traces;
 
 use args::{Cli, Command};
@@ -87,6 +89,8 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Extract(args) => sessions::extract::extract(args, console),
         Command::Snapshot(args) => sessions::extract::snapshot(args, console),
         Command::Reset(args) => sessions::reset(args, console),
+        Command::Stat(args) => stat::stat(args, console),
+        Command::Stream(args) => record::stream::stream(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Explain(args) => explain::explain(args, console),

@@ -5,6 +5,7 @@ pub(crate) mod copy;
 mod launch;
 pub(crate) mod residue;
 pub(crate) mod session;
+pub(crate) mod stream;
 pub(crate) mod streams;
 mod trace_dir;
 

@@ -1,11 +1,11 @@
 //! `gracepoint report`, `info` and `hist`: what a trace tells.
 
-use crate::args::{HistArgs, InfoArgs, ReportArgs, TimeFormat};
+use crate::args::{HistArgs, InfoArgs, ReportArgs};
 use crate::console::Console;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::quantity;
-use gracepoint_analysis::report::{Format, Options, Time};
+use gracepoint_analysis::report::{Format, Options};
 use gracepoint_analysis::{Damage, Trace, hist, info, report};
 
 /// Damage told one by one; more is only counted.
@@ -17,11 +17,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     warn(trace.damage(), console);
     let options = Options {
         format: if args.json { Format::JsonLines } else { Format::Text },
-        time: match args.time {
-            TimeFormat::Utc => Time::Utc,
-            TimeFormat::Date => Time::UtcDate,
-            TimeFormat::Relative => Time::Relative,
-        },
+        time: args.time.time(),
         filter: args.choose.filter(),
         limit: args.limit,
     };

@@ -609,12 +609,12 @@ pub(crate) fn check_globs(globs: &[String], events: &[Listed], program: &Program
 }
 
 /// A descriptor that becomes readable when the process ends.
-fn process(pid: u32) -> Option<OwnedFd> {
+pub(crate) fn process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
-fn is_ready(fd: &OwnedFd) -> bool {
+pub(crate) fn is_ready(fd: &OwnedFd) -> bool {
     let mut fds = [rustix::event::PollFd::new(fd, PollFlags::IN)];
     rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))
         .is_ok_and(|n| n > 0)

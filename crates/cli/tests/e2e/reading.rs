@@ -41,7 +41,12 @@ fn write(scene: &Scene, packets: u64) -> u64 {
     let triple = Triple { ticks: 0, mono_ns: 0, real_ns: 1_767_323_045_000_000_000 };
     let (source, freq_hz) = (Source::Monotonic, 1_000_000_000);
     let clock = Clock { source, freq_hz, boot_id: [0; 16], triples: vec![triple] };
-    let text = tsdl::metadata(&tsdl::Metadata { clock: &clock, events: &events, env: &[] });
+    let text = tsdl::metadata(&tsdl::Metadata {
+        clock: &clock,
+        events: &events,
+        context: Default::default(),
+        env: &[],
+    });
     std::fs::write(dir.join("metadata"), text).unwrap();
     for stream in 0..STREAMS {
         let file = File::create(dir.join(format!("stream_{stream}"))).unwrap();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 17] = [
         ("verbs_start_and_extract", start_and_extract),
         ("verbs_stop_and_restart", stop_and_restart),
         ("verbs_a_full_buffer_counts", a_full_buffer_counts),
@@ -21,6 +21,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("verbs_snapshot_takes_nothing", snapshot_takes_nothing),
         ("verbs_snapshot_of_a_flight_recorder", snapshot_of_a_flight_recorder),
         ("verbs_a_full_disk_frees_nothing", a_full_disk_frees_nothing),
+        ("verbs_stat_counts_every_hit", stat_counts_every_hit),
+        ("verbs_stat_by_interval", stat_by_interval),
+        ("verbs_stream_shows_all_in_order", stream_shows_all_in_order),
+        ("verbs_stream_is_prompt", stream_is_prompt),
+        ("verbs_stream_into_a_closed_pipe", stream_into_a_closed_pipe),
         ("verbs_a_killed_recorder_leaves_nothing", a_killed_recorder_leaves_nothing),
         ("verbs_a_stopped_recorder_holds_up_nobody", a_stopped_recorder_holds_up_nobody),
     ];
@@ -327,4 +332,111 @@ fn a_stopped_recorder_holds_up_nobody() {
     let info = info(&scene);
     let (events, lost) = (info["events"].as_u64().unwrap(), info["lost"].as_u64().unwrap());
     assert!(lost > 0 && events + lost == 100_000, "{info:#}");
+}
+
+fn objects(out: &str) -> Vec<Value> {
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Starts a command and waits until it has a session that is on.
+fn session_of(scene: &Scene, args: &[&str]) -> Running {
+    let before = show(scene).len();
+    let command = Running::start(scene.gracepoint(args));
+    until("a session", || {
+        let now = show(scene);
+        now.len() > before && now.iter().all(|session| session["on"] == true)
+    });
+    command
+}
+
+fn stat_counts_every_hit() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "4", "20000"]);
+    let stat = session_of(&scene, &["stat", "--json"]);
+    assert_eq!(show(&scene)[0]["counts"], true);
+    round(&mut program);
+    stat.signal(Signal::INT);
+    let said = stat.end();
+    assert_ok(&said);
+    let rows = objects(&said.out);
+    let hits = |event: &str| -> u64 {
+        let rows = rows.iter().filter(|row| row["event"] == event);
+        rows.map(|row| row["hits"].as_u64().unwrap()).sum()
+    };
+    assert_eq!((hits("work:step"), hits("work:job")), (80_000, 0), "{rows:#?}");
+    until("without a session", || show(&scene).is_empty());
+    assert_ok(&program.end());
+}
+
+fn stat_by_interval() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["jobs", "300"]);
+    let mut stat =
+        Running::start(scene.gracepoint(&["stat", "-e", "work:*", "--interval", "5ms", "--json"]));
+    stat.expect("{"); // it counts
+    round(&mut program);
+    // Later lines tell the total, whichever interval the hits fell into.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut jobs, mut rests) = (false, false);
+    while !(jobs && rests) {
+        let line: Value = serde_json::from_str(&format!("{{{}", stat.expect("{"))).unwrap();
+        jobs |= line["event"] == "work:job" && line["total"] == 300;
+        rests |= line["event"] == "work:rest" && line["total"] == 300;
+        assert!(Instant::now() < deadline, "{line}");
+    }
+    // The program's end is the end.
+    assert_ok(&program.end());
+    assert_eq!(stat.end().status, 2);
+}
+
+fn stream_shows_all_in_order() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "4", "5000"]);
+    let pid = program.pid().to_string();
+    let args = ["stream", "-p", &pid, "-e", "work:step", "--json", "--buffer", "64M"];
+    let stream = session_of(&scene, &args);
+    // Beside a recording, which it does not disturb.
+    let recorder = scene.recorder(program.pid(), &["--buffer", "64M"]);
+    round(&mut program);
+    recorder.signal(Signal::INT);
+    assert_ok(&recorder.end());
+    stream.signal(Signal::INT);
+    let said = stream.end();
+    assert_ok(&said);
+    let shown = objects(&said.out);
+    assert_eq!(shown.len(), 20_000);
+    let steps = steps(&shown);
+    assert!(steps.len() == 4 && steps.values().all(|s| s.iter().copied().eq(0..5000)));
+    assert_eq!(info(&scene)["events"], 20_000);
+}
+
+/// Each event is shown before the next happens: in the end what is slow here is the test.
+fn stream_is_prompt() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "1"]);
+    let pid = program.pid().to_string();
+    let mut stream = session_of(&scene, &["stream", "-p", &pid, "--time", "relative"]);
+    for n in 0..20 {
+        round(&mut program);
+        let line = stream.expect("");
+        assert!(line.contains(&format!("n = {n},")), "{line}");
+    }
+    assert_ok(&program.end());
+    assert_ok(&stream.end());
+}
+
+fn stream_into_a_closed_pipe() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["forever", "2"]);
+    let pid = program.pid().to_string();
+    let mut command = scene.command("sh");
+    let gracepoint = env!("CARGO_BIN_EXE_gracepoint");
+    command.args(["-c", "\"$0\" \"$@\" | head -n 3; echo over", gracepoint, "stream", "-p", &pid]);
+    let mut said = Running::start(command);
+    said.expect("over");
+    let said = said.end();
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    until("without a session", || show(&scene).is_empty());
+    go(&mut program);
+    assert_ok(&program.end());
 }

@@ -107,8 +107,13 @@ impl Agent {
                 })
             }),
             Message::Flush(id) => self.with_held(at, id, |agent, _, held| {
-                let session = agent.held[held].recording();
-                Reply::Plain(Message::Flushed(session.map_or(0, |s| s.ring.take_back())))
+                let pages = agent.held[held].recording().map_or(0, |session| {
+                    // First the time: what was recorded by then is in closed pages afterwards, but for
+                    // what is being written now.
+                    session.tick();
+                    session.ring.take_back()
+                });
+                Reply::Plain(Message::Flushed(pages))
             }),
             Message::Release(id, pages) => {
                 let held = self.find(at, id);

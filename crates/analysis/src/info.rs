@@ -200,7 +200,7 @@ impl<'t> Count<'t> {
     }
 
     fn stream(&mut self, mut file: StreamFile) {
-        let mut discarded = 0;
+        let (mut discarded, mut before) = (0, None);
         loop {
             let (budget, damage) = (&mut self.budget, &mut self.damage);
             let Some(mut packet) = next_packet(&mut file, &self.choice, budget, damage) else {
@@ -209,10 +209,13 @@ impl<'t> Count<'t> {
             file.load(&mut packet, &mut self.budget, &mut self.damage);
             self.packets += 1;
             discarded = packet.header.discarded;
+            before.get_or_insert(discarded);
             let n = self.packet(&file, &mut packet);
             self.thread(&packet.header, n);
         }
-        self.discarded = self.discarded.saturating_add(discarded);
+        // As readers of CTF take it: the difference to the stream's first packet.
+        let here = discarded.saturating_sub(before.unwrap_or(0));
+        self.discarded = self.discarded.saturating_add(here);
     }
 
     /// Counts the events of one packet.
@@ -356,7 +359,9 @@ impl<'t> Count<'t> {
             }
         }
         let lost = self.lost.values().fold(0u64, |sum, n| sum.saturating_add(*n));
-        if self.discarded > lost {
+        // Of a piece of a recording, the next one may tell what was lost last.
+        let whole = self.trace.sidecar().is_none_or(|s| s.piece == 0);
+        if self.discarded > lost && whole {
             out.push(format!(
                 "the packets' own counters say that {} events were lost, the gp:loss records of \
                  the trace tell of {lost}",

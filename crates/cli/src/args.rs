@@ -5,6 +5,7 @@ use crate::discover::{self, Live, Which};
 use crate::failure::Result;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
+use crate::record::session::Rotate;
 use clap::{Args, Parser, Subcommand};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::Time;
@@ -74,6 +75,7 @@ Examples:
   gracepoint record -p 4242                            until Ctrl-C or the program's end
   gracepoint record --name kv -e 'kv:*' --duration 2s
   gracepoint record -o slow.trace --buffer 64M -- ./kv --port 0
+  gracepoint record -p 4242 -o day --rotate 1h --keep 24
 
 A recording ends by Ctrl-C, after --duration, or with the program. What does not fit into the
 buffer while the disk is busy is lost, counted and reported. The trace is a directory in CTF 1.8,
@@ -229,6 +231,19 @@ impl Targets {
 /// A pattern of event names; `all` is `*`.
 fn parse_glob(text: &str) -> std::result::Result<String, String> {
     Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
+}
+
+/// A size or a length of time; without a unit it is neither.
+fn parse_rotate(text: &str) -> std::result::Result<Rotate, String> {
+    let bad = || format!("`{text}` is neither a size nor a length of time; write 64M or 10s");
+    // `m` is minutes, `M` is mebibytes.
+    let sized = || parse_size(text).ok().filter(|_| !text.ends_with(|c: char| c.is_ascii_digit()));
+    parse_duration(text)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .map(Rotate::Every)
+        .or_else(|| sized().map(Rotate::Size))
+        .ok_or_else(bad)
 }
 
 #[derive(Debug, Args)]
@@ -412,6 +427,16 @@ pub(crate) struct RecordArgs {
     /// Memory for events on their way to the disk: 16M, 64MiB; default: the program's choice
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) buffer: Option<u64>,
+    /// Keep the latest events in the program's memory, writing over the oldest, and write them out at the
+    /// end; `gracepoint snapshot` writes out what is there meanwhile
+    #[arg(long, conflicts_with = "rotate")]
+    pub(crate) flight_recorder: bool,
+    /// Record in pieces, each a trace DIR/000001, DIR/000002 and so on: of this size (64M) or length (10s)
+    #[arg(long, value_name = "SIZE|TIME", value_parser = parse_rotate)]
+    pub(crate) rotate: Option<Rotate>,
+    /// Keep only so many pieces, the latest
+    #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
     /// Say nothing but errors and losses of whole threads
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -561,6 +586,15 @@ mod tests {
             let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("\n  gracepoint {}", command.get_name());
             assert!(help.contains(&example), "{}: {help}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn pieces_have_a_size_or_a_length() {
+        assert_eq!(parse_rotate("64M"), Ok(Rotate::Size(64 << 20)));
+        assert_eq!(parse_rotate("10m"), Ok(Rotate::Every(Duration::from_secs(600))));
+        for text in ["", "10", "0s", "0M", "M", "x"] {
+            assert!(parse_rotate(text).is_err(), "{text}");
         }
     }
 

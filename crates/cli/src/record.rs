@@ -21,8 +21,8 @@ use gracepoint_wire::control::{Limits, Mode};
 use gracepoint_wire::schema::{Context, Role};
 use launch::Launched;
 use serde_json::json;
-use session::{Ended, Plan, Recorded, Session, Until};
-use std::path::Path;
+use session::{Ended, Pieces, Plan, Recorded, Session, Until};
+use std::path::{Path, PathBuf};
 
 /// Where a trace goes, and where one is looked for, unless told otherwise.
 pub(crate) const DEFAULT_DIR: &str = "gracepoint.trace";
@@ -38,23 +38,38 @@ pub(crate) fn run(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     }
 }
 
-fn plan(args: &RecordArgs) -> Plan<'_> {
+fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
     Plan {
         globs: &args.events,
         buffer_bytes: args.buffer.unwrap_or(0),
-        mode: Mode::Discard,
+        mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
         context: Context::default(),
         limits: Limits::default(),
-        dir: &args.output,
+        dir,
         force: args.force,
     }
 }
 
+/// The directory that is recorded to, the first of several if the recording is one in pieces.
+fn place(args: &RecordArgs) -> Result<(Option<Pieces>, PathBuf)> {
+    let Some(rotate) = args.rotate else {
+        trace_dir::check(&args.output, args.force)?;
+        return Ok((None, args.output.clone()));
+    };
+    let keep = args.keep.map(|keep| keep as usize);
+    let (pieces, first) = Pieces::new(&args.output, args.force, rotate, keep)?;
+    Ok((Some(pieces), first))
+}
+
 fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
-    trace_dir::check(&args.output, args.force)?;
+    if args.rotate.is_none() {
+        trace_dir::check(&args.output, args.force)?;
+    }
     let mut interrupts = Interrupts::catch(true)?;
     let live = discover::find(&args.target.which())?;
-    let mut session = Session::begin(live, &plan(args))?;
+    let (pieces, dir) = place(args)?;
+    let mut session = Session::begin(live, &plan(args, &dir))?;
+    session.pieces = pieces;
     if interrupts.take().is_some() {
         session.discard();
         return Ok(STATUS);
@@ -75,7 +90,7 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
 
 fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let ours = |failure: Failure| failure.with_status(OWN_FAILURE);
-    trace_dir::check(&args.output, args.force).map_err(ours)?;
+    let (pieces, dir) = place(args).map_err(ours)?;
     let mut interrupts = Interrupts::catch(false).map_err(ours)?;
     let mut command = Launched::spawn(&args.command)?;
     let Some(live) = command.wait_for_program(&mut interrupts) else {
@@ -87,7 +102,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         return Ok(command.exit_status());
     };
     let late = !live.program.waiting;
-    let mut session = match Session::begin(live, &plan(args)) {
+    let mut session = match Session::begin(live, &plan(args, &dir)) {
         Ok(session) => session,
         Err(failure) => {
             // It waits in init(), or has barely begun: better ended than run without a trace.
@@ -97,6 +112,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         }
     };
     session.late = late;
+    session.pieces = pieces;
     announce(&session, args, console);
     if late {
         console.note(
@@ -177,9 +193,10 @@ fn conclude(
     };
     let info = Trace::open(dir).and_then(|trace| gracepoint_analysis::info::info(&trace));
     let events = info.as_ref().ok().map(|info| info.events);
-    let what = match events {
-        Some(events) => quantity::plural(events, "event", "events"),
-        None => "events".to_owned(),
+    let what = match (events, recorded.pieces) {
+        (_, Some(pieces)) => quantity::plural(pieces, "piece", "pieces"),
+        (Some(events), None) => quantity::plural(events, "event", "events"),
+        (None, None) => "events".to_owned(),
     };
     let shown_dir = shown(&args.output.to_string_lossy()).into_owned();
     let summary = format!(
@@ -193,6 +210,7 @@ fn conclude(
             "dir": dir.to_string_lossy(),
             "ended": recorded.ended.word(),
             "events": events,
+            "pieces": recorded.pieces,
             "bytes": recorded.bytes,
             "lost": recorded.lost,
             "seconds": recorded.length.as_secs_f64(),
@@ -204,7 +222,8 @@ fn conclude(
     }
     if !args.quiet {
         console.words(format_args!("recorded {summary}"));
-        console.words(format_args!("see: gracepoint report{}", report_argument(&args.output)));
+        let shown = if recorded.pieces.is_some() { dir } else { &args.output };
+        console.words(format_args!("see: gracepoint report{}", report_argument(shown)));
     }
     Ok(())
 }

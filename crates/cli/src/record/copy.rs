@@ -58,6 +58,8 @@ pub(crate) struct Copier {
     pub(crate) spoilt: u64,
     /// Losses by id that the `gp:loss` records copied so far tell.
     pub(crate) told: BTreeMap<u32, u64>,
+    /// Of these, what was told before the trace began that is being written.
+    pub(crate) told_before: BTreeMap<u32, u64>,
     page: Vec<u8>,
 }
 
@@ -77,7 +79,19 @@ impl Copier {
             since: 0,
             spoilt: 0,
             told: BTreeMap::new(),
+            told_before: BTreeMap::new(),
             page: Vec::new(),
+        }
+    }
+
+    /// Goes on in other files, which are a trace of their own.
+    pub(crate) fn next_piece(&mut self, streams: Streams) {
+        self.streams = streams;
+        self.told_before = self.told.clone();
+        for slot in self.slots.values_mut() {
+            slot.begun = false;
+            slot.base = slot.discarded;
+            self.since = self.since.max(slot.end);
         }
     }
 

@@ -31,7 +31,9 @@ pub(crate) fn write(copier: &mut Copier, now: u64) -> io::Result<BTreeMap<u32, u
         let stream = u64::from(copier.arena.header.slots);
         copier.streams.append(stream, &loss_packet(stream, after_all, &untold))?;
     }
-    Ok(losses.iter().map(|loss| (loss.id, loss.lost)).collect())
+    let before = |id| copier.told_before.get(&id).copied().unwrap_or(0);
+    let here = losses.iter().map(|loss| (loss.id, loss.lost.saturating_sub(before(loss.id))));
+    Ok(here.filter(|&(_, lost)| lost > 0).collect())
 }
 
 fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<()> {

@@ -5,6 +5,10 @@
 //! description is replaced in one step when the recording is over. When the program dies the arena
 //! outlives it, and what was committed is copied as if it had been stopped.
 
+mod rotate;
+
+pub(crate) use rotate::{Pieces, Rotate};
+
 use super::arena::Arena;
 use super::copy::Copier;
 use super::launch::Launched;
@@ -114,6 +118,8 @@ pub(crate) struct Until<'a> {
 pub(crate) struct Recorded {
     pub(crate) ended: Ended,
     pub(crate) bytes: u64,
+    /// How many pieces there have been.
+    pub(crate) pieces: Option<u64>,
     pub(crate) lost: u64,
     pub(crate) length: Duration,
     pub(crate) holdouts: Vec<String>,
@@ -147,6 +153,8 @@ pub(crate) struct Session {
     lost: u64,
     /// The program did not wait for us: its first events are not in the trace.
     pub(crate) late: bool,
+    /// The trace is one in pieces, of which `dir` is the latest.
+    pub(crate) pieces: Option<Pieces>,
 }
 
 impl Session {
@@ -243,6 +251,7 @@ impl Session {
             flushing: false,
             lost: 0,
             late: false,
+            pieces: None,
         };
         session.describe()?;
         Ok(session)
@@ -286,13 +295,16 @@ impl Session {
                 Ok(_) => pause = (pause / 2).max(PAUSE.0),
                 Err(e) => return Ended::Failed(e.to_string()),
             }
+            if let Err(failure) = self.rotate() {
+                return Ended::Failed(failure.to_string());
+            }
             if let Some(ended) = self.receive() {
                 return ended;
             }
             if let Some(ended) = self.asked_to_end(until, console) {
                 return ended;
             }
-            if self.copier.pages_are_short() && !self.flushing {
+            if self.copier.pages_are_short() && !self.flushing && !self.overwrites() {
                 self.flush();
             }
             let now = Instant::now();
@@ -314,13 +326,21 @@ impl Session {
         }
     }
 
-    /// Copies full pages and gives them back; returns how many.
+    /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
+        if self.overwrites() {
+            return Ok(0);
+        }
         let done = self.copier.copy_full()?;
         for some in done.chunks(RELEASE_AT_ONCE) {
             self.link.send(&Message::Release(self.id, some.to_vec()));
         }
         Ok(done.len())
+    }
+
+    /// Whether the program writes over its oldest pages, which are then copied at the end.
+    fn overwrites(&self) -> bool {
+        self.copier.arena.header.mode == Mode::Overwrite as u32
     }
 
     /// Takes what the program says; a reply to `Flush` is the only thing to expect.
@@ -379,7 +399,7 @@ impl Session {
     fn chores(&mut self, now: Instant) -> Option<Ended> {
         if now >= self.chores_at {
             self.chores_at = now + CHORES_EVERY;
-            if !self.flushing {
+            if !self.flushing && !self.overwrites() {
                 self.flush();
             }
             if let Some(triple) = self.copier.arena.triple() {
@@ -411,7 +431,9 @@ impl Session {
             quantity::count(events),
             quantity::count(per_second),
             quantity::count(self.lost),
-            quantity::bytes(self.copier.streams.bytes),
+            quantity::bytes(
+                self.copier.streams.bytes + self.pieces.as_ref().map_or(0, Pieces::bytes)
+            ),
         ));
     }
 
@@ -478,9 +500,10 @@ impl Session {
         }
         let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
-            let copied = match ended {
-                Ended::Snapshot => self.copier.copy_as_it_is().and_then(|()| self.tell_losses()),
-                _ => self.copy_rest(),
+            let copied = if self.overwrites() || matches!(ended, Ended::Snapshot) {
+                self.copier.copy_as_it_is().and_then(|()| self.tell_losses())
+            } else {
+                self.copy_rest()
             };
             failure = copied.err().map(|e| e.to_string());
         }
@@ -503,7 +526,8 @@ impl Session {
         }
         Recorded {
             ended,
-            bytes: self.copier.streams.bytes,
+            bytes: self.copier.streams.bytes + self.pieces.as_ref().map_or(0, Pieces::bytes),
+            pieces: self.pieces.as_ref().map(Pieces::count),
             lost: self.lost,
             length,
             holdouts,

@@ -67,6 +67,11 @@ fn is_trace(path: &Path) -> bool {
 }
 
 impl TraceDir {
+    /// Whether a directory holds nothing but a trace.
+    pub(crate) fn is_trace(path: &Path) -> bool {
+        is_trace(path)
+    }
+
     /// Makes the directory, mode 0700; with `force`, in place of the trace that is there.
     pub(crate) fn create(path: &Path, force: bool) -> Result<TraceDir> {
         check(path, force)?;

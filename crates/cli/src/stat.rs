@@ -76,7 +76,7 @@ pub(crate) fn stat(args: &StatArgs, console: &mut Console) -> Result<u8> {
         let most = until.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
         wait_for(&interrupts.interest(), most);
         // A program that has ended shows only here, where it is not asked otherwise.
-        counted.retain_mut(|one| matches!(one.link.try_receive(), Ok(_)));
+        counted.retain_mut(|one| one.link.try_receive().is_ok());
     }
 }
 

@@ -76,6 +76,16 @@ buffer while the disk is busy is lost, counted and reported. The trace is a dire
 which babeltrace2 and Trace Compass read too."
     )]
     Record(RecordArgs),
+    /// Turn what a flight recorder left, or holds, into a trace
+    #[command(after_long_help = "\
+Examples:
+  GRACEPOINT_FLIGHT=/dev/shm/kv ./kv --port 0     a program that records into memory all the time
+  gracepoint recover /dev/shm/kv -o crash.trace   after it was killed, or while it runs
+  gracepoint recover /dev/shm/kv/4242.gp1.flight  of several programs one
+
+Every event that the program had committed is in the trace, unless later ones have taken its place:
+those are counted. The files stay; with several recorders in DIR the output holds a trace of each.")]
+    Recover(RecoverArgs),
     /// Show the events of a trace in order of time
     #[command(after_long_help = "\
 Examples:
@@ -191,6 +201,9 @@ pub(crate) struct RecordArgs {
     /// Memory for events on their way to the disk: 16M, 64MiB; default: the program's choice
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) buffer: Option<u64>,
+    /// Keep the newest events in memory and write them out at the end: the oldest make room
+    #[arg(long)]
+    pub(crate) flight_recorder: bool,
     /// Say nothing but errors and losses of whole threads
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -200,6 +213,22 @@ pub(crate) struct RecordArgs {
     /// Start this command and record it from its start
     #[arg(last = true, value_name = "CMD", num_args = 1..)]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The directory that was GRACEPOINT_FLIGHT, or a file in it
+    #[arg(value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// Directory of the trace; made by this command
+    #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) output: PathBuf,
+    /// Replace the trace in the output's place
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print a JSON object for each recorder
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

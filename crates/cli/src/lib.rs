@@ -8,7 +8,7 @@
 //! | `discover` | finds programs and greets them |
 //! | `connection` | frames over a socket that never blocks |
 //! | `programs` | `ps`, `list` |
-//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command |
+//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `recover` |
 //! | `explain` | `explain`: kernel logs |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
@@ -76,6 +76,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
         Command::Record(args) => record::run(args, console),
+        Command::Recover(args) => record::recover::run(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Explain(args) => explain::explain(args, console),

@@ -3,8 +3,10 @@
 mod arena;
 mod copy;
 mod launch;
+pub(crate) mod recover;
 mod residue;
 pub(crate) mod session;
+mod snapshot;
 mod streams;
 mod trace_dir;
 
@@ -41,7 +43,7 @@ fn plan(args: &RecordArgs) -> Plan<'_> {
     Plan {
         globs: &args.events,
         buffer_bytes: args.buffer.unwrap_or(0),
-        mode: Mode::Discard,
+        mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
         context: Context::default(),
         limits: Limits::default(),
         dir: &args.output,

@@ -5,6 +5,7 @@
 //! [`MOST_PEERS`], replies that a peer does not read by [`MOST_UNSENT`]. A peer that breaks a rule
 //! loses its connection and its sessions; the program goes on.
 
+use crate::flight::Flight;
 use crate::session::{self, MOST_SESSIONS, Session};
 use crate::{clock, patch, sys, tracer};
 use gracepoint_rcu::Progress;
@@ -23,10 +24,14 @@ use std::time::{Duration, Instant};
 
 /// Most connections at once; more are closed at once.
 const MOST_PEERS: usize = 64;
+/// The owner of the session that `init` has begun: no connection.
+const NOBODY: RawFd = -1;
 /// Most bytes of replies that wait for a peer to read them.
 const MOST_UNSENT: usize = 16 << 20;
 /// How often a running session's clock triple is renewed.
 const TICK: Duration = Duration::from_secs(1);
+/// The same where sessions overwrite.
+const SHORT_TICK: Duration = Duration::from_millis(100);
 /// Pause after a connection that could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 /// Shortest time between a program's first triple and a session's, to measure the clock.
@@ -42,9 +47,9 @@ struct Open {
 }
 
 /// Descriptors of the agent, for a forked child to close.
-static OPEN: [Open; MOST_PEERS + 1] = [const {
+static OPEN: [Open; MOST_PEERS + 2] = [const {
     Open { fd: AtomicI32::new(-1), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
-}; MOST_PEERS + 1];
+}; MOST_PEERS + 2];
 
 /// Notes a descriptor for forked children to close; what it names. One caller at a time.
 pub(crate) fn remember(fd: RawFd) -> Option<(u64, u64)> {
@@ -127,6 +132,13 @@ pub(crate) struct Setup {
     pub(crate) launched_by: String,
     pub(crate) most_bytes: u64,
     pub(crate) launch: Arc<Launch>,
+    /// The session that `init` has begun.
+    pub(crate) flight: Option<Flight>,
+}
+
+/// Path of the executable.
+pub(crate) fn exe() -> String {
+    std::env::current_exe().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 struct Agent {
@@ -175,14 +187,20 @@ enum Reply {
 /// Some programs close every descriptor they find when they become daemons. What the agent has is
 /// therefore looked at (device and inode) before it is used or closed.
 pub(crate) fn run(setup: Setup) {
-    let exe = std::env::current_exe().unwrap_or_default();
+    let mut setup = setup;
+    let flight = setup.flight.take().and_then(|mut flight| {
+        // Open for its lock alone, and never closed: a program that closes all it has may use the
+        // number again.
+        flight.file.take().and_then(|file| remember(file.into_raw_fd()));
+        Some(Owned { session: flight.session.take()?, peer: NOBODY })
+    });
     let mut agent = Agent {
         setup,
         since: clock::triple(clock::source()),
         started: Instant::now(),
-        exe: exe.to_string_lossy().into_owned(),
+        exe: exe(),
         peers: Vec::new(),
-        sessions: Vec::new(),
+        sessions: flight.into_iter().collect(),
         next_session: 1,
         ticked: Instant::now(),
         decided: false,
@@ -220,10 +238,11 @@ impl Agent {
         if waits[0].ready {
             self.accept();
         }
-        if !self.sessions.is_empty() && self.ticked.elapsed() >= TICK {
+        if !self.sessions.is_empty() && self.ticked.elapsed() >= self.tick_every() {
             self.ticked = Instant::now();
             for owned in &self.sessions {
                 owned.session.tick();
+                owned.session.free_idle_pages();
             }
         }
         true
@@ -235,6 +254,9 @@ impl Agent {
         while let Some(peer) = self.peers.last() {
             self.hang_up(peer.stream.as_raw_fd());
         }
+        for owned in std::mem::take(&mut self.sessions) {
+            owned.session.end();
+        }
         forget(self.setup.listener.into_raw_fd());
     }
 
@@ -243,7 +265,7 @@ impl Agent {
     fn drive(&self) -> i32 {
         let mut due = None;
         if !self.sessions.is_empty() {
-            due = Some(TICK.saturating_sub(self.ticked.elapsed()));
+            due = Some(self.tick_every().saturating_sub(self.ticked.elapsed()));
         }
         match crate::key::TRACE.drive() {
             Progress::Idle => {}
@@ -253,6 +275,12 @@ impl Agent {
         }
         // Rounded up: a grace period is not worth a busy loop.
         due.map_or(-1, |due| i32::try_from(due.as_millis()).unwrap_or(i32::MAX).saturating_add(1))
+    }
+
+    /// Where no recorder asks for the pages of idle threads, we look after them, more often.
+    fn tick_every(&self) -> Duration {
+        let alone = |owned: &Owned| owned.session.ring.arena.overwrites();
+        if self.sessions.iter().any(alone) { SHORT_TICK } else { TICK }
     }
 
     fn accept(&mut self) {
@@ -402,7 +430,7 @@ impl Agent {
     }
 
     fn create(&mut self, at: usize, wanted: &Create) -> Reply {
-        if self.sessions.len() >= MOST_SESSIONS {
+        if self.sessions.iter().filter(|owned| owned.peer != NOBODY).count() >= MOST_SESSIONS {
             return Reply::Plain(Message::Failure(session::too_many()));
         }
         std::thread::sleep(BASELINE.saturating_sub(self.started.elapsed()));

@@ -248,6 +248,14 @@ impl Session {
         triple
     }
 
+    /// In overwrite mode: when threads hold most of the pages, takes back those of idle ones.
+    pub(crate) fn free_idle_pages(&self) {
+        let arena = &self.ring.arena;
+        if arena.overwrites() && arena.owned_pages() * 2 > arena.header().pages as usize {
+            self.ring.take_back();
+        }
+    }
+
     /// Ends the session: off, and freed once nobody can be inside.
     ///
     /// After a first grace period no hit writes to the ring any more, and it leaves the table of

@@ -141,6 +141,12 @@ pub(crate) fn memory_file(
     Ok(fd)
 }
 
+/// Takes the lock of an open file, which its last descriptor gives back; false if another has it.
+pub(crate) fn lock(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: a request on a descriptor that the caller has.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
 /// Adds seals to a memory file.
 pub(crate) fn seal(fd: &OwnedFd, seals: libc::c_int) -> io::Result<()> {
     // SAFETY: fcntl on a descriptor that we own.

@@ -17,9 +17,22 @@ use std::io;
 /// # Errors
 /// When the arena cannot be read or a file cannot be written.
 pub(crate) fn write(copier: &mut Copier, now: u64) -> io::Result<BTreeMap<u32, u64>> {
-    let losses = copier.arena.losses()?;
+    let (losses, slots) = (copier.arena.losses()?, copier.arena.slot_losses()?);
+    write_these(copier, now, &losses, slots)
+}
+
+/// The same for losses that were read before.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn write_these(
+    copier: &mut Copier,
+    now: u64,
+    losses: &[Loss],
+    slots: Vec<SlotLoss>,
+) -> io::Result<BTreeMap<u32, u64>> {
     let after_all = copier.slots.values().map(|slot| slot.end).fold(now, u64::max);
-    for loss in copier.arena.slot_losses()? {
+    for loss in slots {
         write_discarded(copier, loss, now)?;
     }
     let untold: Vec<&Loss> = losses.iter().filter(|loss| loss.lost > loss.folded).collect();
@@ -43,7 +56,7 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
         end: at,
         content_bits: HEADER as u64 * 8,
         packet_bits: HEADER as u64 * 8,
-        seq: slot.next_seq.saturating_add(slot.shift),
+        seq: slot.next_seq.wrapping_add(slot.shift),
         discarded: loss.discarded,
         tid: if loss.tid == 0 { slot.tid } else { loss.tid },
         thread: slot.thread,

@@ -8,9 +8,9 @@
 use super::arena::Arena;
 use super::copy::Copier;
 use super::launch::Launched;
-use super::residue;
 use super::streams::Streams;
 use super::trace_dir::{Description, TraceDir};
+use super::{residue, snapshot};
 use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::Live;
@@ -251,7 +251,7 @@ impl Session {
             if let Some(ended) = self.asked_to_end(until, console) {
                 return ended;
             }
-            if self.copier.pages_are_short() && !self.flushing {
+            if !self.copier.arena.overwrites() && self.copier.pages_are_short() && !self.flushing {
                 self.flush();
             }
             let now = Instant::now();
@@ -275,6 +275,9 @@ impl Session {
 
     /// Copies full pages and gives them back; returns how many.
     fn copy(&mut self) -> io::Result<usize> {
+        if self.copier.arena.overwrites() {
+            return Ok(0); // the newest are copied at the end
+        }
         let done = self.copier.copy_full()?;
         for some in done.chunks(RELEASE_AT_ONCE) {
             self.link.send(&Message::Release(self.id, some.to_vec()));
@@ -335,7 +338,7 @@ impl Session {
     fn chores(&mut self, now: Instant) -> Option<Ended> {
         if now >= self.chores_at {
             self.chores_at = now + CHORES_EVERY;
-            if !self.flushing {
+            if !self.flushing && !self.copier.arena.overwrites() {
                 self.flush();
             }
             if let Some(triple) = self.copier.arena.triple() {
@@ -473,6 +476,11 @@ impl Session {
     }
 
     fn copy_rest(&mut self) -> io::Result<()> {
+        if self.copier.arena.overwrites() {
+            let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
+            self.sidecar.lost = snapshot::copy(&mut self.copier, now)?.lost;
+            return Ok(());
+        }
         while !self.copier.copy_full()?.is_empty() {}
         let slots = self.copier.arena.slot_losses()?;
         let discarded = |slot| slots.iter().find(|s| s.slot == slot).map_or(0, |s| s.discarded);

@@ -5,6 +5,7 @@
 
 mod fake;
 mod fakes;
+mod flight;
 mod programs;
 mod real;
 mod ring;
@@ -31,9 +32,12 @@ fn main() {
     }
     let mut trials = fakes::trials();
     trials.extend(real::trials());
+    trials.extend(flight::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
-    for test in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {
+    for test in
+        [fakes::with_babeltrace(), real::with_babeltrace(), flight::with_babeltrace()].concat()
+    {
         let trial = trial(test);
         trials.push(if babeltrace {
             trial

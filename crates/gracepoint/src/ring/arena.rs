@@ -424,9 +424,9 @@ impl Arena {
         true
     }
 
-    /// Are losses written down in the packets?
-    pub(crate) fn folds_losses(&self) -> bool {
-        self.counts.is_none()
+    /// Is this overwrite mode?
+    pub(crate) fn overwrites(&self) -> bool {
+        self.counts.is_some()
     }
 
     /// Pages that some slot owns.

@@ -211,7 +211,7 @@ impl Ring {
         writer.ordinal.store(ordinal.wrapping_add(1), Relaxed);
         writer.page.store(page, Relaxed);
         self.open(writer, slot, owner, self.arena.page_address(page));
-        if self.lossy.load(Relaxed) && self.arena.folds_losses() {
+        if self.lossy.load(Relaxed) && !self.arena.overwrites() {
             self.fold_losses(writer, need);
         }
         true

@@ -5,6 +5,7 @@ use crate::discover::Which;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use clap::{Args, Parser, Subcommand};
+use gracepoint_wire::schema::Context;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -204,6 +205,18 @@ pub(crate) struct RecordArgs {
     /// Keep the newest events in memory and write them out at the end: the oldest make room
     #[arg(long)]
     pub(crate) flight_recorder: bool,
+    /// Add to each event where it happened: cpu, tid, pid, thread, stack; may be given more than once
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = parse_context)]
+    pub(crate) context: Vec<Context>,
+    /// Record at most so many events of each kind per second
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    pub(crate) max_rate: Option<u64>,
+    /// Record one event of N of each kind: 1/10
+    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+    pub(crate) sample: Option<u64>,
+    /// Record only so many events that it takes at most this part of a CPU: 1%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) max_overhead: Option<u32>,
     /// Say nothing but errors and losses of whole threads
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -302,6 +315,33 @@ pub(crate) struct ExplainArgs {
     /// Print the graph for Graphviz
     #[arg(long, conflicts_with = "json")]
     pub(crate) dot: bool,
+}
+
+fn parse_context(text: &str) -> Result<Context, String> {
+    let found = Context::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, context)| *context).ok_or_else(|| {
+        let names = Context::ALL.map(|(name, _)| name).join(", ");
+        format!("`{text}` is no context; there are {names}")
+    })
+}
+
+/// `1000` or `1000/s`
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|&n| n > 0);
+    number.ok_or_else(|| format!("`{text}` is no rate; write 1000 or 1000/s"))
+}
+
+/// `1/10`
+fn parse_sample(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+    number.ok_or_else(|| format!("`{text}` is no part of the events; write 1/10"))
+}
+
+/// `1%` or `0.5`, as millionths.
+fn parse_percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let ppm = number.map(|percent| percent * 10_000.0).filter(|ppm| (1.0..=1e6).contains(ppm));
+    ppm.map(|ppm| ppm as u32).ok_or_else(|| format!("`{text}` is no part of a CPU; write 1%"))
 }
 
 #[cfg(test)]

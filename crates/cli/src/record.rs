@@ -44,8 +44,12 @@ fn plan(args: &RecordArgs) -> Plan<'_> {
         globs: &args.events,
         buffer_bytes: args.buffer.unwrap_or(0),
         mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
-        context: Context::default(),
-        limits: Limits::default(),
+        context: args.context.iter().fold(Context::default(), |all, one| all.with(*one)),
+        limits: Limits {
+            max_rate: args.max_rate.unwrap_or(0),
+            sample: args.sample.unwrap_or(0),
+            max_overhead_ppm: args.max_overhead.unwrap_or(0),
+        },
         dir: &args.output,
         force: args.force,
     }

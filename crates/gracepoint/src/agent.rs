@@ -243,6 +243,7 @@ impl Agent {
             for owned in &self.sessions {
                 owned.session.tick();
                 owned.session.free_idle_pages();
+                owned.session.adapt();
             }
         }
         true
@@ -277,9 +278,10 @@ impl Agent {
         due.map_or(-1, |due| i32::try_from(due.as_millis()).unwrap_or(i32::MAX).saturating_add(1))
     }
 
-    /// Where no recorder asks for the pages of idle threads, we look after them, more often.
+    /// Where no recorder asks for the pages of idle threads, we look after them, more often; and where
+    /// rates follow the load.
     fn tick_every(&self) -> Duration {
-        let alone = |owned: &Owned| owned.session.ring.arena.overwrites();
+        let alone = |owned: &Owned| owned.session.ring.arena.overwrites() || owned.session.adapts();
         if self.sessions.iter().any(alone) { SHORT_TICK } else { TICK }
     }
 

@@ -55,12 +55,16 @@ mod agent;
 mod arch;
 #[cfg(gp_supported)]
 mod clock;
+#[cfg(gp_supported)]
+mod context;
 mod error;
 pub mod event;
 pub mod field;
 #[cfg(gp_supported)]
 mod flight;
 mod key;
+#[cfg(gp_supported)]
+mod limit;
 mod macros;
 #[cfg(gp_supported)]
 mod module;

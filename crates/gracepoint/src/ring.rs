@@ -53,6 +53,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
+pub(crate) use turn::owner;
 
 /// Slots that are lent for one event.
 pub(crate) const BORROWED: u32 = 64;

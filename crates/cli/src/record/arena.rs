@@ -75,7 +75,7 @@ impl Arena {
             u64::from(header.slots) * SLOT_ENTRY as u64,
             u64::from(header.ids) * LOSS_ENTRY as u64,
         ];
-        if length < header.total || tables.iter().any(|&bytes| bytes > TABLE_MOST) {
+        if length < header.file_bytes() || tables.iter().any(|&bytes| bytes > TABLE_MOST) {
             return Err("its size contradicts its header".into());
         }
         Ok(Arena { file, header, table: Vec::new() })
@@ -134,6 +134,17 @@ impl Arena {
         let entries = (0u32..).zip(bytes.chunks_exact(LOSS_ENTRY));
         let losses = entries.map(|(id, b)| Loss { id, lost: word(b, 0), folded: word(b, 8) });
         Ok(losses.filter(|loss| loss.lost > 0).collect())
+    }
+
+    /// The throttle table: what limits left out, entries without any left out.
+    pub(crate) fn throttled(&self) -> io::Result<Vec<Loss>> {
+        if self.header.throttle_at == 0 {
+            return Ok(Vec::new());
+        }
+        let bytes = self.read_table(self.header.throttle_at, self.header.ids, LOSS_ENTRY)?;
+        let entries = (0u32..).zip(bytes.chunks_exact(LOSS_ENTRY));
+        let all = entries.map(|(id, b)| Loss { id, lost: word(b, 0), folded: word(b, 8) });
+        Ok(all.filter(|entry| entry.lost > 0).collect())
     }
 
     /// The slot table, slots without losses left out.

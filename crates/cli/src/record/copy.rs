@@ -51,6 +51,8 @@ pub(crate) struct Copier {
     pub(crate) since: u64,
     /// Pages in which not everything was a packet.
     pub(crate) spoilt: u64,
+    /// The session has `gp:unthrottle` among its events.
+    pub(crate) tells_throttling: bool,
     page: Vec<u8>,
 }
 
@@ -63,7 +65,15 @@ pub(crate) struct Page {
 
 impl Copier {
     pub(crate) fn new(arena: Arena, streams: Streams) -> Copier {
-        Copier { arena, streams, slots: HashMap::new(), since: 0, spoilt: 0, page: Vec::new() }
+        Copier {
+            arena,
+            streams,
+            slots: HashMap::new(),
+            since: 0,
+            spoilt: 0,
+            tells_throttling: false,
+            page: Vec::new(),
+        }
     }
 
     /// Copies what is full; returns the pages (index, ordinal) that may be given back.

@@ -8,7 +8,7 @@
 use super::arena::{Loss, SlotLoss};
 use super::copy::{Copier, empty_packet};
 use gracepoint_wire::packet::{HEADER, NAME, PacketHeader, compact_header, round_up};
-use gracepoint_wire::schema::LOSS_ID;
+use gracepoint_wire::schema::{LOSS_ID, UNTHROTTLE_ID};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -36,10 +36,17 @@ pub(crate) fn write_these(
         write_discarded(copier, loss, now)?;
     }
     let untold: Vec<&Loss> = losses.iter().filter(|loss| loss.lost > loss.folded).collect();
-    if !untold.is_empty() {
+    let throttled = copier.arena.throttled()?;
+    let left_out: Vec<&Loss> = throttled.iter().filter(|entry| entry.lost > entry.folded).collect();
+    let told = copier.tells_throttling && !left_out.is_empty();
+    if !untold.is_empty() || told {
+        let mut records = records(LOSS_ID, after_all, &untold);
+        if told {
+            records.extend(self::records(UNTHROTTLE_ID, after_all, &left_out));
+        }
         // No ring slot has this number.
         let stream = u64::from(copier.arena.header.slots);
-        copier.streams.append(stream, &loss_packet(stream, after_all, &untold))?;
+        copier.streams.append(stream, &own_packet(stream, after_all, &records))?;
     }
     Ok(losses.iter().map(|loss| (loss.id, loss.lost)).collect())
 }
@@ -70,14 +77,19 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
     copier.streams.append(loss.slot.into(), &both)
 }
 
-/// One packet of `gp:loss` records.
-fn loss_packet(stream: u64, at: u64, losses: &[&Loss]) -> Vec<u8> {
+/// Records of one of the tracer's own events, with an id and a number each.
+fn records(id: u32, at: u64, losses: &[&Loss]) -> Vec<u8> {
     let mut events = Vec::new();
     for loss in losses {
-        events.extend_from_slice(&compact_header(LOSS_ID, at).to_le_bytes()[..5]);
+        events.extend_from_slice(&compact_header(id, at).to_le_bytes()[..5]);
         events.extend_from_slice(&loss.id.to_le_bytes());
         events.extend_from_slice(&(loss.lost - loss.folded).to_le_bytes());
     }
+    events
+}
+
+/// One packet of the recorder's own.
+fn own_packet(stream: u64, at: u64, events: &[u8]) -> Vec<u8> {
     let content = (HEADER + events.len()) as u64;
     let mut thread = [0; NAME];
     thread[..10].copy_from_slice(b"gracepoint");
@@ -91,7 +103,7 @@ fn loss_packet(stream: u64, at: u64, losses: &[&Loss]) -> Vec<u8> {
         ..PacketHeader::default()
     };
     let mut packet = header.to_bytes().to_vec();
-    packet.extend_from_slice(&events);
+    packet.extend_from_slice(events);
     packet.resize(round_up(content) as usize, 0);
     packet
 }

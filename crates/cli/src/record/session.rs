@@ -23,7 +23,7 @@ use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -197,6 +197,8 @@ impl Session {
             lost: 0,
             late: false,
         };
+        session.copier.tells_throttling =
+            session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
         session.describe()?;
         match session.start() {
             Ok(()) => Ok(session),

@@ -10,6 +10,7 @@ mod programs;
 mod real;
 mod ring;
 mod scene;
+mod sessions;
 mod trace;
 
 use libtest_mimic::{Arguments, Trial};
@@ -33,10 +34,16 @@ fn main() {
     let mut trials = fakes::trials();
     trials.extend(real::trials());
     trials.extend(flight::trials());
+    trials.extend(sessions::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
-    for test in
-        [fakes::with_babeltrace(), real::with_babeltrace(), flight::with_babeltrace()].concat()
+    for test in [
+        fakes::with_babeltrace(),
+        real::with_babeltrace(),
+        flight::with_babeltrace(),
+        sessions::with_babeltrace(),
+    ]
+    .concat()
     {
         let trial = trial(test);
         trials.push(if babeltrace {

@@ -21,12 +21,13 @@ const FIRST_BORROWED: u32 = gracepoint_rcu::MAX_THREADS as u32;
 const LOSS_RECORD: u64 = EXTENDED_HEADER as u64 + 12;
 
 /// Whose packets a thread writes.
-struct Owner {
-    tid: u32,
-    name: [u8; 16],
+pub(crate) struct Owner {
+    pub(crate) tid: u32,
+    /// NUL-padded.
+    pub(crate) name: [u8; 16],
 }
 
-fn owner(index: Option<u32>) -> Owner {
+pub(crate) fn owner(index: Option<u32>) -> Owner {
     match index.and_then(gracepoint_rcu::thread_info) {
         Some(info) => {
             let mut name = [0; 16];

@@ -241,7 +241,7 @@ fn merge_events(
     let mut out: Vec<EventType> = Vec::new();
     for event in metadata.events.iter().cloned() {
         let id = event.id;
-        let context = metadata.contexts.get(&id).map_or(&[][..], |fields| fields);
+        let context = &metadata.context;
         if let Some(first) = seen.insert(id, event.full_name()) {
             damage.add("metadata", 0, format!("id {id} is given twice; {first:?} counts"));
             seen.insert(id, first);

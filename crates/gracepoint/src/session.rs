@@ -306,11 +306,14 @@ impl Target {
 
     /// Writes an event of the tracer's own about the events `of`.
     fn tell(&self, id: u32, of: u32, number: impl FnOnce() -> u64) {
-        let Some(place) = self.ring().place(id, 12) else { return };
-        // SAFETY: the place has room for a u32 and a u64.
+        let context = self.ring().context as usize;
+        let Some(place) = self.ring().place(id, context + 12) else { return };
+        // SAFETY: the place has room for the context, a u32 and a u64.
         unsafe {
-            place.fields.cast::<u32>().write_unaligned(of);
-            place.fields.add(4).cast::<u64>().write_unaligned(number());
+            place.fields.write_bytes(0, context);
+            let at = place.fields.add(context);
+            at.cast::<u32>().write_unaligned(of);
+            at.add(4).cast::<u64>().write_unaligned(number());
         }
         self.ring().publish(&place);
     }
@@ -563,7 +566,8 @@ fn shape(wanted: &Create, ids: u32, most: u64) -> Result<Shape, Failure> {
     // What is counted for each page is part of the buffer.
     let counts = if mode == Mode::Overwrite { counts_bytes(ids) as u64 } else { 0 };
     let pages = u32::try_from(bytes / (page + counts)).unwrap_or(u32::MAX).max(LEAST_PAGES);
-    Ok(Shape { page_bytes: page as u32, pages, ids, mode })
+    let context = wanted.context.empty_len() as u32;
+    Ok(Shape { page_bytes: page as u32, pages, ids, mode, context })
 }
 
 /// Drives grace periods until all sections open now have ended; false after `most`.

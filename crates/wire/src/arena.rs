@@ -113,7 +113,7 @@ impl ArenaHeader {
             freq_hz: 0,
             boot_id: [0; 16],
             mode: 0,
-            throttle_at: total,
+            throttle_at: 0,
         }
     }
 
@@ -264,6 +264,7 @@ mod tests {
         h.freq_hz = 2_000_000_000;
         h.boot_id = [7; 16];
         h.mode = 1;
+        h.throttle_at = h.total;
         assert_eq!(ArenaHeader::parse(&h.to_bytes()), Ok(h));
         assert_eq!(h.page_at(2) - h.page_at(1), 65536);
         for at in [0, 8, 12, 16, 33, 60, 65, 114] {

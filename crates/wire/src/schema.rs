@@ -209,8 +209,8 @@ fn fnv1a(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
-/// What a session adds to each event of the program, before the event's own fields: the `context`
-/// of the event in the trace's metadata. The names are those of LTTng.
+/// What a session adds to each of its events, before the event's own fields: the stream's
+/// `event.context` in the trace's metadata. The names are those of LTTng.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Context(u32);
 
@@ -259,6 +259,19 @@ impl Context {
     /// Are all of `other` among these?
     pub fn has(self, other: Context) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Bytes of a context in which everything is 0 or empty: so many zeroes, which is what the
+    /// tracer's own events have.
+    pub fn empty_len(self) -> usize {
+        let sizes = [
+            (Context::CPU, 4),
+            (Context::TID, 4),
+            (Context::PID, 4),
+            (Context::NAME, 1),
+            (Context::STACK, 6),
+        ];
+        sizes.into_iter().filter(|(bit, _)| self.has(*bit)).map(|(_, size)| size).sum()
     }
 
     /// The fields in the order in which they are written.

@@ -18,6 +18,7 @@ use super::arena::{Arena, is_full, is_owned};
 use super::streams::Streams;
 use gracepoint_wire::arena::PageEntry;
 use gracepoint_wire::packet::{ALIGN, END_AT, HEADER, NAME, PacketHeader, SEQ_AT, round_up};
+use gracepoint_wire::schema::Context;
 use std::collections::HashMap;
 use std::io;
 use std::ops::RangeInclusive;
@@ -53,6 +54,8 @@ pub(crate) struct Copier {
     pub(crate) spoilt: u64,
     /// The session has `gp:unthrottle` among its events.
     pub(crate) tells_throttling: bool,
+    /// What lies before the fields of each event.
+    pub(crate) context: Context,
     page: Vec<u8>,
 }
 
@@ -72,6 +75,7 @@ impl Copier {
             since: 0,
             spoilt: 0,
             tells_throttling: false,
+            context: Context::default(),
             page: Vec::new(),
         }
     }

@@ -115,6 +115,7 @@ fn copy(stem: &Path, out: &Path, force: bool) -> Result<Recovered> {
     let mut copier = Copier::new(arena, Streams::new(&dir.path));
     copier.since = clock.triples.first().map_or(0, |triple| triple.ticks);
     let now = clock.triples.last().map_or(0, |triple| triple.ticks);
+    copier.context = about.created.context;
     let copied = snapshot::copy(&mut copier, now);
     let missed = copied.map_err(|e| cannot("copy", &path, &e))?;
     let program = &about.program;

@@ -40,9 +40,10 @@ pub(crate) fn write_these(
     let left_out: Vec<&Loss> = throttled.iter().filter(|entry| entry.lost > entry.folded).collect();
     let told = copier.tells_throttling && !left_out.is_empty();
     if !untold.is_empty() || told {
-        let mut records = records(LOSS_ID, after_all, &untold);
+        let context = copier.context.empty_len();
+        let mut records = records(LOSS_ID, context, after_all, &untold);
         if told {
-            records.extend(self::records(UNTHROTTLE_ID, after_all, &left_out));
+            records.extend(self::records(UNTHROTTLE_ID, context, after_all, &left_out));
         }
         // No ring slot has this number.
         let stream = u64::from(copier.arena.header.slots);
@@ -77,11 +78,12 @@ fn write_discarded(copier: &mut Copier, loss: SlotLoss, now: u64) -> io::Result<
     copier.streams.append(loss.slot.into(), &both)
 }
 
-/// Records of one of the tracer's own events, with an id and a number each.
-fn records(id: u32, at: u64, losses: &[&Loss]) -> Vec<u8> {
+/// Records of one of the tracer's own events, with an id and a number each, after an empty context.
+fn records(id: u32, context: usize, at: u64, losses: &[&Loss]) -> Vec<u8> {
     let mut events = Vec::new();
     for loss in losses {
         events.extend_from_slice(&compact_header(id, at).to_le_bytes()[..5]);
+        events.resize(events.len() + context, 0);
         events.extend_from_slice(&loss.id.to_le_bytes());
         events.extend_from_slice(&(loss.lost - loss.folded).to_le_bytes());
     }

@@ -199,6 +199,7 @@ impl Session {
         };
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
+        session.copier.context = session.context;
         session.describe()?;
         match session.start() {
             Ok(()) => Ok(session),

@@ -113,6 +113,8 @@ pub(crate) struct Shape {
     pub(crate) pages: u32,
     pub(crate) ids: u32,
     pub(crate) mode: Mode,
+    /// Bytes of an empty context, all of them 0, before the fields of the tracer's own events.
+    pub(crate) context: u32,
 }
 
 /// Bytes of the counters of one page.
@@ -153,13 +155,14 @@ impl Arena {
     /// # Errors
     /// When the memory or the descriptor cannot be had.
     pub(crate) fn new(shape: Shape, slots: u32, file: Option<OwnedFd>) -> io::Result<Arena> {
-        let Shape { page_bytes, pages, ids, mode } = shape;
+        let Shape { page_bytes, pages, ids, mode, context: _ } = shape;
         let mut header = ArenaHeader::lay_out(page_bytes, pages, ids, slots);
         let source = crate::clock::source();
         header.pid = std::process::id();
         header.clock = source as u32;
         header.boot_id = crate::clock::boot_id();
         header.mode = mode as u32;
+        header.throttle_at = header.total;
         let length = header.file_bytes();
         let tables = [0..header.slot_at, header.table_at..length];
         let sealed = file.is_none();

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 
 /// First borrowed slot.
 const FIRST_BORROWED: u32 = gracepoint_rcu::MAX_THREADS as u32;
-/// Bytes of a `gp:loss` record.
+/// Bytes of a `gp:loss` record, but for its context.
 const LOSS_RECORD: u64 = EXTENDED_HEADER as u64 + 12;
 
 /// Whose packets a thread writes.
@@ -282,6 +282,8 @@ impl Ring {
     fn fold_losses(&self, writer: &Writer, need: u64) {
         self.lossy.store(false, Relaxed);
         let end = self.page_end(writer);
+        let context = self.context as usize;
+        let length = LOSS_RECORD + context as u64;
         for id in 0..self.arena.header().ids {
             let loss = self.arena.loss(id);
             let folded = loss.folded.load(Relaxed);
@@ -290,7 +292,7 @@ impl Ring {
                 continue;
             }
             let pos = writer.pos.load(Relaxed);
-            if pos + LOSS_RECORD + need > end {
+            if pos + length + need > end {
                 self.lossy.store(true, Relaxed); // the rest at the next turn
                 return;
             }
@@ -299,14 +301,18 @@ impl Ring {
                 continue;
             }
             let now = self.ticks().max(writer.last.load(Relaxed));
-            let mut record = [0; LOSS_RECORD as usize];
-            record[..EXTENDED_HEADER].copy_from_slice(&extended_header(LOSS_ID, now));
-            record[EXTENDED_HEADER..][..4].copy_from_slice(&id.to_le_bytes());
-            record[EXTENDED_HEADER + 4..].copy_from_slice(&(lost - folded).to_le_bytes());
-            // SAFETY: the bytes from `pos` lie before `end`, in a page that this slot owns.
-            unsafe { (pos as *mut u8).copy_from_nonoverlapping(record.as_ptr(), record.len()) };
+            let header = extended_header(LOSS_ID, now);
+            let at = pos as *mut u8;
+            // SAFETY: the `length` bytes from `pos` lie before `end`, in a page that this slot owns.
+            unsafe {
+                at.copy_from_nonoverlapping(header.as_ptr(), EXTENDED_HEADER);
+                at.add(EXTENDED_HEADER).write_bytes(0, context);
+                let fields = at.add(EXTENDED_HEADER + context);
+                fields.cast::<u32>().write_unaligned(id);
+                fields.add(4).cast::<u64>().write_unaligned(lost - folded);
+            }
             writer.last.store(now, Relaxed);
-            writer.pos.store(pos + LOSS_RECORD, Relaxed);
+            writer.pos.store(pos + length, Relaxed);
         }
     }
 }

@@ -13,7 +13,6 @@ mod lexer;
 use crate::{Error, Result};
 use gracepoint_wire::schema::{Declared, Field, Role, Schema, Type};
 use grammar::{Block, Scalar, Ty};
-use std::collections::HashMap;
 
 /// What a `metadata` file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +25,8 @@ pub struct Metadata {
     /// there is no documentation. An event whose name ends in `:begin` or `:end` and that has
     /// the fields of a span has that role.
     pub events: Vec<Declared>,
-    /// What lies before an event's own fields, by id, where something does.
-    pub contexts: HashMap<u32, Vec<Field>>,
+    /// What lies before each event's own fields.
+    pub context: Vec<Field>,
 }
 
 /// The `clock` block.
@@ -81,7 +80,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
     let mut env = Vec::new();
     let mut clock = None;
     let mut events = Vec::new();
-    let mut contexts = HashMap::new();
+    let mut context = Vec::new();
     let (mut traces, mut streams) = (0, 0);
     for (keyword, block) in &blocks {
         match keyword.as_str() {
@@ -94,16 +93,10 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
             "stream" => {
                 check_layout(block, "packet.context", layout::PACKET_CONTEXT)?;
                 check_layout(block, "event.header", layout::EVENT_HEADER)?;
+                context = context_fields(block)?;
                 streams += 1;
             }
-            "event" => {
-                let event = event(block)?;
-                let context = context_fields(block)?;
-                if !context.is_empty() {
-                    contexts.insert(event.id, context);
-                }
-                events.push(event);
-            }
+            "event" => events.push(event(block)?),
             _ => {}
         }
     }
@@ -115,7 +108,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
     }
     let clock =
         clock.ok_or_else(|| Error::new(format!("the metadata describes no clock; {NOT_OURS}")))?;
-    Ok(Metadata { env, clock, events, contexts })
+    Ok(Metadata { env, clock, events, context })
 }
 
 /// A packetised metadata stream's first word, in either byte order.
@@ -200,15 +193,15 @@ fn event(block: &Block) -> Result<Declared> {
     Ok(Declared { id, role, schema: Schema { name, docs: String::new(), fields } })
 }
 
-/// What lies before an event's own fields.
+/// What lies before each event's own fields.
 fn context_fields(block: &Block) -> Result<Vec<Field>> {
     let bad = |what: &str| {
         Error::new(format!(
-            "metadata line {}: the context of an event {what}; {NOT_OURS}",
+            "metadata line {}: the context of events {what}; {NOT_OURS}",
             block.line
         ))
     };
-    match block.ty("context") {
+    match block.ty("event.context") {
         None => Ok(Vec::new()),
         Some(Ty::Struct { fields }) => layout::event_fields(fields)
             .map_err(|field| bad(&format!("has a field {field:?} like no other"))),

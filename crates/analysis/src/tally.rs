@@ -16,7 +16,6 @@ impl Tally {
     /// A tally of a session with these events, before which `context` lies.
     pub fn new(events: &[Declared], context: Context) -> Tally {
         let plan = |event: &Declared| {
-            let context = if event.id < FIRST_USER_ID { Context::default() } else { context };
             Some((event.id, Plan::new(&[context.fields(), event.full_fields()].concat())?))
         };
         Tally { plans: events.iter().filter_map(plan).collect() }

@@ -11,7 +11,7 @@ use crate::read::Reader;
 use crate::sidecar::{self, Sidecar};
 use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
-use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID, Field, Role, Type};
+use gracepoint_wire::schema::{Context, Declared, Field, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -116,11 +116,8 @@ impl Trace {
     /// # Errors
     /// When an event has a field whose type has no layout.
     pub fn of(events: &[Declared], context: Context, clock: Clock) -> Result<Trace> {
-        let event = |event: &Declared| {
-            let own = event.id < FIRST_USER_ID;
-            let context = if own { Context::default() } else { context };
-            EventType::new(event.clone(), &context.fields())
-        };
+        let context = context.fields();
+        let event = |event: &Declared| EventType::new(event.clone(), &context);
         Ok(Trace {
             dir: PathBuf::new(),
             events: events.iter().map(event).collect::<Result<_>>()?,
@@ -261,7 +258,7 @@ fn merge_events(
     let mut out: Vec<EventType> = Vec::new();
     for event in metadata.events.iter().cloned() {
         let id = event.id;
-        let context = metadata.contexts.get(&id).map_or(&[][..], |fields| fields);
+        let context = &metadata.context;
         if let Some(first) = seen.insert(id, event.full_name()) {
             damage.add("metadata", 0, format!("id {id} is given twice; {first:?} counts"));
             seen.insert(id, first);

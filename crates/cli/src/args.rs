@@ -2,7 +2,7 @@
 
 use crate::console::Color;
 use crate::discover::{self, Live, Which};
-use crate::failure::Result;
+use crate::failure;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use crate::record::session::Rotate;
@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::Time;
 use gracepoint_analysis::when::When;
+use gracepoint_wire::schema::Context;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -165,6 +166,16 @@ In order of time, within a tenth of a second; beside whatever else records. What
 enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, or with the
 program.")]
     Stream(StreamArgs),
+    /// Turn what a flight recorder left, or holds, into a trace
+    #[command(after_long_help = "\
+Examples:
+  GRACEPOINT_FLIGHT=/dev/shm/kv ./kv --port 0     a program that records into memory all the time
+  gracepoint recover /dev/shm/kv -o crash.trace   after it was killed, or while it runs
+  gracepoint recover /dev/shm/kv/4242.gp1.flight  of several programs one
+
+Every event that the program had committed is in the trace, unless later ones have taken its place:
+those are counted. The files stay; with several recorders in DIR the output holds a trace of each.")]
+    Recover(RecoverArgs),
     /// Show the events of a trace in order of time
     #[command(after_long_help = "\
 Examples:
@@ -223,18 +234,18 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    pub(crate) fn find(&self) -> Result<Vec<Live>> {
+    pub(crate) fn find(&self) -> failure::Result<Vec<Live>> {
         discover::find_all(&self.pid, self.name.as_deref())
     }
 }
 
 /// A pattern of event names; `all` is `*`.
-fn parse_glob(text: &str) -> std::result::Result<String, String> {
+fn parse_glob(text: &str) -> Result<String, String> {
     Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
 }
 
 /// A size or a length of time; without a unit it is neither.
-fn parse_rotate(text: &str) -> std::result::Result<Rotate, String> {
+fn parse_rotate(text: &str) -> Result<Rotate, String> {
     let bad = || format!("`{text}` is neither a size nor a length of time; write 64M or 10s");
     // `m` is minutes, `M` is mebibytes.
     let sized = || parse_size(text).ok().filter(|_| !text.ends_with(|c: char| c.is_ascii_digit()));
@@ -437,6 +448,18 @@ pub(crate) struct RecordArgs {
     /// Keep only so many pieces, the latest
     #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
+    /// Add to each event where it happened: cpu, tid, pid, thread, stack; may be given more than once
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = parse_context)]
+    pub(crate) context: Vec<Context>,
+    /// Record at most so many events of each kind per second
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    pub(crate) max_rate: Option<u64>,
+    /// Record one event of N of each kind: 1/10
+    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+    pub(crate) sample: Option<u64>,
+    /// Record only so many events that it takes at most this part of a CPU: 1%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) max_overhead: Option<u32>,
     /// Say nothing but errors and losses of whole threads
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -446,6 +469,22 @@ pub(crate) struct RecordArgs {
     /// Start this command and record it from its start
     #[arg(last = true, value_name = "CMD", num_args = 1..)]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The directory that was GRACEPOINT_FLIGHT, or a file in it
+    #[arg(value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// Directory of the trace; made by this command
+    #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) output: PathBuf,
+    /// Replace the trace in the output's place
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print a JSON object for each recorder
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -568,6 +607,33 @@ pub(crate) struct ExplainArgs {
     /// Print the graph for Graphviz
     #[arg(long, conflicts_with = "json")]
     pub(crate) dot: bool,
+}
+
+fn parse_context(text: &str) -> Result<Context, String> {
+    let found = Context::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, context)| *context).ok_or_else(|| {
+        let names = Context::ALL.map(|(name, _)| name).join(", ");
+        format!("`{text}` is no context; there are {names}")
+    })
+}
+
+/// `1000` or `1000/s`
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|&n| n > 0);
+    number.ok_or_else(|| format!("`{text}` is no rate; write 1000 or 1000/s"))
+}
+
+/// `1/10`
+fn parse_sample(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+    number.ok_or_else(|| format!("`{text}` is no part of the events; write 1/10"))
+}
+
+/// `1%` or `0.5`, as millionths.
+fn parse_percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let ppm = number.map(|percent| percent * 10_000.0).filter(|ppm| (1.0..=1e6).contains(ppm));
+    ppm.map(|ppm| ppm as u32).ok_or_else(|| format!("`{text}` is no part of a CPU; write 1%"))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! | `discover` | finds programs and greets them |
 //! | `connection` | frames over a socket that never blocks |
 //! | `programs` | `ps`, `list` |
-//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `stream` |
+//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `recover`, `stream` |
 //! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
 //! | `stat` | `stat` |
 //! | `explain` | `explain`: kernel logs |
@@ -91,6 +91,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Reset(args) => sessions::reset(args, console),
         Command::Stat(args) => stat::stat(args, console),
         Command::Stream(args) => record::stream::stream(args, console),
+        Command::Recover(args) => record::recover::run(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Explain(args) => explain::explain(args, console),

@@ -3,8 +3,10 @@
 pub(crate) mod arena;
 pub(crate) mod copy;
 mod launch;
+pub(crate) mod recover;
 pub(crate) mod residue;
 pub(crate) mod session;
+mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod streams;
 mod trace_dir;
@@ -43,8 +45,12 @@ fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
         globs: &args.events,
         buffer_bytes: args.buffer.unwrap_or(0),
         mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
-        context: Context::default(),
-        limits: Limits::default(),
+        context: args.context.iter().fold(Context::default(), |all, one| all.with(*one)),
+        limits: Limits {
+            max_rate: args.max_rate.unwrap_or(0),
+            sample: args.sample.unwrap_or(0),
+            max_overhead_ppm: args.max_overhead.unwrap_or(0),
+        },
         dir,
         force: args.force,
     }

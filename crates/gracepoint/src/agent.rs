@@ -17,6 +17,7 @@ mod requests;
 pub(crate) use descriptors::{child_after_fork, remember};
 pub(crate) use launch::Launch;
 
+use crate::flight::Flight;
 use crate::key::TRACE;
 use crate::{clock, patch, sys, tracer};
 use descriptors::forget;
@@ -41,6 +42,8 @@ const ACCEPTED_IN_A_ROW: usize = 16;
 const IN_A_ROW: usize = 64;
 /// How often a running session's clock triple is renewed.
 const TICK: Duration = Duration::from_secs(1);
+/// The same where sessions overwrite.
+const SHORT_TICK: Duration = Duration::from_millis(100);
 /// Pause after a connection that could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 /// Longest pause between two looks at hits under way, while a peer waits for them.
@@ -56,6 +59,13 @@ pub(crate) struct Setup {
     pub(crate) most_bytes: u64,
     pub(crate) hook: Option<fn(&str)>,
     pub(crate) launch: Arc<Launch>,
+    /// The session that `init` has begun.
+    pub(crate) flight: Option<Flight>,
+}
+
+/// Path of the executable.
+pub(crate) fn exe() -> String {
+    std::env::current_exe().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 struct Agent {
@@ -80,17 +90,17 @@ struct Agent {
 ///
 /// Some programs close every descriptor they find when they become daemons. What the agent has is
 /// therefore looked at (device and inode) before it is used or closed.
-pub(crate) fn run(setup: Setup) {
-    let exe = std::env::current_exe().unwrap_or_default();
+pub(crate) fn run(mut setup: Setup) {
     let log = Log::new(setup.hook);
+    let flight = setup.flight.take().and_then(Held::flight);
     let mut agent = Agent {
         setup,
         since: clock::triple(clock::source()),
         started: Instant::now(),
-        exe: exe.to_string_lossy().into_owned(),
+        exe: exe(),
         peers: Vec::new(),
         next_peer: 1,
-        held: Vec::new(),
+        held: flight.into_iter().collect(),
         next_session: 1,
         pauses: Vec::new(),
         log,
@@ -135,11 +145,13 @@ impl Agent {
         if waits[0].ready {
             self.accept();
         }
-        if self.is_recording() && self.ticked.elapsed() >= TICK {
+        if self.is_recording() && self.ticked.elapsed() >= self.tick_every() {
             self.ticked = Instant::now();
-            self.held.iter().filter_map(Held::recording).for_each(|session| {
+            for session in self.held.iter().filter_map(Held::recording) {
                 session.tick();
-            });
+                session.free_idle_pages();
+                session.adapt();
+            }
         }
         true
     }
@@ -165,7 +177,7 @@ impl Agent {
         let mut due: Option<Duration> = None;
         let mut within = |time: Duration| due = Some(due.map_or(time, |due| due.min(time)));
         if self.is_recording() {
-            within(TICK.saturating_sub(self.ticked.elapsed()));
+            within(self.tick_every().saturating_sub(self.ticked.elapsed()));
         }
         if let Some(until) = self.deaf_until {
             within(until.saturating_duration_since(Instant::now()));
@@ -181,6 +193,14 @@ impl Agent {
         }
         // Rounded up: a grace period is not worth a busy loop.
         due.map_or(-1, |due| i32::try_from(due.as_millis()).unwrap_or(i32::MAX).saturating_add(1))
+    }
+
+    /// Where no recorder asks for the pages of idle threads, we look after them, more often; and where
+    /// rates follow the load.
+    fn tick_every(&self) -> Duration {
+        let mut sessions = self.held.iter().filter_map(Held::recording);
+        let alone = sessions.any(|session| session.ring.arena.overwrites() || session.adapts());
+        if alone { SHORT_TICK } else { TICK }
     }
 
     fn accept(&mut self) {

@@ -56,6 +56,9 @@ pub struct Key {
     /// The session writer, made for this event type.
     #[cfg(gp_supported)]
     pub(crate) record: Call,
+    /// The same for several sessions at once.
+    #[cfg(gp_supported)]
+    pub(crate) record_all: Call,
 }
 
 impl std::fmt::Debug for Key {
@@ -73,6 +76,8 @@ impl Key {
             desc: E::DESC,
             #[cfg(gp_supported)]
             record: crate::session::record::<E>,
+            #[cfg(gp_supported)]
+            record_all: crate::session::record_all::<E>,
         }
     }
 

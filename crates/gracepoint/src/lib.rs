@@ -39,6 +39,9 @@
 //! | `GRACEPOINT=off` | [`init`] does nothing |
 //! | `GRACEPOINT_DIR` | directory of the agent's socket; must be the user's own, mode 0700 |
 //! | `GRACEPOINT_RECORDER` | set by `gracepoint record -- CMD`: [`init`] waits up to 1 s for it |
+//! | `GRACEPOINT_FLIGHT` | directory (on tmpfs, such as `/dev/shm/kv`) of a flight recorder: [`init`] begins to record into a file there, takes 10 ms more, and `gracepoint recover DIR` makes a trace of it, however the program ended; the directory must be the user's own, mode 0700, and is made if need be |
+//! | `GRACEPOINT_FLIGHT_EVENTS` | which events, as patterns with commas between: `kv:*,http:*`; all by default |
+//! | `GRACEPOINT_FLIGHT_SIZE` | size of that file, `16M` by default |
 //!
 //! All of it is ignored in programs that run with more rights than their caller.
 
@@ -52,10 +55,16 @@ mod agent;
 mod arch;
 #[cfg(gp_supported)]
 mod clock;
+#[cfg(gp_supported)]
+mod context;
 mod error;
 pub mod event;
 pub mod field;
+#[cfg(gp_supported)]
+mod flight;
 mod key;
+#[cfg(gp_supported)]
+mod limit;
 mod macros;
 #[cfg(gp_supported)]
 mod module;

@@ -53,6 +53,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
+pub(crate) use turn::owner;
 
 /// Slots that are lent for one event.
 pub(crate) const BORROWED: u32 = 64;
@@ -119,6 +120,8 @@ pub(crate) struct Ring {
     pub(crate) arena: Arena,
     writers: sys::Mapping,
     source: Source,
+    /// See [`Shape`].
+    pub(crate) context: u32,
     /// Which borrowed slots are in use, a bit each.
     lent: AtomicU64,
     /// Losses have been counted that are not yet in the trace.
@@ -169,6 +172,7 @@ impl Ring {
             arena: Arena::new(shape, SLOTS, file)?,
             writers,
             source: clock::source(),
+            context: shape.context,
             lent: AtomicU64::new(0),
             lossy: AtomicBool::new(false),
             #[cfg(test)]

@@ -141,6 +141,12 @@ pub(crate) fn memory_file(
     Ok(fd)
 }
 
+/// Takes the lock of an open file, which its last descriptor gives back; false if another has it.
+pub(crate) fn lock(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: a request on a descriptor that the caller has.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
+}
+
 /// Adds seals to a memory file.
 pub(crate) fn seal(fd: &OwnedFd, seals: libc::c_int) -> io::Result<()> {
     // SAFETY: fcntl on a descriptor that we own.
@@ -163,6 +169,28 @@ pub(crate) fn thread_name() -> [u8; 16] {
     // SAFETY: PR_GET_NAME writes 16 bytes to the buffer.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
     name
+}
+
+/// The CPU that the calling thread runs on.
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: asks for a number; no precondition.
+    unsafe { libc::sched_getcpu() }.cast_unsigned()
+}
+
+/// Copies memory of this process at `address`, as far as it is readable; how many bytes that was.
+/// Wrong addresses are the kernel's business, and no fault.
+pub(crate) fn peek(address: u64, into: &mut [u8]) -> usize {
+    let page = 4096 - (address % 4096).min(4095) as usize;
+    // What lies on the next page may not be there: two parts, of which the second may fail alone.
+    let first = into.len().min(page);
+    let part = |at: u64, len| libc::iovec { iov_base: at as *mut _, iov_len: len };
+    let from = [part(address, first), part(address.wrapping_add(first as u64), into.len() - first)];
+    let to = part(into.as_mut_ptr() as u64, into.len());
+    // SAFETY: writes to `into` alone, whose address and length `to` has; what it reads is checked by
+    // the kernel, which copies what is readable.
+    let n =
+        unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, from.as_ptr(), 2, 0) };
+    usize::try_from(n).unwrap_or(0)
 }
 
 /// May processes of other rights than root's read this one's memory?

@@ -7,11 +7,12 @@
 use crate::key::{Call, Entry, Key, TRACE};
 use crate::module;
 use crate::patch::{self, PatchError};
+use crate::session::Merged;
 use crate::site::SiteKind;
 use gracepoint_wire::schema::Schema;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr;
+use std::ptr::{self, fn_addr_eq};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Keys by address.
@@ -19,10 +20,38 @@ type State = BTreeMap<KeyId, Attached>;
 
 static STATE: Mutex<State> = Mutex::new(BTreeMap::new());
 
-/// A key that has probes. The array is the published one.
+/// A key that has probes.
 struct Attached {
     key: &'static Key,
+    /// Each probe for itself.
+    probes: Vec<Entry>,
+    /// What is published: sessions are one entry, which encodes the event once for all.
+    array: Published,
+}
+
+/// A published array, and what its entries point to.
+struct Published {
     array: Box<[Entry]>,
+    /// See [`Merged`]; never looked at from here.
+    _merged: Option<Box<Merged>>,
+}
+
+impl Published {
+    fn new(key: &'static Key, probes: &[Entry]) -> Published {
+        let is_session =
+            |entry: &&Entry| entry.call.is_some_and(|call| fn_addr_eq(call, key.record));
+        let sessions: Box<[*const ()]> =
+            probes.iter().filter(is_session).map(|entry| entry.data).collect();
+        let (mut array, mut merged) = (probes.to_vec(), None);
+        if (2..=Merged::MOST).contains(&sessions.len()) {
+            array.retain(|entry| !is_session(&entry));
+            let list: &mut Box<Merged> = merged.insert(Box::new(Merged::new(sessions)));
+            let data = (&raw const **list).cast();
+            array.insert(0, Entry { call: Some(key.record_all), data });
+        }
+        array.push(Entry::END);
+        Published { array: array.into_boxed_slice(), _merged: merged }
+    }
 }
 
 fn lock() -> MutexGuard<'static, State> {
@@ -87,8 +116,7 @@ pub(crate) fn detach(probes: &[(KeyId, Entry)]) {
 }
 
 fn entries(state: &State, key: KeyId) -> Vec<Entry> {
-    let array = state.get(&key).map_or(&[][..], |attached| &attached.array);
-    array.iter().filter(|entry| entry.call.is_some()).copied().collect()
+    state.get(&key).map_or_else(Vec::new, |attached| attached.probes.clone())
 }
 
 fn without(state: &State, key: KeyId, data: *const ()) -> Vec<Entry> {
@@ -107,16 +135,15 @@ fn remove(state: &mut State, key: KeyId, data: *const ()) {
     }
 }
 
-/// Publishes `entries` as the key's array and retires the one before.
-fn replace(state: &mut State, key: &'static Key, mut entries: Vec<Entry>) {
-    let old = if entries.is_empty() {
+/// Publishes `probes` as the key's array and retires the one before.
+fn replace(state: &mut State, key: &'static Key, probes: Vec<Entry>) {
+    let old = if probes.is_empty() {
         key.publish(ptr::null_mut());
         state.remove(&id(key))
     } else {
-        entries.push(Entry::END);
-        let mut array = entries.into_boxed_slice();
-        key.publish(array.as_mut_ptr());
-        state.insert(id(key), Attached { key, array })
+        let mut array = Published::new(key, &probes);
+        key.publish(array.array.as_mut_ptr());
+        state.insert(id(key), Attached { key, probes, array })
     };
     if let Some(old) = old {
         TRACE.retire(old.array);

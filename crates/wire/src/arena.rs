@@ -7,6 +7,8 @@
 //! slot table  one entry per ring slot: u64 discarded, u32 tid, u32 reserved
 //! page table  one entry per page: u32 state, u32 slot, u64 ordinal, u32 used, u32+u64 reserved
 //! pages       pages of packets
+//! throttle table  one entry per declared id: u64 left out by limits, u64 folded (already in the
+//!             trace as gp:unthrottle); after `total`, where older tools do not look
 //! ```
 //!
 //! In discard mode a page is `FREE`, then `OWNED` by one ring slot that fills it, then `FULL`. The consumer copies
@@ -80,6 +82,8 @@ pub struct ArenaHeader {
     pub boot_id: [u8; 16],
     /// What happens when the pages are full, a [`Mode`](crate::control::Mode) as a number.
     pub mode: u32,
+    /// Where the throttle table begins; 0 where there is none.
+    pub throttle_at: u64,
 }
 
 /// Smallest and largest page.
@@ -109,7 +113,14 @@ impl ArenaHeader {
             freq_hz: 0,
             boot_id: [0; 16],
             mode: 0,
+            throttle_at: 0,
         }
+    }
+
+    /// Bytes of the whole file, the throttle table included.
+    pub fn file_bytes(&self) -> u64 {
+        let table = u64::from(self.ids) * LOSS_ENTRY as u64;
+        if self.throttle_at == 0 { self.total } else { self.total + table.next_multiple_of(4096) }
     }
 
     /// The header's first 128 bytes.
@@ -129,6 +140,7 @@ impl ArenaHeader {
         b[80..88].copy_from_slice(&self.freq_hz.to_le_bytes());
         b[88..104].copy_from_slice(&self.boot_id);
         b[104..108].copy_from_slice(&self.mode.to_le_bytes());
+        b[112..120].copy_from_slice(&self.throttle_at.to_le_bytes());
         b
     }
 
@@ -163,6 +175,10 @@ impl ArenaHeader {
         header.freq_hz = u64_at(80);
         header.boot_id.copy_from_slice(&b[88..104]);
         header.mode = u32_at(104);
+        header.throttle_at = u64_at(112);
+        if header.throttle_at != 0 && header.throttle_at != header.total {
+            return Err(Error::new("arena header contradicts itself"));
+        }
         Ok(header)
     }
 
@@ -248,9 +264,10 @@ mod tests {
         h.freq_hz = 2_000_000_000;
         h.boot_id = [7; 16];
         h.mode = 1;
+        h.throttle_at = h.total;
         assert_eq!(ArenaHeader::parse(&h.to_bytes()), Ok(h));
         assert_eq!(h.page_at(2) - h.page_at(1), 65536);
-        for at in [0, 8, 12, 16, 33, 60, 65] {
+        for at in [0, 8, 12, 16, 33, 60, 65, 114] {
             let mut b = h.to_bytes();
             b[at] ^= 0x55;
             assert!(ArenaHeader::parse(&b).is_err(), "byte {at}");

@@ -156,7 +156,7 @@ pub struct Created {
     pub events: Vec<Declared>,
     /// What its ticks mean.
     pub clock: Clock,
-    /// What lies before the fields of each event of the program.
+    /// What lies before the fields of each event.
     pub context: Context,
 }
 

@@ -4,7 +4,7 @@
 //! `string` or `event`. The helpers of sequences and options start with two.
 
 use crate::clock::{Clock, scale};
-use crate::schema::{Context, Declared, FIRST_USER_ID, Field, Type};
+use crate::schema::{Context, Declared, Field, Type};
 use std::fmt::Write;
 
 /// Everything that goes into the metadata.
@@ -14,7 +14,7 @@ pub struct Metadata<'a> {
     pub clock: &'a Clock,
     /// What ids mean.
     pub events: &'a [Declared],
-    /// What lies before the fields of each event of the program.
+    /// What lies before the fields of each event.
     pub context: Context,
     /// Name and value pairs of the `env` block.
     pub env: &'a [(&'a str, String)],
@@ -30,6 +30,14 @@ pub fn metadata(m: &Metadata<'_>) -> String {
     out += "};\n\n";
     write_clock(&mut out, m.clock);
     out += STREAM;
+    if m.context != Context::default() {
+        out += "\tevent.context := struct {\n";
+        for field in m.context.fields() {
+            write_field(&mut out, &field);
+        }
+        out += "\t};\n";
+    }
+    out += "};\n\n";
     for event in m.events {
         let _ = write!(
             out,
@@ -37,14 +45,6 @@ pub fn metadata(m: &Metadata<'_>) -> String {
             quoted(&event.full_name()),
             event.id
         );
-        // The tracer's own events have none.
-        if m.context != Context::default() && event.id >= FIRST_USER_ID {
-            out += "\tcontext := struct {\n";
-            for field in m.context.fields() {
-                write_field(&mut out, &field);
-            }
-            out += "\t};\n";
-        }
         out += "\tfields := struct {\n";
         for field in event.full_fields() {
             write_field(&mut out, &field);
@@ -103,8 +103,6 @@ stream {
 		utf8_t thread[16];
 		uint32_t reserved;
 	};
-};
-
 ";
 
 fn write_clock(out: &mut String, clock: &Clock) {
@@ -255,7 +253,7 @@ mod tests {
         let context = Context::CPU.with(Context::STACK);
         let text = metadata(&Metadata { clock: &clock, events: &events, context, env: &env });
         for line in [
-            "\tcontext := struct {",
+            "\tevent.context := struct {",
             "\t\tuint32_t _cpu_id;",
             "\tprogram = \"k?v\";",
             "\tfreq = 2000000000;",

@@ -12,9 +12,9 @@ pub(crate) use rotate::{Pieces, Rotate};
 use super::arena::Arena;
 use super::copy::Copier;
 use super::launch::Launched;
-use super::residue;
 use super::streams::Streams;
 use super::trace_dir::{Description, TraceDir};
+use super::{residue, snapshot};
 use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::Live;
@@ -27,7 +27,7 @@ use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -231,7 +231,7 @@ impl Session {
             args: arguments(pid),
         };
         let now = Instant::now();
-        let session = Session {
+        let mut session = Session {
             link,
             id: session,
             pid,
@@ -253,6 +253,9 @@ impl Session {
             late: false,
             pieces: None,
         };
+        session.copier.tells_throttling =
+            session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
+        session.copier.context = session.context;
         session.describe()?;
         Ok(session)
     }
@@ -304,7 +307,7 @@ impl Session {
             if let Some(ended) = self.asked_to_end(until, console) {
                 return ended;
             }
-            if self.copier.pages_are_short() && !self.flushing && !self.overwrites() {
+            if !self.copier.arena.overwrites() && self.copier.pages_are_short() && !self.flushing {
                 self.flush();
             }
             let now = Instant::now();
@@ -328,19 +331,14 @@ impl Session {
 
     /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
-        if self.overwrites() {
-            return Ok(0);
+        if self.copier.arena.overwrites() {
+            return Ok(0); // the newest are copied at the end
         }
         let done = self.copier.copy_full()?;
         for some in done.chunks(RELEASE_AT_ONCE) {
             self.link.send(&Message::Release(self.id, some.to_vec()));
         }
         Ok(done.len())
-    }
-
-    /// Whether the program writes over its oldest pages, which are then copied at the end.
-    fn overwrites(&self) -> bool {
-        self.copier.arena.header.mode == Mode::Overwrite as u32
     }
 
     /// Takes what the program says; a reply to `Flush` is the only thing to expect.
@@ -399,7 +397,7 @@ impl Session {
     fn chores(&mut self, now: Instant) -> Option<Ended> {
         if now >= self.chores_at {
             self.chores_at = now + CHORES_EVERY;
-            if !self.flushing && !self.overwrites() {
+            if !self.flushing && !self.copier.arena.overwrites() {
                 self.flush();
             }
             if let Some(triple) = self.copier.arena.triple() {
@@ -500,7 +498,8 @@ impl Session {
         }
         let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
-            let copied = if self.overwrites() || matches!(ended, Ended::Snapshot) {
+            let snapshot = matches!(ended, Ended::Snapshot) && !self.copier.arena.overwrites();
+            let copied = if snapshot {
                 self.copier.copy_as_it_is().and_then(|()| self.tell_losses())
             } else {
                 self.copy_rest()
@@ -559,6 +558,11 @@ impl Session {
     }
 
     fn copy_rest(&mut self) -> io::Result<()> {
+        if self.copier.arena.overwrites() {
+            let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
+            self.sidecar.lost = snapshot::copy(&mut self.copier, now)?.lost;
+            return Ok(());
+        }
         while !self.copier.copy_full()?.is_empty() {}
         let slots = self.copier.arena.slot_losses()?;
         let discarded = |slot| slots.iter().find(|s| s.slot == slot).map_or(0, |s| s.discarded);

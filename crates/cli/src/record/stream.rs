@@ -99,6 +99,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, Trace)> {
     };
     let mut copier = Copier::new(arena, Streams::gathering());
     copier.since = at.ticks;
+    copier.context = created.context;
     let tail =
         Tail { link, session: created.session, process: process(pid), copier, flushing: false };
     Ok((tail, trace))

@@ -2,6 +2,7 @@
 //! fired, counted by themselves.
 
 use std::io::{BufRead, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -64,11 +65,44 @@ pub(crate) fn main(args: &[String]) {
         "progress" => progress(),
         "at-once" => at_once(number(1)),
         "jobs" => jobs(number(1)),
+        "marks" => marks(number(1), &args[2]),
+        "panics" => panics(),
         "crowd" => crowd(number(1)),
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
         other => panic!("no program {other}"),
     }
+}
+
+/// Threads fire until there is a line of input, and write down in a file how many events are
+/// committed: the first one after each, the others now and then.
+fn marks(threads: u64, path: &str) {
+    let stop = AtomicBool::new(false);
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            let (stop, file) = (&stop, &file);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    step(worker, n);
+                    if worker == 0 || n.is_multiple_of(64) {
+                        file.write_all_at(&(n + 1).to_le_bytes(), worker * 8).unwrap();
+                    }
+                }
+            });
+        }
+        wait();
+        stop.store(true, Ordering::Relaxed);
+    });
+    say("done");
+}
+
+fn panics() {
+    (0..10).for_each(|n| step(0, n));
+    panic!("as it is meant to");
 }
 
 fn say(text: &str) {

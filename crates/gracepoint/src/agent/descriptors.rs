@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU64};
 
-/// The listener, the peers, and an arena for each session.
-const MOST: usize = 1 + MOST_PEERS + MOST_SESSIONS;
+/// The listener, the peers, and an arena for each session, that of the flight recorder included.
+const MOST: usize = 1 + MOST_PEERS + MOST_SESSIONS + 1;
 
 /// A descriptor of the agent.
 struct Open {

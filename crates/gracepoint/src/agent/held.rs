@@ -3,6 +3,7 @@
 //! program itself.
 
 use super::descriptors::Kept;
+use crate::flight::Flight;
 use crate::session::{Counting, Session};
 use crate::{clock, sys};
 use gracepoint_wire::control::{
@@ -14,6 +15,8 @@ use std::sync::Arc;
 
 /// Entries of the log that are kept.
 const MOST_LOGGED: usize = 64;
+/// Name of the session that `init` begins where the environment says so.
+const FLIGHT: &str = "flight";
 /// Characters kept of what a tool calls itself or a session.
 const MOST_NAME: usize = 64;
 
@@ -53,6 +56,29 @@ impl Held {
             consumer: Some((consumer, who.pid)),
             arena: None,
         }
+    }
+
+    /// The flight recorder that `init` has begun, which is the program's own.
+    pub(super) fn flight(mut flight: Flight) -> Option<Held> {
+        let who = sys::PeerUser { pid: std::process::id(), uid: sys::user() };
+        let wanted = Create {
+            globs: vec!["GRACEPOINT_FLIGHT".into()],
+            mode: Mode::Overwrite,
+            keep: true,
+            name: FLIGHT.into(),
+            tool: "GRACEPOINT_FLIGHT".into(),
+            ..Create::default()
+        };
+        let mut held = Held::new(Kind::Recording(flight.session.take()?), &wanted, &who, 0);
+        held.consumer = None;
+        // With it goes the lock by which others see that this program lives.
+        held.arena = flight.file.take().map(Kept::new);
+        Some(held)
+    }
+
+    /// Is it the flight recorder of `init`?
+    pub(super) fn is_flight(&self) -> bool {
+        self.origin.pid == std::process::id() && self.name == FLIGHT
     }
 
     /// Keeps a descriptor of the arena for those who attach.

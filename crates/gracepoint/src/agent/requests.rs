@@ -160,7 +160,7 @@ impl Agent {
 
     /// Why no further session can be made, if so.
     fn refuses(&self, wanted: &Create) -> Option<Message> {
-        if self.held.len() >= MOST_SESSIONS {
+        if self.held.iter().filter(|held| !held.is_flight()).count() >= MOST_SESSIONS {
             return Some(Message::Failure(session::too_many()));
         }
         let taken = |held: &Held| wanted.keep && held.keep && held.name == wanted.name;

@@ -57,3 +57,12 @@ pub(crate) fn counter() -> u64 {
     // only there is it called; it has no other precondition.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
+
+/// The frame pointer: where code is built with frame pointers, the address of the innermost frame.
+#[inline(always)]
+pub(crate) fn frame_pointer() -> u64 {
+    let frame;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    frame
+}

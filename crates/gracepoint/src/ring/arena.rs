@@ -113,6 +113,8 @@ pub(crate) struct Shape {
     pub(crate) pages: u32,
     pub(crate) ids: u32,
     pub(crate) mode: Mode,
+    /// Bytes of an empty context, all of them 0, before the fields of the tracer's own events.
+    pub(crate) context: u32,
 }
 
 /// Bytes of the counters of one page.
@@ -153,25 +155,27 @@ impl Arena {
     /// # Errors
     /// When the memory or the descriptor cannot be had.
     pub(crate) fn new(shape: Shape, slots: u32, file: Option<OwnedFd>) -> io::Result<Arena> {
-        let Shape { page_bytes, pages, ids, mode } = shape;
+        let Shape { page_bytes, pages, ids, mode, context: _ } = shape;
         let mut header = ArenaHeader::lay_out(page_bytes, pages, ids, slots);
         let source = crate::clock::source();
         header.pid = std::process::id();
         header.clock = source as u32;
         header.boot_id = crate::clock::boot_id();
         header.mode = mode as u32;
-        let tables = [0..header.slot_at, header.table_at..header.total];
+        header.throttle_at = header.total;
+        let length = header.file_bytes();
+        let tables = [0..header.slot_at, header.table_at..length];
         let sealed = file.is_none();
         let file = match file {
-            Some(file) => sys::allocate(file, header.total, &[0..header.total])?,
-            None => sys::memory_file(c"gracepoint", header.total, &tables)?,
+            Some(file) => sys::allocate(file, length, &[0..length])?,
+            None => sys::memory_file(c"gracepoint", length, &tables)?,
         };
-        let memory = sys::Mapping::shared(file.as_fd(), header.total as usize)?;
+        let memory = sys::Mapping::shared(file.as_fd(), length as usize)?;
         if sealed {
             sys::seal(&file, sys::NO_MORE_WRITERS)?;
         }
         memory.populate(0..header.slot_at as usize);
-        memory.populate(header.table_at as usize..header.total as usize);
+        memory.populate(header.table_at as usize..length as usize);
         let words = (pages as usize).div_ceil(64);
         let free = (0..words).map(|w| AtomicU64::new(first_bits(pages as usize - w * 64)));
         let counts = match mode {
@@ -258,6 +262,13 @@ impl Arena {
         assert!(id < self.header.ids, "id of another session");
         // SAFETY: the loss table has `ids` entries.
         unsafe { self.entry(self.header.loss_at, id) }
+    }
+
+    /// Counters of what limits have left out of an id.
+    pub(crate) fn throttled(&self, id: u32) -> &Loss {
+        assert!(id < self.header.ids, "id of another session");
+        // SAFETY: the throttle table has `ids` entries.
+        unsafe { self.entry(self.header.throttle_at, id) }
     }
 
     /// Counters of a slot.
@@ -430,9 +441,9 @@ impl Arena {
         (0..self.header.ids).map(lost).fold(0, u64::saturating_add)
     }
 
-    /// Are losses written down in the packets?
-    pub(crate) fn folds_losses(&self) -> bool {
-        self.counts.is_none()
+    /// Is this overwrite mode?
+    pub(crate) fn overwrites(&self) -> bool {
+        self.counts.is_some()
     }
 
     /// Pages that some slot owns.

@@ -171,7 +171,7 @@ fn put_with_a_pause(ring: &Ring, value: u64) -> Option<u64> {
 }
 
 fn shaped(page_bytes: u32, pages: u32, mode: Mode, twin: Twin) -> Arc<Ring> {
-    let mut ring = Ring::new(Shape { page_bytes, pages, ids: 20, mode }, None).unwrap();
+    let mut ring = Ring::new(Shape { page_bytes, pages, ids: 20, mode, context: 0 }, None).unwrap();
     ring.arena.quiet = twin == Twin::OverwritesQuietly;
     Arc::new(Ring { twin, ..ring })
 }

@@ -84,7 +84,12 @@ fn write(dir: &Path, events: u64, streams: u64) -> Result<(), Box<dyn Error>> {
     let triple = Triple { ticks: 0, mono_ns: 0, real_ns: 1_767_323_045_000_000_000 };
     let (source, freq_hz) = (Source::Tsc, 2_000_000_000);
     let clock = Clock { source, freq_hz, boot_id: [0; 16], triples: vec![triple] };
-    let text = tsdl::metadata(&tsdl::Metadata { clock: &clock, events: &declared, env: &[] });
+    let text = tsdl::metadata(&tsdl::Metadata {
+        clock: &clock,
+        events: &declared,
+        context: Default::default(),
+        env: &[],
+    });
     fs::write(dir.join("metadata"), text)?;
     for slot in 0..streams {
         let file = File::create(dir.join(format!("stream_{slot}")))?;

@@ -9,10 +9,11 @@ mod text;
 
 pub use buckets::{Counts, Scalar};
 
+use crate::filter::Choice;
 use crate::read::{Event, Reader};
 use crate::report::spell::push_value;
 use crate::spans::Pairing;
-use crate::trace::{EventType, Selection, ToNs};
+use crate::trace::{EventType, ToNs};
 use crate::{Damage, Error, Result, Trace, Value};
 use gracepoint_wire::glob;
 use gracepoint_wire::schema::{Role, Type};
@@ -94,7 +95,7 @@ pub fn hist(trace: &Trace, options: &Options) -> Result<Hist> {
     let damage = match plan {
         Plan::Field { event, field, by } => {
             wanted[event] = true;
-            let mut reader = trace.reader_of(&Selection(wanted));
+            let mut reader = trace.reader_of(&Choice::of(wanted));
             while let Some(event) = reader.next_event() {
                 match event.value(field).and_then(Scalar::of) {
                     Some(value) => groups.counts(&event, by).add(value),
@@ -105,7 +106,7 @@ pub fn hist(trace: &Trace, options: &Options) -> Result<Hist> {
         }
         Plan::Span { begin, end, by } => {
             (wanted[begin], wanted[end]) = (true, true);
-            let mut reader = trace.reader_of(&Selection(wanted));
+            let mut reader = trace.reader_of(&Choice::of(wanted));
             unpaired = pair(&mut reader, ToNs::new(trace.clock()), by, &mut groups);
             reader.into_damage()
         }
@@ -126,7 +127,8 @@ pub fn hist(trace: &Trace, options: &Options) -> Result<Hist> {
 fn pair(reader: &mut Reader<'_>, to_ns: ToNs, by: Option<usize>, groups: &mut Groups) -> u64 {
     let mut pairing = Pairing::default();
     while let Some(event) = reader.next_event() {
-        let Some(Value::Uint(span)) = event.value(0) else { continue };
+        let span = event.kind.field("span").and_then(|index| event.value(index));
+        let Some(Value::Uint(span)) = span else { continue };
         if event.kind.declared.role == Role::Begin {
             pairing.begin(span, (event.ticks, groups.index(&event, by)));
         } else if let Some((begin, group)) = pairing.end(span) {

@@ -5,6 +5,8 @@ mod text;
 pub use text::grouped;
 
 use crate::damage::DamageLog;
+use crate::filter::{Choice, Filter};
+use crate::read::next_packet;
 use crate::stream::{Budget, Kinds, Packet, StreamFile};
 use crate::trace::{ToNs, is_loss};
 use crate::{Damage, Result, Trace, escape};
@@ -12,6 +14,10 @@ use gracepoint_wire::packet::{NAME, PacketHeader};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+/// Threads that are told apart, and ids of lost events: memory must not depend on the trace's length.
+const MOST_KEYS: usize = 1 << 16;
+/// Name of the threads beyond that.
+const OTHERS: &[u8; NAME] = b"(other threads)\0";
 /// Contradictions that are listed.
 const MOST_CONTRADICTIONS: usize = 50;
 
@@ -108,9 +114,33 @@ pub struct ThreadInfo {
 /// # Errors
 /// None today; damage is part of the result.
 pub fn info(trace: &Trace) -> Result<Info> {
-    let mut count = Count::new(trace);
-    for path in &trace.streams {
-        count.stream(StreamFile::new(path.clone()));
+    info_of(trace, &Filter::default())
+}
+
+/// Counts what `filter` leaves of `trace`. Losses are those told by what is left, and packets those
+/// that were read.
+///
+/// ```
+/// use gracepoint_analysis::{filter::Filter, info::info_of};
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+/// let filter = Filter { threads: vec!["t1".into()], ..Filter::default() };
+/// assert_eq!(info_of(&trace, &filter)?.threads.len(), 1);
+/// # Ok::<(), gracepoint_analysis::Error>(())
+/// ```
+///
+/// # Errors
+/// When a glob matches no event of the trace; damage is part of the result.
+pub fn info_of(trace: &Trace, filter: &Filter) -> Result<Info> {
+    let choice = trace.choose(filter)?;
+    let mut count = Count::new(trace, choice);
+    count.filtered = !filter.is_empty();
+    if count.choice.skip > 0 {
+        // What is left out first is known in the order of all streams alone.
+        count.merged();
+    } else {
+        for path in &trace.streams {
+            count.stream(StreamFile::new(path.clone()));
+        }
     }
     Ok(count.finish())
 }
@@ -118,6 +148,11 @@ pub fn info(trace: &Trace) -> Result<Info> {
 /// A count under way.
 struct Count<'t> {
     trace: &'t Trace,
+    choice: Choice,
+    /// Which events are asked for; `choice` has `gp:loss` beside.
+    asked: Vec<bool>,
+    /// Something is left out, so that totals are not those of the trace.
+    filtered: bool,
     kinds: Kinds<'t>,
     budget: Budget,
     damage: DamageLog,
@@ -136,13 +171,22 @@ struct Count<'t> {
 }
 
 impl<'t> Count<'t> {
-    fn new(trace: &'t Trace) -> Count<'t> {
+    fn new(trace: &'t Trace, mut choice: Choice) -> Count<'t> {
         let events = trace.events();
         let loss = events.iter().position(is_loss).map_or(u32::MAX, |i| i as u32);
+        let asked = choice.wanted.clone();
+        if let Some(wanted) = choice.wanted.get_mut(loss as usize)
+            && choice.skip == 0
+        {
+            *wanted = true; // it tells of the others
+        }
         Count {
             trace,
             kinds: Kinds::new(events),
-            budget: Budget::new(1),
+            budget: Budget::new(1, choice.is_sparse()),
+            choice,
+            asked,
+            filtered: false,
             damage: trace.damage_log(),
             events: vec![0; events.len()],
             lost: BTreeMap::new(),
@@ -156,18 +200,22 @@ impl<'t> Count<'t> {
     }
 
     fn stream(&mut self, mut file: StreamFile) {
-        let mut discarded = 0;
-        while let Some(mut packet) = file.next_header(&mut self.budget, &mut self.damage) {
+        let (mut discarded, mut before) = (0, None);
+        loop {
+            let (budget, damage) = (&mut self.budget, &mut self.damage);
+            let Some(mut packet) = next_packet(&mut file, &self.choice, budget, damage) else {
+                break;
+            };
             file.load(&mut packet, &mut self.budget, &mut self.damage);
             self.packets += 1;
             discarded = packet.header.discarded;
-            let thread = (packet.header.tid, packet.header.thread);
+            before.get_or_insert(discarded);
             let n = self.packet(&file, &mut packet);
-            if n > 0 {
-                *self.threads.entry(thread).or_default() += n;
-            }
+            self.thread(&packet.header, n);
         }
-        self.discarded = self.discarded.saturating_add(discarded);
+        // As readers of CTF take it: the difference to the stream's first packet.
+        let here = discarded.saturating_sub(before.unwrap_or(0));
+        self.discarded = self.discarded.saturating_add(here);
     }
 
     /// Counts the events of one packet.
@@ -175,22 +223,67 @@ impl<'t> Count<'t> {
         let mut n = 0;
         let (mut first, mut last) = self.range;
         while let Some(record) = file.next_record(packet, &self.kinds, &mut self.damage) {
+            if !self.choice.has(record.event, record.ticks) {
+                continue;
+            }
             self.events[record.event as usize] += 1;
             if !self.own[record.event as usize] {
                 n += 1;
                 first = first.min(record.ticks);
                 last = last.max(record.ticks);
             } else if record.event == self.loss {
-                let payload = &file.window()[record.payload];
-                let (Some(id), Some(count)) = (payload.first_chunk(), payload.last_chunk()) else {
-                    continue;
-                };
-                let lost = self.lost.entry(u32::from_le_bytes(*id)).or_default();
-                *lost = lost.saturating_add(u64::from_le_bytes(*count));
+                self.loss(&file.window()[record.payload]);
             }
         }
         self.range = (first, last);
         n
+    }
+
+    /// Counts events in order of time.
+    fn merged(&mut self) {
+        let mut reader = self.trace.reader_of(&self.choice);
+        let mut begin = None;
+        while let Some(event) = reader.next_event() {
+            begin.get_or_insert(event.ticks);
+            self.events[event.index as usize] += 1;
+            if !self.own[event.index as usize] {
+                self.range = (self.range.0.min(event.ticks), self.range.1.max(event.ticks));
+                self.thread(event.header, 1);
+            }
+        }
+        self.packets = reader.packets();
+        self.damage = reader.into_damage_log();
+        let mut losses = self.choice.clone();
+        losses.wanted = (0..).zip(&self.own).map(|(i, _): (u32, _)| i == self.loss).collect();
+        losses.span = begin.zip(losses.span).map(|(begin, (_, last))| (begin, last));
+        losses.skip = 0;
+        let mut reader = self.trace.reader_of(&losses);
+        while let Some(event) = reader.next_event() {
+            self.loss(event.payload);
+        }
+    }
+
+    /// A `gp:loss` record.
+    fn loss(&mut self, payload: &[u8]) {
+        let (Some(id), Some(count)) = (payload.first_chunk(), payload.last_chunk()) else { return };
+        let mut id = u32::from_le_bytes(*id);
+        if self.lost.len() >= MOST_KEYS && !self.lost.contains_key(&id) {
+            id = u32::MAX;
+        }
+        let lost = self.lost.entry(id).or_default();
+        *lost = lost.saturating_add(u64::from_le_bytes(*count));
+    }
+
+    /// `n` more events of a thread.
+    fn thread(&mut self, header: &PacketHeader, n: u64) {
+        if n == 0 {
+            return;
+        }
+        let mut thread = (header.tid, header.thread);
+        if self.threads.len() >= MOST_KEYS && !self.threads.contains_key(&thread) {
+            thread = (0, *OTHERS);
+        }
+        *self.threads.entry(thread).or_default() += n;
     }
 
     fn finish(self) -> Info {
@@ -199,13 +292,15 @@ impl<'t> Count<'t> {
         let to_ns = ToNs::new(trace.clock());
         let lost = |id: u32| self.lost.get(&id).copied().unwrap_or(0);
         let mut per_event = Vec::new();
-        for (event, &events) in trace.events().iter().zip(&self.events) {
-            if !event.is_own() {
+        let wanted = trace.events().iter().zip(&self.asked);
+        for ((event, wanted), &events) in wanted.zip(&self.events) {
+            if *wanted && !event.is_own() {
                 let (name, lost) = (event.name.clone(), lost(event.declared.id));
                 per_event.push(EventInfo { name, events, lost });
             }
         }
-        for (&id, &lost) in self.lost.iter().filter(|(id, _)| self.kinds.index(**id).is_none()) {
+        let unknown = |id: &u32| self.kinds.index(*id).is_none() && self.asked.iter().all(|a| *a);
+        for (&id, &lost) in self.lost.iter().filter(|(id, _)| unknown(id)) {
             per_event.push(EventInfo { name: format!("(id {id})"), events: 0, lost });
         }
         let thread = |((tid, name), events): (&(u32, [u8; NAME]), &u64)| {
@@ -221,7 +316,7 @@ impl<'t> Count<'t> {
         let sidecar = trace.sidecar();
         Info {
             events: per_event.iter().map(|e| e.events).sum(),
-            lost: self.lost.values().fold(0, |sum, n| sum.saturating_add(*n)),
+            lost: per_event.iter().fold(0, |sum, e| u64::saturating_add(sum, e.lost)),
             streams: trace.streams() as u64,
             packets: self.packets,
             begin_ns: (begin <= end).then(|| to_ns.real(begin)),
@@ -242,6 +337,9 @@ impl<'t> Count<'t> {
     /// Where the sidecar's totals, or the packets' own counters, differ from what was counted.
     fn contradictions(&self) -> Vec<String> {
         let mut out = Vec::new();
+        if self.filtered {
+            return out;
+        }
         let told = self.trace.sidecar().filter(|s| s.complete || !s.lost.is_empty());
         if let Some(sidecar) = told {
             let ids: BTreeSet<u32> = sidecar.lost.keys().chain(self.lost.keys()).copied().collect();
@@ -261,7 +359,9 @@ impl<'t> Count<'t> {
             }
         }
         let lost = self.lost.values().fold(0u64, |sum, n| sum.saturating_add(*n));
-        if self.discarded > lost {
+        // Of a piece of a recording, the next one may tell what was lost last.
+        let whole = self.trace.sidecar().is_none_or(|s| s.piece == 0);
+        if self.discarded > lost && whole {
             out.push(format!(
                 "the packets' own counters say that {} events were lost, the gp:loss records of \
                  the trace tell of {lost}",

@@ -12,9 +12,11 @@
 //! | [`metadata`] | reads the `metadata` file, back into the declarations that it was made from |
 //! | [`trace`] | opens a directory: what is in it, what its clock means |
 //! | [`read`] | events in order of time, one at a time |
+//! | [`filter`], [`when`] | which of them: by name, thread, time, the last so many |
 //! | [`value`] | what a field holds |
 //! | [`report`] | events as lines of text or JSON |
 //! | [`info`] | what a trace contains, counted without decoding values |
+//! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
@@ -40,9 +42,11 @@
 pub mod damage;
 pub mod error;
 mod escape;
+pub mod filter;
 pub mod hang;
 pub mod hist;
 pub mod info;
+pub mod live;
 pub mod metadata;
 mod plan;
 pub mod read;
@@ -53,6 +57,7 @@ mod stream;
 pub mod tally;
 pub mod trace;
 pub mod value;
+pub mod when;
 
 pub use damage::Damage;
 pub use error::{Error, Result};

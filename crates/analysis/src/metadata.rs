@@ -25,6 +25,8 @@ pub struct Metadata {
     /// there is no documentation. An event whose name ends in `:begin` or `:end` and that has
     /// the fields of a span has that role.
     pub events: Vec<Declared>,
+    /// What lies before each event's own fields.
+    pub context: Vec<Field>,
 }
 
 /// The `clock` block.
@@ -59,6 +61,7 @@ const NOT_OURS: &str = "if this is a trace of another tracer, use babeltrace2; i
 /// let text = tsdl::metadata(&tsdl::Metadata {
 ///     clock: &clock,
 ///     events: &[schema::loss_event()],
+///     context: schema::Context::default(),
 ///     env: &[],
 /// });
 /// let parsed = parse(text.as_bytes())?;
@@ -77,6 +80,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
     let mut env = Vec::new();
     let mut clock = None;
     let mut events = Vec::new();
+    let mut context = Vec::new();
     let (mut traces, mut streams) = (0, 0);
     for (keyword, block) in &blocks {
         match keyword.as_str() {
@@ -89,6 +93,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
             "stream" => {
                 check_layout(block, "packet.context", layout::PACKET_CONTEXT)?;
                 check_layout(block, "event.header", layout::EVENT_HEADER)?;
+                context = context_fields(block)?;
                 streams += 1;
             }
             "event" => events.push(event(block)?),
@@ -103,7 +108,7 @@ pub fn parse(text: &[u8]) -> Result<Metadata> {
     }
     let clock =
         clock.ok_or_else(|| Error::new(format!("the metadata describes no clock; {NOT_OURS}")))?;
-    Ok(Metadata { env, clock, events })
+    Ok(Metadata { env, clock, events, context })
 }
 
 /// A packetised metadata stream's first word, in either byte order.
@@ -186,6 +191,22 @@ fn event(block: &Block) -> Result<Declared> {
     };
     let (role, name, fields) = role(name, fields);
     Ok(Declared { id, role, schema: Schema { name, docs: String::new(), fields } })
+}
+
+/// What lies before each event's own fields.
+fn context_fields(block: &Block) -> Result<Vec<Field>> {
+    let bad = |what: &str| {
+        Error::new(format!(
+            "metadata line {}: the context of events {what}; {NOT_OURS}",
+            block.line
+        ))
+    };
+    match block.ty("event.context") {
+        None => Ok(Vec::new()),
+        Some(Ty::Struct { fields }) => layout::event_fields(fields)
+            .map_err(|field| bad(&format!("has a field {field:?} like no other"))),
+        Some(_) => Err(bad("is not a structure")),
+    }
 }
 
 /// Splits the role off a full name and its fields off the event's own, where both fit.

@@ -5,9 +5,11 @@
 //! packet is loaded when its time has come, and memory holds only packets that overlap in time.
 
 use crate::damage::DamageLog;
+use crate::filter::{Choice, Packets};
 use crate::stream::{Budget, Kinds, Packet, Record, StreamFile};
 use crate::trace::{EventType, ToNs, Trace};
 use crate::{Damage, Value};
+use gracepoint_wire::packet::PacketHeader;
 use gracepoint_wire::schema::Field;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,7 +19,9 @@ use std::collections::binary_heap::PeekMut;
 #[derive(Debug)]
 pub struct Reader<'t> {
     kinds: Kinds<'t>,
-    wanted: Vec<bool>,
+    choice: Choice,
+    /// Events still to be left out.
+    skip: u64,
     to_ns: ToNs,
     lanes: Vec<Lane>,
     /// Time and lane; the earliest on top.
@@ -34,61 +38,74 @@ struct Lane {
     file: StreamFile,
     packet: Packet,
     loaded: bool,
+    packets: u64,
     thread: String,
     record: Option<Record>,
 }
 
 impl<'t> Reader<'t> {
-    pub(crate) fn new(trace: &'t Trace, mut wanted: Vec<bool>) -> Reader<'t> {
-        wanted.resize(trace.events().len(), false);
+    pub(crate) fn new(trace: &'t Trace, choice: Choice) -> Reader<'t> {
         let mut reader = Reader {
             kinds: Kinds::new(trace.events()),
-            wanted,
+            skip: choice.skip,
             to_ns: ToNs::new(trace.clock()),
             lanes: Vec::with_capacity(trace.streams.len()),
             heap: BinaryHeap::with_capacity(trace.streams.len()),
             used: false,
-            budget: Budget::new(trace.streams.len()),
+            budget: Budget::new(trace.streams.len(), choice.is_sparse()),
+            choice,
             damage: trace.damage_log(),
         };
         for path in &trace.streams {
             let mut file = StreamFile::new(path.clone());
-            let Some(packet) = file.next_header(&mut reader.budget, &mut reader.damage) else {
+            let (choice, budget) = (&reader.choice, &mut reader.budget);
+            let Some(packet) = next_packet(&mut file, choice, budget, &mut reader.damage) else {
                 continue;
             };
             let lane = reader.lanes.len() as u32;
             reader.heap.push(Reverse((packet.header.begin, lane)));
             let (thread, record) = (String::new(), None);
-            reader.lanes.push(Lane { file, packet, loaded: false, thread, record });
+            reader.lanes.push(Lane { file, packet, loaded: false, packets: 0, thread, record });
         }
         reader
     }
 
     /// The next event; it borrows from the reader.
     pub fn next_event(&mut self) -> Option<Event<'_>> {
+        let mut index = self.advance()?;
+        while self.skip > 0 {
+            self.skip -= 1;
+            index = self.advance()?;
+        }
+        let lane = &self.lanes[index];
+        let record = lane.record.as_ref()?;
+        Some(Event {
+            kind: &self.kinds.events[record.event as usize],
+            index: record.event,
+            ticks: record.ticks,
+            ns: self.to_ns.real(record.ticks),
+            stream: lane.packet.header.stream,
+            tid: lane.packet.header.tid,
+            thread: &lane.thread,
+            header: &lane.packet.header,
+            payload: &lane.file.window()[record.payload.clone()],
+        })
+    }
+
+    /// Moves on to the next wanted record, and says in which lane it is.
+    #[inline]
+    fn advance(&mut self) -> Option<usize> {
         if self.used {
             self.used = false;
             self.step();
         }
         loop {
-            let &Reverse((_, index)) = self.heap.peek()?;
-            if self.lanes[index as usize].record.is_none() {
-                self.step();
-                continue;
+            let index = self.heap.peek()?.0.1 as usize;
+            if self.lanes[index].record.is_some() {
+                self.used = true;
+                return Some(index);
             }
-            self.used = true;
-            let lane = &self.lanes[index as usize];
-            let record = lane.record.as_ref()?;
-            return Some(Event {
-                kind: &self.kinds.events[record.event as usize],
-                index: record.event,
-                ticks: record.ticks,
-                ns: self.to_ns.real(record.ticks),
-                stream: lane.packet.header.stream,
-                tid: lane.packet.header.tid,
-                thread: &lane.thread,
-                payload: &lane.file.window()[record.payload.clone()],
-            });
+            self.step();
         }
     }
 
@@ -98,7 +115,7 @@ impl<'t> Reader<'t> {
         let Some(mut top) = self.heap.peek_mut() else { return };
         let lane = &mut self.lanes[top.0.1 as usize];
         let damage = &mut self.damage;
-        match lane.step(&self.kinds, &self.wanted, &mut self.budget, damage) {
+        match lane.step(&self.kinds, &self.choice, &mut self.budget, damage) {
             Some(time) => top.0.0 = time,
             None => {
                 PeekMut::pop(top);
@@ -109,6 +126,15 @@ impl<'t> Reader<'t> {
     /// What was found damaged so far, opening the trace included.
     pub fn damage(&self) -> &[Damage] {
         self.damage.list()
+    }
+
+    /// Packets read so far.
+    pub(crate) fn packets(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.packets).sum()
+    }
+
+    pub(crate) fn into_damage_log(self) -> DamageLog {
+        self.damage
     }
 
     pub(crate) fn into_damage(self) -> Vec<Damage> {
@@ -122,7 +148,7 @@ impl Lane {
     fn step(
         &mut self,
         kinds: &Kinds<'_>,
-        wanted: &[bool],
+        choice: &Choice,
         budget: &mut Budget,
         damage: &mut DamageLog,
     ) -> Option<u64> {
@@ -131,13 +157,13 @@ impl Lane {
             self.load(budget, damage);
         }
         while let Some(record) = self.file.next_record(&mut self.packet, kinds, damage) {
-            if wanted[record.event as usize] {
+            if choice.has(record.event, record.ticks) {
                 let ticks = record.ticks;
                 self.record = Some(record);
                 return Some(ticks);
             }
         }
-        self.packet = self.file.next_header(budget, damage)?;
+        self.packet = next_packet(&mut self.file, choice, budget, damage)?;
         self.loaded = false;
         Some(self.packet.header.begin)
     }
@@ -146,7 +172,28 @@ impl Lane {
     fn load(&mut self, budget: &mut Budget, damage: &mut DamageLog) {
         self.file.load(&mut self.packet, budget, damage);
         self.loaded = true;
+        self.packets += 1;
         self.thread = self.packet.header.thread_name();
+    }
+}
+
+/// The header of the next packet in which there may be something wanted.
+pub(crate) fn next_packet(
+    file: &mut StreamFile,
+    choice: &Choice,
+    budget: &mut Budget,
+    damage: &mut DamageLog,
+) -> Option<Packet> {
+    loop {
+        let packet = file.next_header(budget, damage)?;
+        match choice.packet(&packet.header) {
+            Packets::Read => return Some(packet),
+            Packets::Skip => {}
+            Packets::End => {
+                file.close(budget);
+                return None;
+            }
+        }
     }
 }
 
@@ -167,7 +214,8 @@ pub struct Event<'a> {
     pub thread: &'a str,
     /// Position of `kind` in [`Trace::events`].
     pub(crate) index: u32,
-    payload: &'a [u8],
+    pub(crate) header: &'a PacketHeader,
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Event<'a> {

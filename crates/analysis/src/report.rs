@@ -6,6 +6,7 @@ pub(crate) mod spell;
 
 pub use spell::Lines;
 
+use crate::filter::Filter;
 use crate::{Damage, Error, Result, Trace};
 use std::io::Write;
 
@@ -43,8 +44,8 @@ pub struct Options {
     pub format: Format,
     /// How a text line tells time.
     pub time: Time,
-    /// Which events, as globs; all where empty.
-    pub events: Vec<String>,
+    /// Which events.
+    pub filter: Filter,
     /// Stop after so many.
     pub limit: Option<u64>,
 }
@@ -66,7 +67,9 @@ const GATHER: usize = 64 << 10;
 /// ```
 /// use gracepoint_analysis::report::{Options, report};
 /// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
-/// let options = Options { events: vec!["kv:*".into()], ..Options::default() };
+/// use gracepoint_analysis::filter::Filter;
+/// let filter = Filter { events: vec!["kv:*".into()], ..Filter::default() };
+/// let options = Options { filter, ..Options::default() };
 /// let mut text = Vec::new();
 /// let reported = report(&trace, &options, &mut text)?;
 /// assert_eq!((reported.lines, reported.damage.len()), (60, 0));
@@ -77,7 +80,7 @@ const GATHER: usize = 64 << 10;
 /// # Errors
 /// When a glob matches no event, or `out` fails (see [`crate::Error::is_closed_pipe`]).
 pub fn report(trace: &Trace, options: &Options, out: &mut dyn Write) -> Result<Reported> {
-    let mut reader = trace.reader_of(&trace.select(&options.events)?);
+    let mut reader = trace.reader_of(&trace.choose(&options.filter)?);
     let mut lines = Lines::new(trace, options.format, options.time);
     let mut text = Vec::with_capacity(2 * GATHER);
     let mut count = 0;

@@ -51,6 +51,10 @@ pub struct Sidecar {
     /// Who could still have been writing when the recording ended.
     #[serde(default)]
     pub holdouts: Vec<String>,
+    /// Which piece of a recording this is, counted from 1; 0 for one that is a whole. What is lost in
+    /// one piece may be told by the next.
+    #[serde(default)]
+    pub piece: u64,
     /// The tool that wrote it, such as `gracepoint 0.1.0`.
     #[serde(default)]
     pub tool: String,
@@ -159,6 +163,7 @@ impl Sidecar {
             lost: BTreeMap::new(),
             streams: BTreeMap::new(),
             holdouts: Vec::new(),
+            piece: 0,
             tool: concat!("gracepoint ", env!("CARGO_PKG_VERSION")).into(),
         }
     }

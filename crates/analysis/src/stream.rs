@@ -26,14 +26,15 @@ pub(crate) struct Budget {
     spare: Vec<Vec<u8>>,
     /// Bytes to read at once, at least.
     chunk: usize,
-    /// Too many streams to keep a window for each.
+    /// Too many streams to keep a window for each, or too little of each is wanted.
     crowded: bool,
 }
 
 impl Budget {
-    pub(crate) fn new(streams: usize) -> Budget {
+    /// `sparse` says that packets are stepped over: then headers are read alone.
+    pub(crate) fn new(streams: usize, sparse: bool) -> Budget {
         let chunk = (READ_AHEAD / streams.max(1)).min(256 << 10);
-        Budget { open: 0, spare: Vec::new(), chunk, crowded: streams > 256 }
+        Budget { open: 0, spare: Vec::new(), chunk, crowded: sparse || streams > 256 }
     }
 }
 
@@ -276,7 +277,7 @@ impl StreamFile {
         }
     }
 
-    fn close(&mut self, budget: &mut Budget) {
+    pub(crate) fn close(&mut self, budget: &mut Budget) {
         self.release(budget);
         if self.file.take().is_some() {
             budget.open -= 1;

@@ -3,7 +3,7 @@
 
 use crate::plan::Plan;
 use gracepoint_wire::packet::{HEADER, PacketHeader, parse_event_header};
-use gracepoint_wire::schema::{Declared, FIRST_USER_ID};
+use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID};
 use std::collections::HashMap;
 
 /// What it needs to know of each event to step over it.
@@ -13,9 +13,11 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A tally of a session with these events.
-    pub fn new(events: &[Declared]) -> Tally {
-        let plan = |event: &Declared| Some((event.id, Plan::new(&event.full_fields())?));
+    /// A tally of a session with these events, before which `context` lies.
+    pub fn new(events: &[Declared], context: Context) -> Tally {
+        let plan = |event: &Declared| {
+            Some((event.id, Plan::new(&[context.fields(), event.full_fields()].concat())?))
+        };
         Tally { plans: events.iter().filter_map(plan).collect() }
     }
 
@@ -25,10 +27,10 @@ impl Tally {
     /// ```
     /// use gracepoint_analysis::tally::Tally;
     /// use gracepoint_wire::packet::{self, PacketHeader};
-    /// use gracepoint_wire::schema::{Declared, Role, Schema};
+    /// use gracepoint_wire::schema::{Context, Declared, Role, Schema};
     ///
     /// let schema = Schema { name: "a:tick".into(), docs: String::new(), fields: vec![] };
-    /// let tally = Tally::new(&[Declared { id: 16, role: Role::Event, schema }]);
+    /// let tally = Tally::new(&[Declared { id: 16, role: Role::Event, schema }], Context::default());
     /// let bits = 8 * (packet::HEADER + 2 * packet::COMPACT_HEADER) as u64;
     /// let header =
     ///     PacketHeader { content_bits: bits, packet_bits: bits.next_multiple_of(64), ..Default::default() };

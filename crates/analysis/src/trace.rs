@@ -4,13 +4,14 @@
 //! sidecar adds exact types, documentation and clock triples to what agrees.
 
 use crate::damage::DamageLog;
+use crate::filter::Choice;
 use crate::metadata::{self, Metadata};
 use crate::plan::Plan;
 use crate::read::Reader;
 use crate::sidecar::{self, Sidecar};
-use crate::{Damage, Error, Result};
+use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
-use gracepoint_wire::schema::{Declared, Field, Role, Type};
+use gracepoint_wire::schema::{Context, Declared, Field, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -29,14 +30,15 @@ pub struct EventType {
     pub declared: Declared,
     /// The name in the trace, with the role's suffix: `db:query:begin`.
     pub name: String,
-    /// The fields as they are written, those that the role adds included.
+    /// The fields as they are written, those that the session's context and the role add included.
     pub fields: Vec<Field>,
     pub(crate) plan: Plan,
 }
 
 impl EventType {
-    fn new(declared: Declared) -> Result<EventType> {
-        let (name, fields) = (declared.full_name(), declared.full_fields());
+    fn new(declared: Declared, context: &[Field]) -> Result<EventType> {
+        let (name, own) = (declared.full_name(), declared.full_fields());
+        let fields = [context, &own].concat();
         let plan = Plan::new(&fields).ok_or_else(|| {
             Error::new(format!("event {name:?} has a field whose type has no layout"))
         })?;
@@ -48,9 +50,9 @@ impl EventType {
         self.name.starts_with("gp:")
     }
 
-    /// Position of the field called `name`.
+    /// Position of the field called `name`; the event's own before one of the context.
     pub fn field(&self, name: &str) -> Option<usize> {
-        self.fields.iter().position(|f| f.name == name)
+        self.fields.iter().rposition(|f| f.name == name)
     }
 }
 
@@ -99,7 +101,7 @@ impl Trace {
             Err(e) => return Err(e),
         };
         let metadata = read_metadata(dir)?;
-        let events = merge_events(metadata.events.clone(), sidecar.as_ref(), &mut damage)?;
+        let events = merge_events(&metadata, sidecar.as_ref(), &mut damage)?;
         let clock = pick_clock(&metadata, sidecar.as_ref());
         let (streams, bytes) = list_streams(dir)?;
         if let Some(sidecar) = &sidecar {
@@ -107,6 +109,25 @@ impl Trace {
         }
         let dir = dir.to_owned();
         Ok(Trace { dir, events, clock, env: metadata.env, sidecar, streams, bytes, damage })
+    }
+
+    /// A trace that is nowhere yet: what a session declares, for [`crate::live`].
+    ///
+    /// # Errors
+    /// When an event has a field whose type has no layout.
+    pub fn of(events: &[Declared], context: Context, clock: Clock) -> Result<Trace> {
+        let context = context.fields();
+        let event = |event: &Declared| EventType::new(event.clone(), &context);
+        Ok(Trace {
+            dir: PathBuf::new(),
+            events: events.iter().map(event).collect::<Result<_>>()?,
+            clock,
+            env: Vec::new(),
+            sidecar: None,
+            streams: Vec::new(),
+            bytes: 0,
+            damage: DamageLog::default(),
+        })
     }
 
     /// The directory.
@@ -159,7 +180,7 @@ impl Trace {
     ///
     /// # Errors
     /// When a glob matches no event of the trace; the message suggests names.
-    pub fn select(&self, globs: &[String]) -> Result<Selection> {
+    pub(crate) fn select(&self, globs: &[String]) -> Result<Vec<bool>> {
         let mut wanted = vec![globs.is_empty(); self.events.len()];
         for pattern in globs {
             let mut any = false;
@@ -173,37 +194,34 @@ impl Trace {
                 return Err(self.no_such_event(pattern));
             }
         }
-        Ok(Selection(wanted))
+        Ok(wanted)
     }
 
     pub(crate) fn no_such_event(&self, pattern: &str) -> Error {
         let names = self.events.iter().map(|e| e.name.as_str());
         let near = glob::near(pattern, names, 3);
+        let near: Vec<String> = near.into_iter().map(escape::name).collect();
         let hint = match near.is_empty() {
             true => "`gracepoint info` lists its events".to_owned(),
-            false => format!("did you mean {near:?}?"),
+            false => format!("did you mean {}?", near.join(" or ")),
         };
         Error::new(format!(
-            "no event of {} matches {pattern:?}; {hint}",
-            self.dir.display().to_string().escape_debug()
+            "no event of {} matches {}; {hint}",
+            escape::name(&self.dir.display().to_string()),
+            escape::name(pattern)
         ))
     }
 
     /// All events in order of time.
     pub fn reader(&self) -> Reader<'_> {
-        Reader::new(self, vec![true; self.events.len()])
+        Reader::new(self, Choice::of(vec![true; self.events.len()]))
     }
 
-    /// The selected events in order of time.
-    pub fn reader_of(&self, selection: &Selection) -> Reader<'_> {
-        Reader::new(self, selection.0.clone())
+    /// The chosen events in order of time; see [`Trace::choose`].
+    pub fn reader_of(&self, choice: &Choice) -> Reader<'_> {
+        Reader::new(self, choice.clone())
     }
 }
-
-/// Which of a trace's events are wanted: one flag per entry of [`Trace::events`]; missing flags
-/// mean no.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection(pub Vec<bool>);
 
 fn read_metadata(dir: &Path) -> Result<Metadata> {
     let path = dir.join("metadata");
@@ -228,7 +246,7 @@ fn read_metadata(dir: &Path) -> Result<Metadata> {
 
 /// The metadata's events, each as the sidecar tells where that has the same layout.
 fn merge_events(
-    events: Vec<Declared>,
+    metadata: &Metadata,
     sidecar: Option<&Sidecar>,
     damage: &mut DamageLog,
 ) -> Result<Vec<EventType>> {
@@ -238,8 +256,9 @@ fn merge_events(
     }
     let mut seen = HashMap::new();
     let mut out: Vec<EventType> = Vec::new();
-    for event in events {
+    for event in metadata.events.iter().cloned() {
         let id = event.id;
+        let context = &metadata.context;
         if let Some(first) = seen.insert(id, event.full_name()) {
             damage.add("metadata", 0, format!("id {id} is given twice; {first:?} counts"));
             seen.insert(id, first);
@@ -248,7 +267,7 @@ fn merge_events(
         let better = told.get(&id).map(|entry| entry.declared());
         match better {
             Some(Ok(better)) if agree(&better, &event) => {
-                out.push(EventType::new(better)?);
+                out.push(EventType::new(better, context)?);
                 continue;
             }
             Some(Ok(_)) => {
@@ -261,7 +280,7 @@ fn merge_events(
             Some(Err(e)) => damage.add(SIDECAR, 0, format!("{e}; the metadata counts")),
             None => {}
         }
-        out.push(EventType::new(event)?);
+        out.push(EventType::new(event, context)?);
     }
     out.sort_by_key(|e| e.declared.id);
     Ok(out)

@@ -72,6 +72,11 @@ impl Console {
         writeln!(self.out, "{line}").map_err(|e| output_error(&e))
     }
 
+    /// Lines of data that are ready.
+    pub(crate) fn bytes(&mut self, lines: &[u8]) -> Result<()> {
+        self.out.write_all(lines).map_err(|e| output_error(&e))
+    }
+
     /// The sink for data, for those who write much.
     pub(crate) fn out(&mut self) -> &mut dyn Write {
         &mut *self.out

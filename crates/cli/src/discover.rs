@@ -201,6 +201,42 @@ impl Process {
     }
 }
 
+/// Finds and greets all programs that are meant: those with the pids, or with a name that matches; all
+/// that answer where nothing is asked for.
+///
+/// # Errors
+/// When one of the pids is not traceable, or there is no such program.
+pub(crate) fn find_all(pids: &[u32], name: Option<&str>) -> Result<Vec<Live>> {
+    if !pids.is_empty() {
+        return pids.iter().map(|&pid| find_pid(pid)).collect();
+    }
+    let directory = Directory::from_env();
+    let mut found = Vec::new();
+    let mut silent = 0;
+    for answer in survey(directory.all_sockets()) {
+        match answer {
+            Answer::Ready(live) => {
+                if name.is_none_or(|name| glob::matches(name, &live.program.name)) {
+                    found.push(*live);
+                }
+            }
+            _ => silent += 1,
+        }
+    }
+    if found.is_empty() {
+        let what = match name {
+            Some(name) => format!("no traceable program is named `{}`", shown(name)),
+            None => "no traceable program".to_owned(),
+        };
+        return Err(Failure::no(match silent {
+            0 => format!("{what}: a program becomes one by calling gracepoint::init()"),
+            _ => format!("{what}: {silent} do not answer (gracepoint ps)"),
+        }));
+    }
+    found.sort_by_key(|live| live.pid);
+    Ok(found)
+}
+
 /// Finds and greets the program that is meant.
 ///
 /// # Errors

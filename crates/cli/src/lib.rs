@@ -8,7 +8,9 @@
 //! | `discover` | finds programs and greets them |
 //! | `connection` | frames over a socket that never blocks |
 //! | `programs` | `ps`, `list` |
-//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command |
+//! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `recover`, `stream` |
+//! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
+//! | `stat` | `stat` |
 //! | `explain` | `explain`: kernel logs |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
@@ -22,10 +24,14 @@ mod discover;
 mod escape;
 mod explain;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interrupt;
 mod programs;
 mod quantity;
 mod record;
+mod sessions;
+mod stat;
 mod traces;
 
 use args::{Cli, Command};
@@ -76,6 +82,16 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
         Command::Record(args) => record::run(args, console),
+        Command::Start(args) => sessions::start(args, console),
+        Command::Stop(args) => sessions::stop(args, console),
+        Command::Restart(args) => sessions::restart(args, console),
+        Command::Show(args) => sessions::show::show(args, console),
+        Command::Extract(args) => sessions::extract::extract(args, console),
+        Command::Snapshot(args) => sessions::extract::snapshot(args, console),
+        Command::Reset(args) => sessions::reset(args, console),
+        Command::Stat(args) => stat::stat(args, console),
+        Command::Stream(args) => record::stream::stream(args, console),
+        Command::Recover(args) => record::recover::run(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Explain(args) => explain::explain(args, console),

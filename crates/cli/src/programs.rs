@@ -203,7 +203,9 @@ fn list_json(event: &Listed) -> Value {
         .schema
         .fields
         .iter()
-        .map(|f| json!({ "name": f.name, "type": f.ty.to_string(), "docs": f.docs }))
+        .map(|f| json!({
+            "name": f.name, "type": f.ty.to_string(), "docs": f.docs, "sensitive": f.is_sensitive(),
+        }))
         .collect();
     json!({
         "name": event.schema.name,

@@ -1,11 +1,14 @@
 //! `gracepoint record`: events of a running program, or of a command, into a trace.
 
-mod arena;
-mod copy;
+pub(crate) mod arena;
+pub(crate) mod copy;
 mod launch;
-mod residue;
+pub(crate) mod recover;
+pub(crate) mod residue;
 pub(crate) mod session;
-mod streams;
+mod snapshot;
+pub(crate) mod stream;
+pub(crate) mod streams;
 mod trace_dir;
 
 use crate::args::RecordArgs;
@@ -16,11 +19,12 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity;
 use gracepoint_analysis::Trace;
-use gracepoint_wire::schema::Role;
+use gracepoint_wire::control::{Limits, Mode};
+use gracepoint_wire::schema::{Context, Role};
 use launch::Launched;
 use serde_json::json;
-use session::{Ended, Plan, Recorded, Session, Until};
-use std::path::Path;
+use session::{Ended, Pieces, Plan, Recorded, Session, Until};
+use std::path::{Path, PathBuf};
 
 /// Where a trace goes, and where one is looked for, unless told otherwise.
 pub(crate) const DEFAULT_DIR: &str = "gracepoint.trace";
@@ -36,20 +40,42 @@ pub(crate) fn run(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     }
 }
 
-fn plan(args: &RecordArgs) -> Plan<'_> {
+fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
     Plan {
         globs: &args.events,
         buffer_bytes: args.buffer.unwrap_or(0),
-        dir: &args.output,
+        mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
+        context: args.context.iter().fold(Context::default(), |all, one| all.with(*one)),
+        limits: Limits {
+            max_rate: args.max_rate.unwrap_or(0),
+            sample: args.sample.unwrap_or(0),
+            max_overhead_ppm: args.max_overhead.unwrap_or(0),
+        },
+        dir,
         force: args.force,
     }
 }
 
+/// The directory that is recorded to, the first of several if the recording is one in pieces.
+fn place(args: &RecordArgs) -> Result<(Option<Pieces>, PathBuf)> {
+    let Some(rotate) = args.rotate else {
+        trace_dir::check(&args.output, args.force)?;
+        return Ok((None, args.output.clone()));
+    };
+    let keep = args.keep.map(|keep| keep as usize);
+    let (pieces, first) = Pieces::new(&args.output, args.force, rotate, keep)?;
+    Ok((Some(pieces), first))
+}
+
 fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
-    trace_dir::check(&args.output, args.force)?;
+    if args.rotate.is_none() {
+        trace_dir::check(&args.output, args.force)?;
+    }
     let mut interrupts = Interrupts::catch(true)?;
     let live = discover::find(&args.target.which())?;
-    let mut session = Session::begin(live, &plan(args))?;
+    let (pieces, dir) = place(args)?;
+    let mut session = Session::begin(live, &plan(args, &dir))?;
+    session.pieces = pieces;
     if interrupts.take().is_some() {
         session.discard();
         return Ok(STATUS);
@@ -70,7 +96,7 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
 
 fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let ours = |failure: Failure| failure.with_status(OWN_FAILURE);
-    trace_dir::check(&args.output, args.force).map_err(ours)?;
+    let (pieces, dir) = place(args).map_err(ours)?;
     let mut interrupts = Interrupts::catch(false).map_err(ours)?;
     let mut command = Launched::spawn(&args.command)?;
     let Some(live) = command.wait_for_program(&mut interrupts) else {
@@ -82,7 +108,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         return Ok(command.exit_status());
     };
     let late = !live.program.waiting;
-    let mut session = match Session::begin(live, &plan(args)) {
+    let mut session = match Session::begin(live, &plan(args, &dir)) {
         Ok(session) => session,
         Err(failure) => {
             // It waits in init(), or has barely begun: better ended than run without a trace.
@@ -92,6 +118,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         }
     };
     session.late = late;
+    session.pieces = pieces;
     announce(&session, args, console);
     if late {
         console.note(
@@ -148,6 +175,9 @@ fn conclude(
              what it had written by then",
         );
     }
+    if let Ended::Reset(by, _) = &recorded.ended {
+        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
+    }
     for who in recorded.holdouts.iter().take(10) {
         console.note(format_args!(
             "{} is still inside an event; what it has not committed is not in the trace",
@@ -169,9 +199,10 @@ fn conclude(
     };
     let info = Trace::open(dir).and_then(|trace| gracepoint_analysis::info::info(&trace));
     let events = info.as_ref().ok().map(|info| info.events);
-    let what = match events {
-        Some(events) => quantity::plural(events, "event", "events"),
-        None => "events".to_owned(),
+    let what = match (events, recorded.pieces) {
+        (_, Some(pieces)) => quantity::plural(pieces, "piece", "pieces"),
+        (Some(events), None) => quantity::plural(events, "event", "events"),
+        (None, None) => "events".to_owned(),
     };
     let shown_dir = shown(&args.output.to_string_lossy()).into_owned();
     let summary = format!(
@@ -185,6 +216,7 @@ fn conclude(
             "dir": dir.to_string_lossy(),
             "ended": recorded.ended.word(),
             "events": events,
+            "pieces": recorded.pieces,
             "bytes": recorded.bytes,
             "lost": recorded.lost,
             "seconds": recorded.length.as_secs_f64(),
@@ -196,13 +228,14 @@ fn conclude(
     }
     if !args.quiet {
         console.words(format_args!("recorded {summary}"));
-        console.words(format_args!("see: gracepoint report{}", report_argument(&args.output)));
+        let shown = if recorded.pieces.is_some() { dir } else { &args.output };
+        console.words(format_args!("see: gracepoint report{}", report_argument(shown)));
     }
     Ok(())
 }
 
 /// What follows `gracepoint report`; nothing for the directory that it reads anyway.
-fn report_argument(dir: &Path) -> String {
+pub(crate) fn report_argument(dir: &Path) -> String {
     if dir == Path::new(DEFAULT_DIR) {
         return String::new();
     }

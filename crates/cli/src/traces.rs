@@ -1,11 +1,11 @@
 //! `gracepoint report`, `info` and `hist`: what a trace tells.
 
-use crate::args::{HistArgs, InfoArgs, ReportArgs, TimeFormat};
+use crate::args::{HistArgs, InfoArgs, ReportArgs};
 use crate::console::Console;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::quantity;
-use gracepoint_analysis::report::{Format, Options, Time};
+use gracepoint_analysis::report::{Format, Options};
 use gracepoint_analysis::{Damage, Trace, hist, info, report};
 
 /// Damage told one by one; more is only counted.
@@ -17,31 +17,24 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     warn(trace.damage(), console);
     let options = Options {
         format: if args.json { Format::JsonLines } else { Format::Text },
-        time: match args.time {
-            TimeFormat::Utc => Time::Utc,
-            TimeFormat::Date => Time::UtcDate,
-            TimeFormat::Relative => Time::Relative,
-        },
-        events: args.events.clone(),
+        time: args.time.time(),
+        filter: args.choose.filter(),
         limit: args.limit,
     };
     let reported = report::report(&trace, &options, console.out())?;
     console.flush()?;
     warn(&reported.damage, console);
-    if trace.sidecar().is_some_and(|about| !about.complete) {
-        console.note("the recorder did not come to its end, or came late: events may be missing");
-    }
-    verdict(&trace, reported.damage.len())
+    verdict(&trace, reported.damage.len(), args.choose.strict, console)
 }
 
 /// Runs `info`.
 pub(crate) fn info(args: &InfoArgs, console: &mut Console) -> Result<u8> {
     let trace = Trace::open(&args.dir)?;
-    let info = info::info(&trace)?;
+    let info = info::info_of(&trace, &args.choose.filter())?;
     let text = if args.json { info.to_json() } else { info.to_text() };
     console.line(text.trim_end())?;
     console.flush()?;
-    verdict(&trace, info.damage.len())
+    verdict(&trace, info.damage.len(), args.choose.strict, console)
 }
 
 /// Runs `hist`.
@@ -55,21 +48,41 @@ pub(crate) fn hist(args: &HistArgs, console: &mut Console) -> Result<u8> {
     console.line(text.trim_end())?;
     console.flush()?;
     warn(&hist.damage, console);
-    verdict(&trace, hist.damage.len())
+    verdict(&trace, hist.damage.len(), args.strict, console)
 }
 
-/// An error at the end, when all that can be read has been shown.
-fn verdict(trace: &Trace, damage: usize) -> Result<u8> {
+/// What to say at the end, when all that can be read has been shown: of a trace that is damaged or
+/// not whole that it is, and with `strict` as an error.
+fn verdict(trace: &Trace, damage: usize, strict: bool, console: &mut Console) -> Result<u8> {
     let all = damage.max(trace.damage().len());
-    if all == 0 {
-        return Ok(0);
+    let dir = trace.dir().to_string_lossy();
+    let text = if all > 0 {
+        format!(
+            "{} is damaged in {}, and what could be read is above: copy it again from where it was \
+             recorded, or record anew",
+            shown(&dir),
+            quantity::plural(all as u64, "place", "places"),
+        )
+    } else {
+        match trace.sidecar() {
+            Some(about) if about.complete => return Ok(0),
+            Some(_) => {
+                "the recorder did not come to its end, or came late: events may be missing".into()
+            }
+            // Also a copy of the visible files alone, as other readers need them.
+            None if !strict => return Ok(0),
+            None => format!(
+                "{} has no .gracepoint.json, which says whether it is whole: copy it with the hidden \
+                 files",
+                shown(&dir)
+            ),
+        }
+    };
+    if strict {
+        return Err(Failure::new(text));
     }
-    Err(Failure::new(format!(
-        "{} is damaged in {}, and what could be read is above: copy it again from where it was \
-         recorded, or record anew",
-        shown(&trace.dir().to_string_lossy()),
-        quantity::plural(all as u64, "place", "places"),
-    )))
+    console.note(text);
+    Ok(0)
 }
 
 /// Columns of the terminal, or 80.

@@ -1,122 +1,53 @@
 //! The agent: one thread behind a Unix socket that lists events, makes sessions, hands out arenas
-//! and takes pages back. It sleeps without a timeout while nobody is connected.
+//! and takes pages back. It sleeps without a timeout while nothing is recorded.
 //!
 //! What a peer sends is bounded and checked: frames by `control::MAX_REQUEST`, connections by
 //! [`MOST_PEERS`], requests in a row by [`IN_A_ROW`], replies that a peer does not read in `peer`.
 //! A peer that breaks a rule loses its connection and its sessions; the program goes on.
+//!
+//! Nothing here waits but for the next thing to do. A request that has to wait for hits under way
+//! (`Stop`, `Reset`) becomes a [`Pause`]: its peer waits, the others are served.
 
+mod descriptors;
+mod held;
+mod launch;
 mod peer;
+mod requests;
 
-use crate::session::{self, MOST_SESSIONS, Session};
+pub(crate) use descriptors::{child_after_fork, remember};
+pub(crate) use launch::Launch;
+
+use crate::flight::Flight;
+use crate::key::TRACE;
 use crate::{clock, sys, tracer};
+use descriptors::forget;
 use gracepoint_rcu::Progress;
 use gracepoint_wire::clock::Triple;
-use gracepoint_wire::control::{Create, Failure, Hello, Listed, Message, Program};
+use gracepoint_wire::control::{Failure, Hello, Message, Program};
+use held::{Held, Log};
 use peer::Peer;
+use requests::{Pause, Reply};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicI32, AtomicU64};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Most connections at once; more are closed at once.
+/// Most connections at once. Another takes the place of the oldest that has not said hello, if there
+/// is such a one, or else is closed at once.
 const MOST_PEERS: usize = 64;
+/// Most connections that are accepted before it is the others' turn.
+const ACCEPTED_IN_A_ROW: usize = 16;
 /// Most requests of a peer that are answered before it is the others' turn.
 const IN_A_ROW: usize = 64;
 /// How often a running session's clock triple is renewed.
 const TICK: Duration = Duration::from_secs(1);
+/// The same where sessions overwrite.
+const SHORT_TICK: Duration = Duration::from_millis(100);
 /// Pause after a connection that could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
-/// Shortest time between a program's first triple and a session's, to measure the clock.
-const BASELINE: Duration = Duration::from_millis(10);
-
-/// A descriptor of the agent.
-struct Open {
-    /// −1 where there is none.
-    fd: AtomicI32,
-    /// What it named when it was noted: device and inode.
-    device: AtomicU64,
-    inode: AtomicU64,
-}
-
-/// Descriptors of the agent, for a forked child to close.
-static OPEN: [Open; MOST_PEERS + 1] = [const {
-    Open { fd: AtomicI32::new(-1), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
-}; MOST_PEERS + 1];
-
-/// Notes a descriptor for forked children to close; what it names. One caller at a time.
-pub(crate) fn remember(fd: RawFd) -> Option<(u64, u64)> {
-    let (device, inode) = sys::identity(fd)?;
-    if let Some(place) = OPEN.iter().find(|place| place.fd.load(Relaxed) == -1) {
-        place.device.store(device, Relaxed);
-        place.inode.store(inode, Relaxed);
-        place.fd.store(fd, Release); // after what it is checked by
-    }
-    Some((device, inode))
-}
-
-fn forget(fd: RawFd) {
-    for place in &OPEN {
-        let _ = place.fd.compare_exchange(fd, -1, Relaxed, Relaxed);
-    }
-}
-
-/// In a forked child: the agent's sockets are the parent's business. A number that names something
-/// else by now is the program's.
-pub(crate) fn child_after_fork() {
-    for place in &OPEN {
-        let fd = place.fd.swap(-1, Acquire);
-        let noted = (place.device.load(Relaxed), place.inode.load(Relaxed));
-        if fd >= 0 && sys::identity(fd) == Some(noted) {
-            sys::close(fd);
-        }
-    }
-}
-
-/// Whether the recorder that launched this program has begun, or has said that it will not.
-#[derive(Default)]
-pub(crate) struct Launch {
-    state: Mutex<LaunchState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct LaunchState {
-    /// `init` waits.
-    waiting: bool,
-    /// A tool has said hello and is connected.
-    company: bool,
-    decided: bool,
-}
-
-impl Launch {
-    fn change(&self, change: impl FnOnce(&mut LaunchState)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_all();
-    }
-
-    fn is_waiting(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).waiting
-    }
-
-    /// `init` is going to wait.
-    pub(crate) fn expect(&self) {
-        self.change(|state| state.waiting = true);
-    }
-
-    /// Waits for a decision: `alone` while no tool is there, and `together` more while one is.
-    pub(crate) fn wait(&self, alone: Duration, together: Duration) {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let nobody = |state: &mut LaunchState| !state.decided && !state.company;
-        let waited = self.changed.wait_timeout_while(state, alone, nobody);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let undecided = |state: &mut LaunchState| !state.decided && state.company;
-        let waited = self.changed.wait_timeout_while(state, together, undecided);
-        waited.unwrap_or_else(PoisonError::into_inner).0.waiting = false;
-    }
-}
+/// Longest pause between two looks at hits under way, while a peer waits for them.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What the agent is told at its start.
 pub(crate) struct Setup {
@@ -126,7 +57,15 @@ pub(crate) struct Setup {
     pub(crate) name: String,
     pub(crate) launched_by: String,
     pub(crate) most_bytes: u64,
+    pub(crate) hook: Option<fn(&str)>,
     pub(crate) launch: Arc<Launch>,
+    /// The session that `init` has begun.
+    pub(crate) flight: Option<Flight>,
+}
+
+/// Path of the executable.
+pub(crate) fn exe() -> String {
+    std::env::current_exe().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 struct Agent {
@@ -137,43 +76,40 @@ struct Agent {
     /// The shared object that this runtime lies in; empty if it is the program itself.
     object: String,
     peers: Vec<Peer>,
-    sessions: Vec<Owned>,
+    next_peer: u64,
+    held: Vec<Held>,
     next_session: u64,
+    pauses: Vec<Pause>,
+    log: Log,
     ticked: Instant,
+    /// Nobody could be accepted: not to be tried again before this.
+    deaf_until: Option<Instant>,
     /// A session was started, or refused, in this step: when the replies are sent, `init` may go on.
     decided: bool,
-}
-
-/// A session and the connection that made it.
-struct Owned {
-    session: Arc<Session>,
-    peer: RawFd,
-}
-
-/// A reply to a request.
-enum Reply {
-    None,
-    Plain(Message),
-    WithArena(Message, Option<OwnedFd>),
 }
 
 /// Runs the agent, for as long as its socket is its own.
 ///
 /// Some programs close every descriptor they find when they become daemons. What the agent has is
 /// therefore looked at (device and inode) before it is used or closed.
-pub(crate) fn run(setup: Setup) {
-    let exe = std::env::current_exe().unwrap_or_default();
+pub(crate) fn run(mut setup: Setup) {
+    let log = Log::new(setup.hook);
+    let flight = setup.flight.take().and_then(Held::flight);
     let object = crate::module::own_object().unwrap_or_default();
     let mut agent = Agent {
         setup,
         since: clock::triple(clock::source()),
         started: Instant::now(),
-        exe: exe.to_string_lossy().into_owned(),
+        exe: exe(),
         object: object.to_string_lossy().into_owned(),
         peers: Vec::new(),
-        sessions: Vec::new(),
+        next_peer: 1,
+        held: flight.into_iter().collect(),
         next_session: 1,
+        pauses: Vec::new(),
+        log,
         ticked: Instant::now(),
+        deaf_until: None,
         decided: false,
     };
     while agent.step() {}
@@ -185,10 +121,11 @@ impl Agent {
     /// Waits for something to do, and does it. False when the program has taken our socket away.
     fn step(&mut self) -> bool {
         let listener = self.setup.listener.as_raw_fd();
-        let mut waits = vec![sys::Wait { fd: listener, read: true, write: false, ready: false }];
+        let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
+        let mut waits = vec![sys::Wait { fd: listener, read: !deaf, write: false, ready: false }];
         waits.extend(self.peers.iter().map(Peer::wait));
         // A peer whose turn was over has more to ask.
-        let more = self.peers.iter().any(|peer| peer.keeps_up() && peer.has_request());
+        let more = self.peers.iter().any(Peer::is_due);
         let timeout = self.drive();
         sys::poll(&mut waits, if more { 0 } else { timeout });
         if sys::identity(self.setup.listener.as_raw_fd()) != self.setup.identity {
@@ -198,23 +135,26 @@ impl Agent {
         for polled in &waits[1..] {
             let at = self.peers.iter().position(|p| p.fd() == polled.fd);
             let Some(at) = at else { continue };
-            if !self.serve(at, polled.ready) {
-                gone.push(polled.fd);
+            if !self.serve(at, polled) {
+                gone.push(self.peers[at].number);
             }
         }
         if std::mem::take(&mut self.decided) {
             self.setup.launch.change(|state| state.decided = true);
         }
-        for fd in gone {
-            self.hang_up(fd);
+        for number in gone {
+            self.hang_up(number);
         }
+        self.resume();
         if waits[0].ready {
             self.accept();
         }
-        if !self.sessions.is_empty() && self.ticked.elapsed() >= TICK {
+        if self.is_recording() && self.ticked.elapsed() >= self.tick_every() {
             self.ticked = Instant::now();
-            for owned in &self.sessions {
-                owned.session.tick();
+            for session in self.held.iter().filter_map(Held::recording) {
+                session.tick();
+                session.free_idle_pages();
+                session.adapt();
             }
         }
         true
@@ -224,54 +164,91 @@ impl Agent {
     /// and their numbers may name its own files by now.
     fn retire(mut self) {
         while let Some(peer) = self.peers.last() {
-            self.hang_up(peer.fd());
+            self.hang_up(peer.number);
         }
+        self.held.drain(..).for_each(Held::end);
+        self.pauses.drain(..).for_each(Pause::give_up);
         forget(self.setup.listener.into_raw_fd());
+    }
+
+    fn is_recording(&self) -> bool {
+        self.held.iter().filter_map(Held::recording).any(|session| session.is_on())
     }
 
     /// Takes a step of the running grace period, if there is one. Milliseconds until something is due
     /// of itself; −1 for never.
     fn drive(&self) -> i32 {
-        let mut due = None;
-        if !self.sessions.is_empty() {
-            due = Some(TICK.saturating_sub(self.ticked.elapsed()));
+        let mut due: Option<Duration> = None;
+        let mut within = |time: Duration| due = Some(due.map_or(time, |due| due.min(time)));
+        if self.is_recording() {
+            within(self.tick_every().saturating_sub(self.ticked.elapsed()));
         }
-        match crate::key::TRACE.drive() {
+        if let Some(until) = self.deaf_until {
+            within(until.saturating_duration_since(Instant::now()));
+        }
+        if !self.pauses.is_empty() {
+            within(LOOK);
+        }
+        match TRACE.drive() {
             Progress::Idle => {}
             // One bounded step was taken, and the next may be taken at once.
             Progress::Advanced => return 0,
-            Progress::Pending(delay) => due = Some(due.map_or(delay, |due| due.min(delay))),
+            Progress::Pending(delay) => within(delay),
         }
         // Rounded up: a grace period is not worth a busy loop.
         due.map_or(-1, |due| i32::try_from(due.as_millis()).unwrap_or(i32::MAX).saturating_add(1))
     }
 
+    /// Where no recorder asks for the pages of idle threads, we look after them, more often; and where
+    /// rates follow the load.
+    fn tick_every(&self) -> Duration {
+        let mut sessions = self.held.iter().filter_map(Held::recording);
+        let alone = sessions.any(|session| session.ring.arena.overwrites() || session.adapts());
+        if alone { SHORT_TICK } else { TICK }
+    }
+
     fn accept(&mut self) {
-        loop {
+        self.deaf_until = None;
+        for _ in 0..ACCEPTED_IN_A_ROW {
             let stream = match self.setup.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    // Out of descriptors, say: the connection waits, and so do we, a little.
-                    std::thread::sleep(RETRY);
+                    // Out of descriptors, say: the connection waits a little.
+                    self.deaf_until = Some(Instant::now() + RETRY);
                     return;
                 }
             };
-            if self.peers.len() >= MOST_PEERS || !admitted(&stream) {
+            let Some(who) = admitted(&stream) else { continue };
+            if stream.set_nonblocking(true).is_err() || !self.make_room() {
                 continue; // closes it
             }
-            if stream.set_nonblocking(true).is_err() {
-                continue;
-            }
             let identity = remember(stream.as_raw_fd());
-            let mut peer = Peer::new(stream, identity);
+            let mut peer = Peer::new(self.next_peer, stream, identity, who);
+            self.next_peer += 1;
             peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
-            let (fd, alive) = (peer.fd(), peer.flush());
+            let (number, alive) = (peer.number, peer.flush());
             self.peers.push(peer);
             if !alive {
-                self.hang_up(fd);
+                self.hang_up(number);
             }
         }
+    }
+
+    /// Makes room for a connection: where all places are taken, by closing the one that has been silent
+    /// for the longest time. False if all have said hello.
+    fn make_room(&mut self) -> bool {
+        if self.peers.len() < MOST_PEERS {
+            return true;
+        }
+        // Whoever has said hello in the meantime has a right to be heard.
+        for at in 0..self.peers.len() {
+            if !self.peers[at].greeted {
+                self.serve_now(at);
+            }
+        }
+        let silent = self.peers.iter().filter(|peer| !peer.greeted).map(|peer| peer.number).min();
+        silent.inspect(|&number| self.hang_up(number)).is_some()
     }
 
     fn program(&self) -> Program {
@@ -290,19 +267,34 @@ impl Agent {
         }
     }
 
-    /// A peer's turn: reads a chunk if something has come, answers what is whole, as far as the
-    /// peer reads the answers, and sends. False when the connection is over.
-    fn serve(&mut self, at: usize, ready: bool) -> bool {
+    /// A peer's turn, after it was waited for as `polled` says. False when the connection is over.
+    fn serve(&mut self, at: usize, polled: &sys::Wait) -> bool {
+        // What is ready though nothing was to be read is an end.
+        if polled.ready && !polled.read {
+            return false;
+        }
         let peer = &mut self.peers[at];
         if !peer.is_ours() || !peer.flush() {
             return false;
         }
-        if ready && peer.keeps_up() && !peer.has_request() && !peer.receive() {
+        if polled.ready && peer.is_wanted() && !peer.receive() {
             return false;
         }
+        self.answer_some(at)
+    }
+
+    /// The turn of a peer out of order, whether or not it has something to say.
+    fn serve_now(&mut self, at: usize) -> bool {
+        let fd = self.peers[at].fd();
+        self.serve(at, &sys::Wait { fd, read: true, write: false, ready: true })
+    }
+
+    /// Answers what is whole, as far as the peer reads the answers, and sends. False when the connection
+    /// is over.
+    fn answer_some(&mut self, at: usize) -> bool {
         for _ in 0..IN_A_ROW {
             let peer = &mut self.peers[at];
-            if !peer.keeps_up() {
+            if !peer.is_due() {
                 break;
             }
             let Some(message) = peer.next_request() else { break };
@@ -313,6 +305,7 @@ impl Agent {
             let peer = &mut self.peers[at];
             match reply {
                 Reply::None => {}
+                Reply::Later => peer.waiting = true,
                 Reply::Plain(message) => peer.queue(&message, None),
                 Reply::WithArena(message, arena) => peer.queue(&message, arena),
             }
@@ -324,114 +317,16 @@ impl Agent {
         self.peers[at].flush()
     }
 
-    /// The reply, and whether the connection is over after it.
-    fn answer(&mut self, at: usize, message: Message) -> (Reply, bool) {
-        if let Message::Hello(hello) = message {
-            self.peers[at].greeted = true;
-            self.setup.launch.change(|state| state.company = true);
-            if Hello::current(None).speaks_to(&hello) {
-                return (Reply::None, false);
-            }
-            let text = format!(
-                "the program speaks version {} and the tool {}; use a tool of the program's age",
-                gracepoint_wire::ABI_MAJOR,
-                hello.major
-            );
-            return (Reply::Plain(refusal("unsupported", text)), true);
-        }
-        if !self.peers[at].greeted {
-            return (Reply::Plain(refusal("protocol", "say hello first")), true);
-        }
-        (self.request(at, message), false)
-    }
-
-    fn request(&mut self, at: usize, message: Message) -> Reply {
-        match message {
-            Message::List => Reply::Plain(Message::Events(listing())),
-            Message::Create(create) => self.create(at, &create),
-            Message::Start(id) => {
-                self.decided = true;
-                self.with_session(at, id, |session| match session.start() {
-                    Ok(()) => Message::Started(session.tick()),
-                    Err(failure) => Message::Failure(failure),
-                })
-            }
-            Message::Stop(id) => {
-                self.with_session(at, id, |session| Message::Stopped(session.stop()))
-            }
-            Message::Flush(id) => {
-                self.with_session(at, id, |session| Message::Flushed(session.ring.take_back()))
-            }
-            Message::Release(id, pages) => {
-                if let Some(session) = self.find(at, id) {
-                    for (page, ordinal) in pages {
-                        session.ring.arena.give_back(page, ordinal);
-                    }
-                }
-                Reply::None
-            }
-            Message::Proceed => {
-                self.decided = true;
-                Reply::Plain(Message::Done)
-            }
-            other => {
-                let text = format!("the program does not know this request ({other:?})");
-                Reply::Plain(refusal("unsupported", text))
-            }
-        }
-    }
-
-    fn create(&mut self, at: usize, wanted: &Create) -> Reply {
-        if self.sessions.len() >= MOST_SESSIONS {
-            return Reply::Plain(Message::Failure(session::too_many()));
-        }
-        std::thread::sleep(BASELINE.saturating_sub(self.started.elapsed()));
-        match Session::create(self.next_session, wanted, self.setup.most_bytes) {
-            Ok((session, arena)) => {
-                self.next_session += 1;
-                let peer = self.peers[at].fd();
-                self.sessions.push(Owned { session: Arc::clone(&session), peer });
-                self.ticked = Instant::now();
-                Reply::WithArena(Message::Created(session.created(self.since)), arena)
-            }
-            Err(failure) => Reply::Plain(Message::Failure(failure)),
-        }
-    }
-
-    /// The session `id`, if this connection made it.
-    fn find(&self, at: usize, id: u64) -> Option<Arc<Session>> {
-        let peer = self.peers[at].fd();
-        let owned = self.sessions.iter().find(|o| o.session.id == id && o.peer == peer)?;
-        Some(Arc::clone(&owned.session))
-    }
-
-    fn with_session(
-        &self,
-        at: usize,
-        id: u64,
-        verb: impl FnOnce(&Arc<Session>) -> Message,
-    ) -> Reply {
-        Reply::Plain(match self.find(at, id) {
-            Some(session) => verb(&session),
-            None => refusal("session", format!("this connection has no session {id}")),
-        })
-    }
-
-    /// Ends a connection and the sessions that it made.
-    fn hang_up(&mut self, fd: RawFd) {
-        forget(fd);
-        if let Some(at) = self.peers.iter().position(|peer| peer.fd() == fd) {
-            self.peers.swap_remove(at).close();
+    /// Ends a connection and the sessions that it made, but for those to be kept.
+    fn hang_up(&mut self, number: u64) {
+        if let Some(at) = self.peers.iter().position(|peer| peer.number == number) {
+            let peer = self.peers.swap_remove(at);
+            forget(peer.fd());
+            peer.close();
         }
         let company = self.peers.iter().any(|peer| peer.greeted);
         self.setup.launch.change(|state| state.company = company);
-        let (ended, left) =
-            std::mem::take(&mut self.sessions).into_iter().partition(|o| o.peer == fd);
-        self.sessions = left;
-        let ended: Vec<Owned> = ended;
-        for owned in ended {
-            owned.session.end();
-        }
+        self.abandon(number);
     }
 }
 
@@ -440,23 +335,8 @@ fn refusal(code: &str, text: impl Into<String>) -> Message {
 }
 
 /// The same user, or root; a program that nobody may inspect admits root alone.
-fn admitted(stream: &UnixStream) -> bool {
-    match sys::peer_user(stream.as_fd()) {
-        Ok(0) => true,
-        Ok(user) => user == sys::user() && sys::dumpable(),
-        Err(_) => false,
-    }
-}
-
-fn listing() -> Vec<Listed> {
-    tracer::catalogue()
-        .into_iter()
-        .map(|known| Listed {
-            schema: known.schema,
-            sites: known.sites,
-            spans: known.spans,
-            on: known.on,
-            location: known.location,
-        })
-        .collect()
+fn admitted(stream: &UnixStream) -> Option<sys::PeerUser> {
+    let who = sys::peer_user(stream.as_fd()).ok()?;
+    let allowed = who.uid == 0 || who.uid == sys::user() && sys::dumpable();
+    allowed.then_some(who)
 }

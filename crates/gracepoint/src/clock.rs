@@ -25,6 +25,11 @@ pub(crate) fn ticks(source: Source) -> u64 {
     }
 }
 
+/// Nanoseconds of a cheap clock, some milliseconds fine.
+pub(crate) fn coarse_ns() -> u64 {
+    nanoseconds(libc::CLOCK_MONOTONIC_COARSE)
+}
+
 fn nanoseconds(clock: libc::clockid_t) -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is a timespec to write to; both clocks exist on every Linux, so this cannot fail.

@@ -19,17 +19,22 @@
 //! | `field/number.rs` | integers, floats, `bool`, `Duration` |
 //! | `field/text.rs` | strings, paths, `char`: bytes and a NUL |
 //! | `field/sequence.rs` | slices, vectors and arrays of numbers |
+//! | `field/sensitive.rs` | fields that are masked |
 //! | `field/rendered.rs` | [`Text`]: bounded output of `Display` and `Debug` |
 
 mod number;
 mod rendered;
+mod sensitive;
 mod sequence;
 mod text;
 
 pub use number::Number;
 pub use rendered::Text;
+#[doc(hidden)]
+pub use sensitive::{Sensitive, allowed as sensitive_allowed};
 
 use gracepoint_wire::schema::Type;
+pub(crate) use sensitive::allow as allow_sensitive;
 use std::rc::Rc;
 use std::sync::Arc;
 

@@ -77,6 +77,9 @@ pub struct Key {
     /// The session writer, made for this event type.
     #[cfg(gp_supported)]
     pub(crate) record: Call,
+    /// The same for several sessions at once.
+    #[cfg(gp_supported)]
+    pub(crate) record_all: Call,
     /// Encodes an event of this type, for probes that do not know it.
     pub(crate) encode: Encode,
 }
@@ -96,6 +99,8 @@ impl Key {
             desc: E::DESC,
             #[cfg(gp_supported)]
             record: crate::session::record::<E>,
+            #[cfg(gp_supported)]
+            record_all: crate::session::record_all::<E>,
             encode: crate::view::encode::<E>,
         }
     }

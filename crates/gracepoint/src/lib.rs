@@ -60,6 +60,9 @@
 //! | `GRACEPOINT_DIR` | directory of the agent's socket; must be the user's own, mode 0700 |
 //! | `GRACEPOINT_PATCH=text` (or `mem`, `branch`) | insists on one way to switch sites, of those that the build has; see [`patching`] |
 //! | `GRACEPOINT_RECORDER` | set by `gracepoint record -- CMD`: [`init`] waits up to 1 s for it |
+//! | `GRACEPOINT_FLIGHT` | directory (on tmpfs, such as `/dev/shm/kv`) of a flight recorder: [`init`] begins to record into a file there, takes 10 ms more, and `gracepoint recover DIR` makes a trace of it, however the program ended; the directory must be the user's own, mode 0700, and is made if need be |
+//! | `GRACEPOINT_FLIGHT_EVENTS` | which events, as patterns with commas between: `kv:*,http:*`; all by default |
+//! | `GRACEPOINT_FLIGHT_SIZE` | size of that file, `16M` by default |
 //!
 //! All of it is ignored in programs that run with more rights than their caller.
 
@@ -74,12 +77,18 @@ mod arch;
 #[cfg(gp_supported)]
 mod clock;
 #[cfg(gp_supported)]
+mod context;
+#[cfg(gp_supported)]
 mod drive;
 mod error;
 pub mod event;
 pub mod field;
+#[cfg(gp_supported)]
+mod flight;
 mod hooks;
 mod key;
+#[cfg(gp_supported)]
+mod limit;
 mod macros;
 #[cfg(gp_supported)]
 mod module;
@@ -190,6 +199,8 @@ pub struct Builder {
     name: Option<String>,
     directory: Option<PathBuf>,
     most_memory: Option<u64>,
+    log: Option<fn(&str)>,
+    sensitive: bool,
 }
 
 impl Builder {
@@ -211,9 +222,29 @@ impl Builder {
         self
     }
 
+    /// Whether fields marked `#[event(sensitive)]` are recorded. By default they are masked: a record
+    /// says that there is such a field, and nothing about its value.
+    pub fn allow_sensitive(mut self, yes: bool) -> Builder {
+        self.sensitive = yes;
+        self
+    }
+
     /// Most bytes of buffers that one session may ask for.
     pub fn most_memory(mut self, bytes: u64) -> Builder {
         self.most_memory = Some(bytes);
+        self
+    }
+
+    /// Tells `log`, a sentence at a time, who makes, takes over, starts, stops and ends sessions of this
+    /// program: `session 1 (main) made by pid 4242 (uid 1000)`. It is called on the agent's thread, which
+    /// serves nobody meanwhile. `gracepoint show` tells the latest of it in any case.
+    ///
+    /// ```
+    /// let builder = gracepoint::Builder::new().log(|what| eprintln!("tracing: {what}"));
+    /// # drop(builder);
+    /// ```
+    pub fn log(mut self, log: fn(&str)) -> Builder {
+        self.log = Some(log);
         self
     }
 
@@ -227,6 +258,8 @@ impl Builder {
             name: self.name,
             directory: self.directory,
             most_bytes: self.most_memory.unwrap_or(1 << 30),
+            hook: self.log,
+            sensitive: self.sensitive,
         })
         .map(|path| path.map_or(Status::Off, Status::Listening));
         #[cfg(not(gp_supported))]

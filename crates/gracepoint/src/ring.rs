@@ -46,12 +46,14 @@ mod turn;
 
 use crate::arch::local;
 use crate::{clock, sys};
-use arena::Arena;
+use arena::{Arena, Shape};
 use gracepoint_wire::clock::Source;
 use gracepoint_wire::packet::{self, COMPACT_HEADER, CONTENT_AT, END_AT, EXTENDED_HEADER};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
+pub(crate) use turn::owner;
 
 /// Slots that are lent for one event.
 pub(crate) const BORROWED: u32 = 64;
@@ -118,6 +120,8 @@ pub(crate) struct Ring {
     pub(crate) arena: Arena,
     writers: sys::Mapping,
     source: Source,
+    /// See [`Shape`].
+    pub(crate) context: u32,
     /// Which borrowed slots are in use, a bit each.
     lent: AtomicU64,
     /// Losses have been counted that are not yet in the trace.
@@ -141,6 +145,8 @@ enum Twin {
     PublishesOnce,
     /// Writers publish whatever their depth.
     NestedPublishes,
+    /// A page is written over without a word in its entry.
+    OverwritesQuietly,
 }
 
 /// Is the ring this broken twin? `false`, known to the compiler, outside of tests.
@@ -156,16 +162,17 @@ macro_rules! twin {
 use twin;
 
 impl Ring {
-    /// A ring of `pages` pages for ids below `ids`.
+    /// A ring; with `file`, its arena is that (new, empty) file.
     ///
     /// # Errors
     /// When the memory cannot be had.
-    pub(crate) fn new(page_bytes: u32, pages: u32, ids: u32) -> io::Result<Ring> {
+    pub(crate) fn new(shape: Shape, file: Option<OwnedFd>) -> io::Result<Ring> {
         let writers = sys::Mapping::wiped_on_fork((SLOTS as usize + 1) * size_of::<Writer>())?;
         let ring = Ring {
-            arena: Arena::new(page_bytes, pages, ids, SLOTS)?,
+            arena: Arena::new(shape, SLOTS, file)?,
             writers,
             source: clock::source(),
+            context: shape.context,
             lent: AtomicU64::new(0),
             lossy: AtomicBool::new(false),
             #[cfg(test)]
@@ -256,6 +263,10 @@ impl Ring {
             }
             if local::replace(&writer.pos, pos, end) {
                 writer.last.store(now, Relaxed);
+                // No page is closed with `depth` raised, so this is the page of the record.
+                if let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id) {
+                    local::increment_short(counter);
+                }
                 return Some(Reserved { pos, end, now, extended });
             }
         }

@@ -1,20 +1,29 @@
 //! A recording: which events go into which ring, and the agent's verbs on it.
 
+mod counting;
+
+pub(crate) use counting::Counting;
+
+use crate::context::Gathered;
 use crate::event::Event;
 use crate::key::{Call, Entry, SpanPoint, TRACE};
-use crate::ring::Ring;
+use crate::limit::{self, Limit, Verdict};
+use crate::ring::arena::{Shape, counts_bytes};
+use crate::ring::{Place, Ring};
 use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Stopped};
-use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role, Schema, loss_event};
+use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Stopped};
+use gracepoint_wire::schema::{
+    Context, Declared, FIRST_USER_ID, Role, Schema, THROTTLE_ID, UNTHROTTLE_ID, loss_event,
+    throttle_events,
+};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
-use std::sync::atomic::{AtomicBool, AtomicPtr};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 
 /// Most sessions at once.
 pub(crate) const MOST_SESSIONS: usize = 8;
@@ -24,8 +33,8 @@ const MOST_RINGS: usize = 64;
 const DEFAULT_BUFFER: u64 = 16 << 20;
 /// Smallest buffer: less would be a page or two.
 const LEAST_BUFFER: u64 = 64 << 10;
-/// How long a stop waits for threads that are inside a read section before it names them.
-const SETTLE: Duration = Duration::from_millis(500);
+/// Fewest pages, however many kinds of event are counted for each.
+const LEAST_PAGES: u32 = 4;
 
 /// Rings that threads and forked children have to know of: those of sessions, and of ended ones
 /// that wait for a grace period.
@@ -38,6 +47,38 @@ struct Target {
     event: u32,
     begin: u32,
     end: u32,
+    /// Not 0 where there is more to do than to write down the fields: [`LIMITED`] and the bits of
+    /// the context.
+    extras: u32,
+    /// The program's pid, for the context.
+    pid: u32,
+    limit: Limit,
+}
+
+/// Bit of `Target::extras`: not every event is recorded.
+const LIMITED: u32 = 1 << 31;
+
+/// The sessions of one key, when there are several: the event is encoded once and copied.
+pub(crate) struct Merged {
+    /// Each leads to a `Target`.
+    targets: Box<[*const ()]>,
+}
+
+// SAFETY: the pointers are those of entries, which any thread may use.
+unsafe impl Send for Merged {}
+
+impl Merged {
+    /// Most sessions that are merged; there are not so many.
+    pub(crate) const MOST: usize = 64;
+
+    pub(crate) fn new(targets: Box<[*const ()]>) -> Merged {
+        Merged { targets }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.targets)
+    }
 }
 
 /// See the top.
@@ -48,6 +89,11 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    made: Triple,
+    context: Context,
+    limits: Limits,
+    /// When `adapt` last looked, on the coarse clock.
+    adapted: AtomicU64,
     on: AtomicBool,
 }
 
@@ -73,7 +119,7 @@ pub(crate) unsafe fn record<E: Event>(
     // SAFETY: the caller's promise.
     let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
     match (event, span) {
-        (Some(event), None) => {
+        (Some(event), None) if target.extras == 0 => {
             let prepared = event.prepare();
             let ring = target.ring();
             let Some(place) = ring.place(target.event, event.size(&prepared)) else {
@@ -84,8 +130,98 @@ pub(crate) unsafe fn record<E: Event>(
             ring.publish(&place);
             true
         }
-        (Some(event), Some(span)) => target.record_begin(event, span),
+        // SAFETY: `data` is the caller's promise.
+        (Some(event), span) => unsafe { record_each(&[data], event, span) },
         (None, span) => target.record_end(span),
+    }
+}
+
+/// The same for several sessions.
+///
+/// # Safety
+/// As for [`record`], but that `data` points to a [`Merged`] of such targets.
+pub(crate) unsafe fn record_all<E: Event>(
+    data: *const (),
+    event: *const (),
+    span: *const SpanPoint,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let targets = unsafe { &(*data.cast::<Merged>()).targets };
+    // SAFETY: the caller's promise.
+    let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
+    match event {
+        // SAFETY: the caller's promise.
+        Some(event) => unsafe { record_each(targets, event, span) },
+        None => {
+            let mut recorded = false;
+            for &target in targets {
+                // SAFETY: the caller's promise.
+                recorded |= unsafe { &*target.cast::<Target>() }.record_end(span);
+            }
+            recorded
+        }
+    }
+}
+
+/// Encodes the event into the first ring that has room, and copies it from there to the others. The
+/// first is published last: until then its slot's `depth` is raised, so nobody takes the page away
+/// that the others copy from.
+///
+/// Out of line: it is a second copy of the ring's code for each event type, which most types never use.
+///
+/// # Safety
+/// Each of `targets`, at most [`Merged::MOST`], points to a `Target` whose session is alive while the
+/// read section lasts.
+#[inline(never)]
+unsafe fn record_each<E: Event>(
+    targets: &[*const ()],
+    event: &E,
+    span: Option<&SpanPoint>,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let target = |i: usize| unsafe { &*targets[i].cast::<Target>() };
+    let id_in = |target: &Target| if span.is_some() { target.begin } else { target.event };
+    let mut admitted = 0u64;
+    for i in 0..targets.len() {
+        let target = target(i);
+        let admits = target.extras & LIMITED == 0 || target.admits(id_in(target));
+        admitted |= u64::from(admits) << i;
+    }
+    if admitted == 0 {
+        return false;
+    }
+    let prepared = event.prepare();
+    let ids = if span.is_some() { 16 } else { 0 };
+    let len = ids + event.size(&prepared);
+    let mut first: Option<(&Ring, Place<'_>, *mut u8)> = None;
+    while admitted != 0 {
+        let target = target(admitted.trailing_zeros() as usize);
+        admitted &= admitted - 1;
+        let ring = target.ring();
+        let Some((place, at)) = target.place(id_in(target), len) else { continue };
+        if let Some((.., from)) = first {
+            // SAFETY: both places have room for `len` bytes and are in different rings; the first
+            // is written, and not published.
+            unsafe { at.copy_from_nonoverlapping(from, len) };
+            ring.publish(&place);
+            continue;
+        }
+        // SAFETY: the place has room for two words, where there is a span, and `size` bytes.
+        unsafe {
+            if let Some(span) = span {
+                at.cast::<u64>().write_unaligned(span.id);
+                at.add(8).cast::<u64>().write_unaligned(span.parent);
+            }
+            event.write(&prepared, at.add(ids));
+        }
+        first = Some((ring, place, at));
+    }
+    match first {
+        Some((ring, place, _)) => {
+            ring.publish(&place);
+            true
+        }
+        None => false,
     }
 }
 
@@ -96,35 +232,97 @@ impl Target {
         unsafe { &*self.ring }
     }
 
-    /// Out of line: the begin of a span is a second copy of the ring's code for each event type,
-    /// which most types never use.
-    #[inline(never)]
-    fn record_begin<E: Event>(&self, event: &E, span: &SpanPoint) -> bool {
-        let prepared = event.prepare();
-        let Some(place) = self.ring().place(self.begin, 16 + event.size(&prepared)) else {
-            return false;
-        };
-        // SAFETY: the place has room for two words and `size` bytes.
-        unsafe {
-            place.fields.cast::<u64>().write_unaligned(span.id);
-            place.fields.add(8).cast::<u64>().write_unaligned(span.parent);
-            event.write(&prepared, place.fields.add(16));
+    /// A place for the context, which is written, and `len` more bytes, where the pointer leads.
+    #[inline(always)]
+    fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
+        let context = self.extras & !LIMITED;
+        if context != 0 {
+            return self.place_with_context(context, id, len);
         }
-        self.ring().publish(&place);
-        true
+        let place = self.ring().place(id, len)?;
+        let at = place.fields;
+        Some((place, at))
+    }
+
+    #[inline(never)]
+    fn place_with_context(
+        &self,
+        context: u32,
+        id: u32,
+        len: usize,
+    ) -> Option<(Place<'_>, *mut u8)> {
+        let context = Gathered::now(Context::from_bits(context), self.pid);
+        let bytes = context.bytes();
+        let place = self.ring().place(id, bytes.len() + len)?;
+        // SAFETY: the place has room for the context and `len` bytes.
+        let at = unsafe {
+            place.fields.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            place.fields.add(bytes.len())
+        };
+        Some((place, at))
     }
 
     /// The same for all types.
     #[inline(never)]
     fn record_end(&self, span: Option<&SpanPoint>) -> bool {
-        let Some(place) = self.ring().place(self.end, 8) else {
+        let Some((place, at)) = self.place(self.end, 8) else {
             return false;
         };
         let id = span.map_or(0, |span| span.id);
         // SAFETY: the place has room for a word.
-        unsafe { place.fields.cast::<u64>().write_unaligned(id) };
+        unsafe { at.cast::<u64>().write_unaligned(id) };
         self.ring().publish(&place);
         true
+    }
+
+    /// Do the limits let this hit through? Counts it if not.
+    #[inline(never)]
+    fn admits(&self, id: u32) -> bool {
+        let arena = &self.ring().arena;
+        let drop = || {
+            arena.throttled(id).lost.fetch_add(1, Relaxed);
+            false
+        };
+        match self.limit.admit() {
+            Verdict::Record => true,
+            Verdict::RecordAndTell => {
+                self.tell_unthrottle(id);
+                true
+            }
+            Verdict::Drop => drop(),
+            Verdict::DropAndTell => {
+                self.tell(THROTTLE_ID, id, || self.limit.rate());
+                drop()
+            }
+        }
+    }
+
+    fn tell_unthrottle(&self, id: u32) {
+        let arena = &self.ring().arena;
+        self.tell(UNTHROTTLE_ID, id, || {
+            if arena.overwrites() {
+                return 0; // the record may be written over: the table counts
+            }
+            let count = arena.throttled(id);
+            let (told, all) = (count.folded.load(Relaxed), count.lost.load(Relaxed));
+            // Whoever wins the exchange tells these.
+            let won = count.folded.compare_exchange(told, all, Relaxed, Relaxed).is_ok();
+            if won { all.saturating_sub(told) } else { 0 }
+        });
+    }
+
+    /// Writes an event of the tracer's own about the events `of`.
+    fn tell(&self, id: u32, of: u32, number: impl FnOnce() -> u64) {
+        let context = self.ring().context as usize;
+        let Some(place) = self.ring().place(id, context + 12) else { return };
+        // SAFETY: the place has room for the context, a u32 and a u64.
+        unsafe {
+            place.fields.write_bytes(0, context);
+            let at = place.fields.add(context);
+            at.cast::<u32>().write_unaligned(of);
+            at.add(4).cast::<u64>().write_unaligned(number());
+        }
+        self.ring().publish(&place);
     }
 }
 
@@ -133,8 +331,8 @@ fn failure(code: &str, text: impl Into<String>) -> Failure {
 }
 
 impl Session {
-    /// Makes a session, still off, of the events that any glob matches. The descriptor is the
-    /// arena's, for the consumer.
+    /// Makes a session, still off, of the events that any glob matches, in `file` or in memory of its
+    /// own. The descriptor is the arena's, for the consumer.
     ///
     /// # Errors
     /// `no-match`, `memory` or `busy`, in words for the user of the tool.
@@ -142,22 +340,15 @@ impl Session {
         id: u64,
         wanted: &Create,
         most_bytes: u64,
+        file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
-        let mut events: Vec<_> = tracer::catalogue();
-        events.retain(|known| glob_any(&wanted.globs, &known.schema.name));
-        if events.is_empty() {
-            return Err(failure("no-match", "no event matches"));
+        let Chosen { ids, keys, mut declared, next } = Chosen::of(&wanted.globs)?;
+        if is_limited(wanted) {
+            declared.splice(1..1, throttle_events());
         }
-        let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };
-        let mut ids = Vec::new();
-        let mut keys = Vec::new();
-        for known in events {
-            keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
-            ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
-        }
-        let (page_bytes, pages) = dimensions(wanted.buffer_bytes, most_bytes)?;
-        let mut ring = Ring::new(page_bytes, pages, numbers.next).map_err(|error| {
-            let bytes = u64::from(page_bytes) * u64::from(pages);
+        let shape = shape(wanted, next, most_bytes)?;
+        let mut ring = Ring::new(shape, file).map_err(|error| {
+            let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
             failure(
                 "memory",
                 format!(
@@ -167,15 +358,27 @@ impl Session {
         })?;
         let file = ring.arena.take_file();
         let ring = Box::new(ring);
-        let of =
-            |[event, begin, end]: [u32; 3]| Target { ring: &raw const *ring, event, begin, end };
+        let extras = wanted.context.bits() | if is_limited(wanted) { LIMITED } else { 0 };
+        let of = |[event, begin, end]: [u32; 3]| Target {
+            ring: &raw const *ring,
+            event,
+            begin,
+            end,
+            extras,
+            pid: std::process::id(),
+            limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
+        };
         let targets = ids.into_iter().map(of).collect();
         let session = Arc::new(Session {
             id,
             targets,
             ring,
             keys,
-            declared: numbers.declared,
+            declared,
+            made: clock::triple(clock::source()),
+            context: wanted.context,
+            limits: wanted.limits,
+            adapted: AtomicU64::new(clock::coarse_ns()),
             on: AtomicBool::new(false),
         });
         if session.announce() { Ok((session, file)) } else { Err(too_many()) }
@@ -189,17 +392,18 @@ impl Session {
             .any(|place| place.compare_exchange(ptr::null_mut(), ring, AcqRel, Relaxed).is_ok())
     }
 
-    /// The reply to `Create`. `first` is a triple from the program's start, for a longer baseline.
+    /// The reply to `Create` and to `Attach`. `first` is a triple from the program's start, for a
+    /// longer baseline; the one before the last is from when the session was made.
     pub(crate) fn created(&self, first: Triple) -> Created {
         let source = clock::source();
         let mut clock = Clock {
             source,
             freq_hz: 1_000_000_000,
             boot_id: self.ring.arena.header().boot_id,
-            triples: vec![first, clock::triple(source)],
+            triples: vec![first, self.made, clock::triple(source)],
         };
         clock.refine();
-        Created { session: self.id, events: self.declared.clone(), clock }
+        Created { session: self.id, events: self.declared.clone(), clock, context: self.context }
     }
 
     fn probes(&self) -> Vec<(KeyId, Entry)> {
@@ -219,20 +423,35 @@ impl Session {
             return Err(failure("session", "the session is started already"));
         }
         gracepoint_rcu::refresh_names();
-        tracer::attach(&self.probes()).map_err(|error| failure("patching", error.to_string()))
+        tracer::attach(&self.probes()).map_err(|error| {
+            self.on.store(false, Relaxed);
+            failure("patching", error.to_string())
+        })
     }
 
-    /// Switches them off, waits a moment for hits under way, and closes the pages.
-    pub(crate) fn stop(self: &Arc<Session>) -> Stopped {
+    /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has
+    /// the last word.
+    ///
+    /// [`settled`]: Session::settled
+    pub(crate) fn switch_off(&self) {
         tracer::detach(&self.probes());
-        let settled = settle(SETTLE);
+        self.on.store(false, Relaxed);
+    }
+
+    /// After `switch_off` and, if `settled`, a grace period: closes the pages of threads that are not
+    /// writing.
+    pub(crate) fn settled(&self, settled: bool) -> Stopped {
         self.ring.take_back();
-        let holdouts = if settled {
-            Vec::new()
-        } else {
-            tracer::stalls().iter().map(ToString::to_string).collect()
-        };
-        Stopped { settled, holdouts, at: self.tick() }
+        Stopped { settled, holdouts: holdouts(settled), at: self.tick() }
+    }
+
+    pub(crate) fn is_on(&self) -> bool {
+        self.on.load(Relaxed)
+    }
+
+    /// Kinds of event in it.
+    pub(crate) fn kinds(&self) -> u32 {
+        self.targets.len() as u32
     }
 
     /// Takes a clock triple and publishes it.
@@ -240,6 +459,34 @@ impl Session {
         let triple = clock::triple(clock::source());
         self.ring.arena.set_triple(&triple);
         triple
+    }
+
+    /// In overwrite mode: when threads hold most of the pages, takes back those of idle ones.
+    pub(crate) fn free_idle_pages(&self) {
+        let arena = &self.ring.arena;
+        if arena.overwrites() && arena.owned_pages() * 2 > arena.header().pages as usize {
+            self.ring.take_back();
+        }
+    }
+
+    /// Do the rates follow the load?
+    pub(crate) fn adapts(&self) -> bool {
+        self.limits.max_overhead_ppm > 0
+    }
+
+    /// With a limit on overhead: sets the rates anew, by what came since the last time.
+    pub(crate) fn adapt(&self) {
+        if !self.adapts() {
+            return;
+        }
+        let now = clock::coarse_ns();
+        let elapsed = now.saturating_sub(self.adapted.swap(now, Relaxed));
+        let demand: Vec<u64> = self.targets.iter().map(|t| t.limit.take_demand()).collect();
+        let Limits { max_overhead_ppm, max_rate, .. } = self.limits;
+        let rates = limit::shares(&demand, elapsed, max_overhead_ppm, max_rate);
+        for (target, rate) in self.targets.iter().zip(rates) {
+            target.limit.set_rate(rate);
+        }
     }
 
     /// Ends the session: off, and freed once nobody can be inside.
@@ -268,10 +515,10 @@ impl Session {
 /// Calls `then` with the session after a grace period, unless that is in a forked child, which has
 /// inherited the call: what the session names (addresses, a descriptor) is the parent's, and may be
 /// something else in the child by now.
-fn after_grace_period(
+fn after_grace_period<T: Send + Sync + 'static>(
     pid: u32,
-    session: Arc<Session>,
-    then: impl FnOnce(Arc<Session>) + Send + 'static,
+    session: Arc<T>,
+    then: impl FnOnce(Arc<T>) + Send + 'static,
 ) {
     TRACE.call(move || {
         if std::process::id() == pid {
@@ -280,6 +527,44 @@ fn after_grace_period(
             let _leaked = ManuallyDrop::new(session);
         }
     });
+}
+
+/// Who is inside a read section, as text, unless all that were have left.
+pub(crate) fn holdouts(settled: bool) -> Vec<String> {
+    if settled { Vec::new() } else { tracer::stalls().iter().map(ToString::to_string).collect() }
+}
+
+/// The events of a session.
+struct Chosen {
+    /// Of each event: its id, its span's begin and its span's end; 0 where it is not used so.
+    ids: Vec<[u32; 3]>,
+    /// Keys, the session writer made for each, and its place in `ids`.
+    keys: Vec<(KeyId, Call, usize)>,
+    declared: Vec<Declared>,
+    /// The first id that nobody has.
+    next: u32,
+}
+
+impl Chosen {
+    /// The events that any of `globs` matches.
+    ///
+    /// # Errors
+    /// `no-match`, if none does.
+    fn of(globs: &[String]) -> Result<Chosen, Failure> {
+        let mut events: Vec<_> = tracer::catalogue();
+        events.retain(|known| glob_any(globs, &known.schema.name));
+        if events.is_empty() {
+            return Err(failure("no-match", "no event matches"));
+        }
+        let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };
+        let mut ids = Vec::new();
+        let mut keys = Vec::new();
+        for known in events {
+            keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
+            ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
+        }
+        Ok(Chosen { ids, keys, declared: numbers.declared, next: numbers.next })
+    }
 }
 
 /// Hands out ids.
@@ -307,13 +592,22 @@ impl Numbers {
 pub(crate) fn too_many() -> Failure {
     failure(
         "busy",
-        format!("{MOST_SESSIONS} recordings of this program are under way already; end one"),
+        format!(
+            "{MOST_SESSIONS} recordings of this program are under way already; end one (gracepoint show)"
+        ),
     )
 }
 
-/// Bytes of a page and number of pages for a buffer.
-fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
-    let bytes = if wanted == 0 { DEFAULT_BUFFER.min(most) } else { wanted.max(LEAST_BUFFER) };
+/// May events be left out?
+fn is_limited(wanted: &Create) -> bool {
+    let Limits { max_rate, sample, max_overhead_ppm } = wanted.limits;
+    max_rate > 0 || sample > 1 || max_overhead_ppm > 0
+}
+
+/// Pages for a buffer, and their size.
+fn shape(wanted: &Create, ids: u32, most: u64) -> Result<Shape, Failure> {
+    let (bytes, mode) = (wanted.buffer_bytes, wanted.mode);
+    let bytes = if bytes == 0 { DEFAULT_BUFFER.min(most) } else { bytes.max(LEAST_BUFFER) };
     if bytes > most {
         return Err(failure(
             "memory",
@@ -322,26 +616,11 @@ fn dimensions(wanted: u64, most: u64) -> Result<(u32, u32), Failure> {
     }
     // Many pages rather than large ones: each thread that records holds one.
     let page = 1u64 << (bytes / 1024).clamp(4096, 65536).ilog2();
-    let pages = u32::try_from(bytes / page).unwrap_or(u32::MAX);
-    Ok((page as u32, pages))
-}
-
-/// Drives grace periods until all sections open now have ended; false after `most`.
-fn settle(most: Duration) -> bool {
-    let cookie = TRACE.start_poll();
-    let deadline = Instant::now() + most;
-    loop {
-        let progress = TRACE.drive();
-        if TRACE.poll_state(cookie) {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        if let gracepoint_rcu::Progress::Pending(delay) = progress {
-            std::thread::sleep(delay.min(Duration::from_millis(5)));
-        }
-    }
+    // What is counted for each page is part of the buffer.
+    let counts = if mode == Mode::Overwrite { counts_bytes(ids) as u64 } else { 0 };
+    let pages = u32::try_from(bytes / (page + counts)).unwrap_or(u32::MAX).max(LEAST_PAGES);
+    let context = wanted.context.empty_len() as u32;
+    Ok(Shape { page_bytes: page as u32, pages, ids, mode, context })
 }
 
 /// At a thread's end: its slot's next owner opens packets of its own.

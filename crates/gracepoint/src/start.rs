@@ -2,7 +2,8 @@
 
 use crate::agent::{self, Launch, Setup};
 use crate::error::{Error, ErrorKind};
-use crate::{drive, module, patch, running, session, sys, tracer};
+use crate::{drive, field, flight, module, patch, running, session, sys, tracer};
+use gracepoint_wire::control::Program;
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind as Io;
@@ -36,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) name: Option<String>,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) most_bytes: u64,
+    pub(crate) hook: Option<fn(&str)>,
+    pub(crate) sensitive: bool,
 }
 
 /// Starts the agent; the socket's path, or `None` if the environment says off.
@@ -66,17 +69,27 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
         launch.expect();
     }
     let result = directory(&options, environment).and_then(|dir| {
+        let wanted = flight_wanted(&options, environment)?;
         let (listener, path) = bind(&dir, pid)?;
         prepare(before != 0);
+        let name = options.name.unwrap_or_else(program_name);
+        let program = Program { name: name.clone(), pid, exe: agent::exe(), ..Program::default() };
+        let flight =
+            wanted.map(|wanted| flight::begin(&wanted, program, flight::now())).transpose();
+        let flight = flight.inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         let identity = agent::remember(listener.as_raw_fd());
         let setup = Setup {
             listener,
             identity,
-            name: options.name.unwrap_or_else(program_name),
+            name,
             launched_by: launched_by.clone(),
             most_bytes: options.most_bytes,
+            hook: options.hook,
             launch: Arc::clone(&launch),
+            flight,
         };
+        // Before anybody can switch an event on.
+        field::allow_sensitive(options.sensitive);
         spawn(setup).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         Ok(path)
     });
@@ -151,8 +164,13 @@ fn directory(
     let dir = given
         .or_else(runtime)
         .unwrap_or_else(|| PathBuf::from(format!("/tmp/gracepoint-{}", sys::user())));
+    own_directory(dir, "GRACEPOINT_DIR")
+}
+
+/// A directory that is this user's alone, made if need be.
+fn own_directory(dir: PathBuf, variable: &str) -> Result<PathBuf, Error> {
     let bad = |what: String| {
-        Error::new(ErrorKind::Directory, format!("{}: {what}; set GRACEPOINT_DIR", dir.display()))
+        Error::new(ErrorKind::Directory, format!("{}: {what}; set {variable}", dir.display()))
     };
     match DirBuilder::new().recursive(true).mode(0o700).create(&dir) {
         Ok(()) => {}
@@ -170,6 +188,22 @@ fn directory(
         return Err(bad("is open to other users; chmod 700 it, or use another".into()));
     }
     Ok(dir)
+}
+
+/// What the environment says of a flight recorder.
+fn flight_wanted(
+    options: &Options,
+    environment: impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<Option<flight::Wanted>, Error> {
+    let Some(directory) = environment("GRACEPOINT_FLIGHT") else { return Ok(None) };
+    let text =
+        |name| environment(name).map_or_else(String::new, |v| v.to_string_lossy().into_owned());
+    Ok(Some(flight::Wanted {
+        directory: own_directory(directory.into(), "GRACEPOINT_FLIGHT")?,
+        events: text("GRACEPOINT_FLIGHT_EVENTS"),
+        size: text("GRACEPOINT_FLIGHT_SIZE"),
+        most_bytes: options.most_bytes,
+    }))
 }
 
 /// Binds `PID.gp1.sock`, taking over what a dead program left; `PID-2.gp1.sock` and so on where a

@@ -167,24 +167,40 @@ pub(crate) fn fill_hole(base: usize, len: usize) {
     unsafe { libc::mmap(base as *mut _, len, protection, flags, -1, 0) };
 }
 
-/// An anonymous file of `len` bytes, of which `allocate` are given memory at once. Sealed against
+/// Makes a new file `len` bytes long, and gives memory or disk to `ranges` of it at once.
+pub(crate) fn allocate(fd: OwnedFd, len: u64, ranges: &[Range<u64>]) -> io::Result<OwnedFd> {
+    let size = |n: u64| i64::try_from(n).map_err(|_| io::Error::other("buffer too large"));
+    // SAFETY: changes the size of our own new file.
+    check(unsafe { libc::ftruncate(fd.as_raw_fd(), size(len)?) })?;
+    for range in ranges {
+        let (at, bytes) = (size(range.start)?, size(range.end - range.start)?);
+        // SAFETY: allocates inside our own new file.
+        check(unsafe { libc::fallocate(fd.as_raw_fd(), 0, at, bytes) })?;
+    }
+    Ok(fd)
+}
+
+/// An anonymous file of `len` bytes, of which `allocate_now` are given memory at once. Sealed against
 /// a change of its size.
-pub(crate) fn memory_file(name: &CStr, len: u64, allocate: &[Range<u64>]) -> io::Result<OwnedFd> {
+pub(crate) fn memory_file(
+    name: &CStr,
+    len: u64,
+    allocate_now: &[Range<u64>],
+) -> io::Result<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is a C string; the call makes a new descriptor.
     let raw = check(unsafe { libc::memfd_create(name.as_ptr(), flags) })?;
     // SAFETY: `raw` is a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-    let size = |n: u64| i64::try_from(n).map_err(|_| io::Error::other("buffer too large"));
-    // SAFETY: changes the size of our own new file.
-    check(unsafe { libc::ftruncate(raw, size(len)?) })?;
-    for range in allocate {
-        let (at, bytes) = (size(range.start)?, size(range.end - range.start)?);
-        // SAFETY: allocates inside our own new file.
-        check(unsafe { libc::fallocate(raw, 0, at, bytes) })?;
-    }
+    let fd = allocate(fd, len, allocate_now)?;
     seal(&fd, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW)?;
     Ok(fd)
+}
+
+/// Takes the lock of an open file, which its last descriptor gives back; false if another has it.
+pub(crate) fn lock(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: a request on a descriptor that the caller has.
+    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
 }
 
 /// Adds seals to a memory file.
@@ -211,6 +227,28 @@ pub(crate) fn thread_name() -> [u8; 16] {
     name
 }
 
+/// The CPU that the calling thread runs on.
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: asks for a number; no precondition.
+    unsafe { libc::sched_getcpu() }.cast_unsigned()
+}
+
+/// Copies memory of this process at `address`, as far as it is readable; how many bytes that was.
+/// Wrong addresses are the kernel's business, and no fault.
+pub(crate) fn peek(address: u64, into: &mut [u8]) -> usize {
+    let page = 4096 - (address % 4096).min(4095) as usize;
+    // What lies on the next page may not be there: two parts, of which the second may fail alone.
+    let first = into.len().min(page);
+    let part = |at: u64, len| libc::iovec { iov_base: at as *mut _, iov_len: len };
+    let from = [part(address, first), part(address.wrapping_add(first as u64), into.len() - first)];
+    let to = part(into.as_mut_ptr() as u64, into.len());
+    // SAFETY: writes to `into` alone, whose address and length `to` has; what it reads is checked by
+    // the kernel, which copies what is readable.
+    let n =
+        unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, from.as_ptr(), 2, 0) };
+    usize::try_from(n).unwrap_or(0)
+}
+
 /// May processes of other rights than root's read this one's memory?
 pub(crate) fn dumpable() -> bool {
     // SAFETY: asks for a number; no precondition.
@@ -229,8 +267,16 @@ pub(crate) fn user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// The user at the other end of a connected Unix socket.
-pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+/// Who is at the other end of a connected Unix socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerUser {
+    /// In our pid namespace; 0 for a process that has no number there.
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+}
+
+/// The process and user at the other end of a connected Unix socket.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<PeerUser> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut len = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: `peer` and `len` describe a buffer of the size that SO_PEERCRED writes.
@@ -243,7 +289,7 @@ pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut len,
         )
     })?;
-    Ok(peer.uid)
+    Ok(PeerUser { pid: peer.pid.try_into().unwrap_or(0), uid: peer.uid })
 }
 
 /// Sends bytes, and a descriptor with the first of them. Never raises SIGPIPE, never blocks.
@@ -288,7 +334,7 @@ pub(crate) struct Wait {
     pub(crate) read: bool,
     /// Return when it can be written to.
     pub(crate) write: bool,
-    /// Out: something can be read, or the peer has gone.
+    /// Out: something can be read, or the peer has gone (which shows even where nothing is to be read).
     pub(crate) ready: bool,
 }
 
@@ -310,7 +356,7 @@ pub(crate) fn poll(waits: &mut [Wait], timeout_ms: i32) {
     if polled < 0 && io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
         std::thread::sleep(REFUSED);
         for entry in &mut list {
-            entry.revents = libc::POLLIN;
+            entry.revents = entry.events & libc::POLLIN;
         }
     }
     for (wait, polled) in waits.iter_mut().zip(&list) {

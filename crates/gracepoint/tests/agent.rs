@@ -2,13 +2,15 @@
 //! one that is tested; its tests run side by side and share it.
 #![cfg(target_os = "linux")]
 
-use gracepoint_wire::control::{Hello, MAX_REPLY, Message, next_frame};
+use gracepoint_wire::control::{Create, Hello, MAX_REPLY, MAX_REQUEST, Message, next_frame};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Something happened, and much is told of it, so that an answer to `List` has some length: whoever
@@ -36,6 +38,10 @@ fn agent() -> PathBuf {
     };
     PATH.get_or_init(start).clone()
 }
+
+/// Held for writing by the test that crowds the agent, where a connection that is slow to say hello is
+/// closed; by the others for reading.
+static CROWD: RwLock<()> = RwLock::new(());
 
 fn connect() -> UnixStream {
     let mut link = UnixStream::connect(agent()).unwrap();
@@ -65,6 +71,7 @@ fn read(link: &mut UnixStream, enough: usize) -> Vec<Message> {
 /// A peer that asks all at once and reads in small pieces gets every answer.
 #[test]
 fn a_slow_reader_gets_every_answer() {
+    let _no_crowd = CROWD.read().unwrap_or_else(PoisonError::into_inner);
     const REQUESTS: usize = 100_000;
     let mut link = connect();
     let mut asking = link.try_clone().unwrap();
@@ -107,6 +114,7 @@ fn agents_work() -> Duration {
 /// does not spin meanwhile.
 #[test]
 fn a_peer_that_never_reads_waits_alone() {
+    let _no_crowd = CROWD.read().unwrap_or_else(PoisonError::into_inner);
     /// What the sockets' own buffers and the agent's may take at the very most.
     const ENOUGH: usize = 8 << 20;
     let mut greedy = connect();
@@ -139,4 +147,137 @@ fn a_peer_that_never_reads_waits_alone() {
         }
         assert!(Instant::now() < deadline, "the agent spins");
     }
+}
+
+/// An event whose field takes as long to render as the gate is closed.
+#[derive(gracepoint::Event)]
+#[event(name = "agent:slow")]
+struct Slow {
+    #[event(display)]
+    gate: Gate,
+}
+
+struct Gate;
+
+/// 0: nobody is there; 1: somebody waits; 2: open.
+static GATE: AtomicU32 = AtomicU32::new(0);
+
+impl std::fmt::Display for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let _ = GATE.compare_exchange(0, 1, Relaxed, Relaxed);
+        while GATE.load(Relaxed) == 1 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        f.write_str("gate")
+    }
+}
+
+/// Whether nothing has come yet.
+fn is_silent(link: &UnixStream) -> bool {
+    link.set_nonblocking(true).unwrap();
+    let mut byte = [0];
+    // SAFETY: peeks at one byte into a buffer of one byte.
+    let n = unsafe {
+        libc::recv(
+            std::os::fd::AsRawFd::as_raw_fd(link),
+            byte.as_mut_ptr().cast(),
+            1,
+            libc::MSG_PEEK,
+        )
+    };
+    link.set_nonblocking(false).unwrap();
+    n < 0
+}
+
+fn ask(link: &mut UnixStream, request: &Message) -> Message {
+    link.write_all(&request.to_frame()).unwrap();
+    read(link, 1).pop().unwrap()
+}
+
+/// A stop that waits for a thread in the middle of an event holds up its own peer alone, and in the
+/// end names the thread.
+#[test]
+fn a_stop_that_waits_holds_up_nobody_else() {
+    let _no_crowd = CROWD.read().unwrap_or_else(PoisonError::into_inner);
+    let (mut stopping, mut other) = (connect(), connect());
+    read(&mut stopping, 1);
+    read(&mut other, 1);
+    let create = Create { globs: vec!["agent:slow".into()], ..Create::default() };
+    let Message::Created(created) = ask(&mut stopping, &Message::Create(create)) else { panic!() };
+    let id = created.session;
+    let mut held_up = 0;
+    // A machine may stop for half a second where nothing else does: once in five will do.
+    for attempt in 1..=5 {
+        assert!(matches!(ask(&mut stopping, &Message::Start(id)), Message::Started(_)));
+        GATE.store(0, Relaxed);
+        let inside = std::thread::spawn(|| gracepoint::trace!(Slow { gate: Gate }));
+        while GATE.load(Relaxed) == 0 {
+            std::thread::yield_now();
+        }
+        stopping.write_all(&Message::Stop(id).to_frame()).unwrap();
+        // Twice, so that the stop has been taken up before the second answer.
+        for _ in 0..2 {
+            assert!(matches!(ask(&mut other, &Message::List), Message::Events(_)));
+        }
+        held_up += u32::from(!is_silent(&stopping));
+        let Some(Message::Stopped(stopped)) = read(&mut stopping, 1).pop() else { panic!() };
+        assert!(!stopped.settled && !stopped.holdouts.is_empty(), "{stopped:?}");
+        GATE.store(2, Relaxed);
+        inside.join().unwrap();
+        if held_up < attempt {
+            return;
+        }
+    }
+    panic!("others wait for a stop");
+}
+
+/// Connections that say nothing give way to one that does, however many there are.
+#[test]
+fn silent_connections_lock_nobody_out() {
+    let _crowd = CROWD.write().unwrap_or_else(PoisonError::into_inner);
+    let silent: Vec<_> = (0..300).map(|_| UnixStream::connect(agent()).unwrap()).collect();
+    for _ in 0..3 {
+        let mut link = connect();
+        link.write_all(&Message::List.to_frame()).unwrap();
+        assert!(matches!(read(&mut link, 2)[..], [Message::Hello(_), Message::Events(_)]));
+        drop(link);
+    }
+    drop(silent);
+}
+
+/// Whether the agent closes the connection after these bytes, and what it says before.
+fn refused(bytes: &[u8]) -> Option<String> {
+    let mut link = connect();
+    link.write_all(bytes).unwrap();
+    let mut all = Vec::new();
+    let _ = link.read_to_end(&mut all); // reset where it did not read all that was sent
+    let (_, hello) = next_frame(&all, MAX_REPLY).unwrap().unwrap();
+    let (payload, _) = next_frame(&all[hello..], MAX_REPLY).unwrap()?;
+    match Message::parse(payload).unwrap() {
+        Message::Failure(failure) => Some(failure.code),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A message that is too large is refused at its length, one that is cut at its first byte too many;
+/// half a message waits for its other half, and costs what it holds.
+#[test]
+fn oversized_and_broken_messages_are_refused() {
+    let _no_crowd = CROWD.read().unwrap_or_else(PoisonError::into_inner);
+    let length = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
+    assert_eq!(refused(&length(MAX_REQUEST + 1)).as_deref(), Some("protocol"));
+    assert_eq!(refused(&[0xff; 64]).as_deref(), Some("protocol"));
+    assert_eq!(refused(&length(0)).as_deref(), Some("protocol"));
+    let mut cut = Message::Start(1).to_frame();
+    cut[10] = 200; // a field that is longer than the message
+    assert_eq!(refused(&cut).as_deref(), Some("protocol"));
+    let mut halves = connect();
+    let frame = Message::List.to_frame();
+    halves.write_all(&frame[..3]).unwrap();
+    read(&mut halves, 1);
+    let mut other = connect();
+    read(&mut other, 1);
+    assert!(matches!(ask(&mut other, &Message::List), Message::Events(_)));
+    halves.write_all(&frame[3..]).unwrap();
+    assert!(matches!(read(&mut halves, 1)[..], [Message::Events(_)]));
 }

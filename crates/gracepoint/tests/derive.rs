@@ -503,3 +503,42 @@ fn size_and_write_agree_on_random_values() {
         assert!(record.starts_with(&text_by_the_book(text.as_bytes(), 1024)));
     }
 }
+
+/// Somebody logged in.
+#[derive(gracepoint::Event)]
+#[event(name = "auth:login")]
+struct Login<'a> {
+    /// Who.
+    #[event(sensitive)]
+    user: &'a str,
+    #[event(sensitive)]
+    pin: u32,
+    #[event(sensitive, limit = 8)]
+    token: Option<&'a [u8]>,
+    #[event(sensitive, display)]
+    from: &'a dyn std::fmt::Display,
+    tries: u8,
+}
+
+struct MustNotRun;
+impl std::fmt::Display for MustNotRun {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("what is masked is rendered")
+    }
+}
+
+#[test]
+fn sensitive_fields_are_masked_to_one_byte_each() {
+    use gracepoint_wire::schema::SENSITIVE;
+    for (user, pin, token) in [("", 0, None), ("root", 1234, Some(&[1_u8, 2, 3][..]))] {
+        let login = Login { user, pin, token, from: &MustNotRun, tries: 3 };
+        assert_eq!(record(&login), [0, 0, 0, 0, 3]);
+    }
+    let schema = Login::DESC.schema();
+    let types: Vec<String> = schema.fields.iter().map(|f| f.ty.to_string()).collect();
+    assert_eq!(types, ["?str", "?u32", "?[u8]", "?str", "u8"]);
+    let marked: Vec<bool> = schema.fields.iter().map(|f| f.is_sensitive()).collect();
+    assert_eq!(marked, [true, true, true, true, false]);
+    assert_eq!(schema.fields[0].docs, format!("{SENSITIVE} Who."));
+    assert_eq!(schema.fields[1].docs, SENSITIVE);
+}

@@ -42,6 +42,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("exit-while-recorded", program_exit_while_recorded),
         ("fork-with-an-ended-session", program_fork_with_an_ended_session),
         ("signals", program_signals),
+        ("other-user", program_other_user),
     ])
 }
 
@@ -74,7 +75,15 @@ fn main() -> ExitCode {
         ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
     ];
-    let trials = tests.map(|(name, test)| Trial::test(name, test)).into_iter().collect();
+    let mut trials: Vec<Trial> = tests.map(|(name, test)| Trial::test(name, test)).into();
+    // SAFETY: asks for a number; no precondition.
+    let root = unsafe { libc::geteuid() } == 0;
+    let trial = Trial::test("other_users_are_not_answered", other_users_are_not_answered);
+    trials.push(if root {
+        trial
+    } else {
+        trial.with_kind("skipped, needs root").with_ignored_flag(true)
+    });
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -647,4 +656,28 @@ fn the_agent_takes_no_signals() -> Result<(), Failed> {
     let output = run("signals", &place.0);
     says(&output, "gracepoint blocks: true")?;
     says(&output, "process blocks: false").or_else(|_| says(&output, "blocks: false"))
+}
+
+/// Becomes another user in one thread, and asks the agent, whose socket the file system would let it
+/// use.
+fn program_other_user() {
+    let Ok(gracepoint::Status::Listening(path)) = gracepoint::init() else { panic!("no agent") };
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let other = std::thread::spawn(move || {
+        // SAFETY: changes the rights of this thread alone, where glibc's would change all of them.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
+        let mut link = UnixStream::connect(path).unwrap();
+        let mut all = Vec::new();
+        // The agent may be gone before this is read, which makes an error of the end.
+        let _ = link.write_all(&Message::Hello(Hello::current(None)).to_frame());
+        let _ = link.read_to_end(&mut all);
+        all.len()
+    });
+    println!("another user is told {} bytes", other.join().unwrap());
+}
+
+fn other_users_are_not_answered() -> Result<(), Failed> {
+    let place = Place::new("other");
+    says(&run("other-user", &place.0), "another user is told 0 bytes")
 }

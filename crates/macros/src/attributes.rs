@@ -39,7 +39,7 @@ impl Container {
             } else {
                 return Err(meta.error(
                     "unknown attribute of an event: it can be name = \"provider:event\" or \
-                     crate = \"path\"; display, debug, limit and rename go on fields",
+                     crate = \"path\"; display, debug, limit, rename and sensitive go on fields",
                 ));
             }
             Ok(())
@@ -67,6 +67,8 @@ pub(crate) enum How {
 pub(crate) struct Field {
     pub(crate) how: How,
     pub(crate) limit: usize,
+    /// Masked unless the program allows otherwise.
+    pub(crate) sensitive: bool,
     /// The name in traces.
     pub(crate) name: String,
 }
@@ -76,6 +78,7 @@ impl Field {
         let mut how = How::Typed;
         let mut limit: Option<LitInt> = None;
         let mut rename: Option<LitStr> = None;
+        let mut sensitive = false;
         each(&field.attrs, |meta| {
             if meta.path.is_ident("display") || meta.path.is_ident("debug") {
                 if how != How::Typed {
@@ -85,13 +88,16 @@ impl Field {
             } else if meta.path.is_ident("limit") {
                 once(&meta, limit.is_some())?;
                 limit = Some(meta.value()?.parse()?);
+            } else if meta.path.is_ident("sensitive") {
+                once(&meta, sensitive)?;
+                sensitive = true;
             } else if meta.path.is_ident("rename") {
                 once(&meta, rename.is_some())?;
                 rename = Some(meta.value()?.parse()?);
             } else {
                 return Err(meta.error(
-                    "unknown attribute of a field: it can be display, debug, limit = N or \
-                     rename = \"name\"",
+                    "unknown attribute of a field: it can be display, debug, limit = N, \
+                     rename = \"name\" or sensitive",
                 ));
             }
             Ok(())
@@ -102,7 +108,7 @@ impl Field {
             None => (plain(ident), ident.span()),
         };
         check_field_name(&name, span)?;
-        Ok(Field { how, limit, name })
+        Ok(Field { how, limit, sensitive, name })
     }
 }
 

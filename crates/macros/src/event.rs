@@ -70,6 +70,8 @@ fn tracepoint(input: &DeriveInput, root: &syn::Path) -> TokenStream {
         }
     }
 }
+/// Begins the documentation of a sensitive field; `gracepoint_wire::schema::SENSITIVE`.
+const SENSITIVE: &str = "[sensitive]";
 
 const NOT_GENERIC: &str = "an event has one name, one layout and one static key; make a struct for \
     each type, or record the field with #[event(display)] as a `&dyn Display`";
@@ -140,7 +142,11 @@ fn member(field: &syn::Field) -> Result<Member<'_>> {
     if read.how == How::Typed {
         check_type(&field.ty)?;
     }
-    Ok(Member { ident, ty: &field.ty, field: read, docs: docs(&field.attrs) })
+    let mut docs = docs(&field.attrs);
+    if read.sensitive {
+        docs = format!("{SENSITIVE} {docs}").trim_end().to_owned();
+    }
+    Ok(Member { ident, ty: &field.ty, field: read, docs })
 }
 
 /// Finds what has a better answer than "this type is not a `Field`".
@@ -212,9 +218,16 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
     let fields = members.iter().map(|member| {
         let (name, docs) = (&member.field.name, &member.docs);
         let ty = match member.field.how {
+            How::Typed if member.field.sensitive => {
+                let ty = member.ty;
+                quote_spanned!(ty.span()=> #root::field::Sensitive::<#ty>::TYPE)
+            }
             How::Typed => {
                 let ty = member.ty;
                 quote_spanned!(ty.span()=> <#ty as #root::field::Field>::TYPE)
+            }
+            How::Display | How::Debug if member.field.sensitive => {
+                quote!(#root::field::Sensitive::<#root::field::Text>::TYPE)
             }
             How::Display | How::Debug => quote!(#root::field::TypeDesc::Str),
         };
@@ -241,6 +254,7 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
 fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
     let root = &container.root;
     let p = quote!(#root::field);
+    let field_of = |ty: TokenStream| quote_spanned!(ty.span()=> <#ty as #p::Field>);
     let (mut types, mut plans) = (Vec::new(), Vec::new());
     let (mut sizes, mut writes) = (Vec::new(), Vec::new());
     for (index, member) in members.iter().enumerate() {
@@ -252,20 +266,37 @@ fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
             How::Display => Some(quote_spanned!(span=> display)),
             How::Debug => Some(quote_spanned!(span=> debug)),
         };
+        let sensitive = member.field.sensitive;
         let (encoded, value, plan) = match render {
+            None if sensitive => {
+                let encoded = quote_spanned!(span=> #p::Sensitive::<#ty>);
+                types.push(quote!(::core::option::Option<#p::Plan>));
+                plans.push(quote_spanned!(span=> #encoded::plan(&self.#ident, #limit)));
+                (encoded, quote!(&self.#ident), quote!(prepared.#index))
+            }
             None => {
                 types.push(quote!(#p::Plan));
                 plans.push(quote_spanned!(span=> <#ty as #p::Field>::plan(&self.#ident, #limit)));
-                (quote!(#ty), quote!(&self.#ident), quote!(prepared.#index))
+                (field_of(quote!(#ty)), quote!(&self.#ident), quote!(prepared.#index))
             }
             Some(render) => {
-                types.push(quote!(#p::Text));
-                plans.push(quote_spanned!(span=> #p::Text::#render::<#ty>(&self.#ident, #limit)));
-                (quote!(#p::Text), quote!(&prepared.#index), quote!(#p::Plan::NOTHING))
+                let text = quote_spanned!(span=> #p::Text::#render::<#ty>(&self.#ident, #limit));
+                let nothing = quote!(#p::Plan::NOTHING);
+                let (of, plan) = match sensitive {
+                    // What is masked is not even rendered.
+                    true => (
+                        quote!(::core::option::Option<#p::Text>),
+                        quote_spanned!(span=> #p::sensitive_allowed().then(|| #text)),
+                    ),
+                    false => (quote!(#p::Text), text),
+                };
+                types.push(of.clone());
+                plans.push(plan);
+                (field_of(of), quote!(&prepared.#index), nothing)
             }
         };
-        sizes.push(quote_spanned!(span=> <#encoded as #p::Field>::size(#value, #plan)));
-        writes.push(quote_spanned!(span=> <#encoded as #p::Field>::write(#value, #plan, at)));
+        sizes.push(quote_spanned!(span=> #encoded::size(#value, #plan)));
+        writes.push(quote_spanned!(span=> #encoded::write(#value, #plan, at)));
     }
     // A `()` as the last expression, or an unused argument, would be a warning in the user's crate.
     let (prepared, plans) = match members.is_empty() {

@@ -46,6 +46,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | field | `display`, `debug` | record the output of `Display` or `Debug`, at most 1024 bytes |
 /// | field | `limit = N` | keep at most N bytes of text or of a sequence; 3 to 16384, default 1024 |
 /// | field | `rename = "…"` | the field's name in traces |
+/// | field | `sensitive` | an option that is `None` in every record unless `Builder::allow_sensitive` says otherwise; tools show `***` |
 ///
 /// Doc comments become the descriptions that tools show.
 #[proc_macro_derive(Event, attributes(event))]

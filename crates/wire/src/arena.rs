@@ -7,12 +7,19 @@
 //! slot table  one entry per ring slot: u64 discarded, u32 tid, u32 reserved
 //! page table  one entry per page: u32 state, u32 slot, u64 ordinal, u32 used, u32+u64 reserved
 //! pages       pages of packets
+//! throttle table  one entry per declared id: u64 left out by limits, u64 folded (already in the
+//!             trace as gp:unthrottle); after `total`, where older tools do not look
 //! ```
 //!
-//! A page is `FREE`, then `OWNED` by one ring slot that fills it, then `FULL`. The consumer copies
+//! In discard mode a page is `FREE`, then `OWNED` by one ring slot that fills it, then `FULL`. The consumer copies
 //! full pages in the order of their ordinals (per slot, from 0) and gives them back by message; the
 //! agent checks the ordinal and makes them free again. The memfd is sealed against shrinking,
 //! growing and writing from outside; a consumer needs no right to write.
+//!
+//! In overwrite mode nobody gives pages back: a full page is made `FREE`, then `OWNED` again by
+//! whoever writes over it. A consumer copies a page at any time, and looks at its entry twice before
+//! and once after: what it copied counts if slot and ordinal are the same and the page was not
+//! `FREE` ([`PageEntry::continues`]). An ordinal is used once for each slot.
 
 use crate::clock::{Source, Triple};
 use crate::{Error, Result};
@@ -73,6 +80,10 @@ pub struct ArenaHeader {
     pub freq_hz: u64,
     /// The machine's boot id.
     pub boot_id: [u8; 16],
+    /// What happens when the pages are full, a [`Mode`](crate::control::Mode) as a number.
+    pub mode: u32,
+    /// Where the throttle table begins; 0 where there is none.
+    pub throttle_at: u64,
 }
 
 /// Smallest and largest page.
@@ -101,7 +112,15 @@ impl ArenaHeader {
             clock: 0,
             freq_hz: 0,
             boot_id: [0; 16],
+            mode: 0,
+            throttle_at: 0,
         }
+    }
+
+    /// Bytes of the whole file, the throttle table included.
+    pub fn file_bytes(&self) -> u64 {
+        let table = u64::from(self.ids) * LOSS_ENTRY as u64;
+        if self.throttle_at == 0 { self.total } else { self.total + table.next_multiple_of(4096) }
     }
 
     /// The header's first 128 bytes.
@@ -120,6 +139,8 @@ impl ArenaHeader {
         b[72..76].copy_from_slice(&self.clock.to_le_bytes());
         b[80..88].copy_from_slice(&self.freq_hz.to_le_bytes());
         b[88..104].copy_from_slice(&self.boot_id);
+        b[104..108].copy_from_slice(&self.mode.to_le_bytes());
+        b[112..120].copy_from_slice(&self.throttle_at.to_le_bytes());
         b
     }
 
@@ -153,6 +174,11 @@ impl ArenaHeader {
         header.clock = u32_at(72);
         header.freq_hz = u64_at(80);
         header.boot_id.copy_from_slice(&b[88..104]);
+        header.mode = u32_at(104);
+        header.throttle_at = u64_at(112);
+        if header.throttle_at != 0 && header.throttle_at != header.total {
+            return Err(Error::new("arena header contradicts itself"));
+        }
         Ok(header)
     }
 
@@ -192,6 +218,27 @@ impl PageEntry {
             used: u32_at(16),
         })
     }
+
+    /// Was what was copied from a page between two looks at its entry, `before` and this one,
+    /// written over meanwhile by nobody? The argument is at the top of `ring/arena.rs` of the
+    /// runtime.
+    ///
+    /// ```
+    /// use gracepoint_wire::arena::PageEntry;
+    /// let before = PageEntry { state: 1, slot: 3, ordinal: 7, used: 0 };
+    /// let full = PageEntry { state: 2, used: 4000, ..before };
+    /// assert!(full.continues(&before));
+    /// assert!(!before.continues(&full));
+    /// assert!(!PageEntry { ordinal: 8, ..full }.continues(&before));
+    /// assert!(!PageEntry { state: 0, ..before }.continues(&before));
+    /// ```
+    pub fn continues(&self, before: &PageEntry) -> bool {
+        let in_use = |state| state == PageState::Owned as u32 || state == PageState::Full as u32;
+        in_use(before.state)
+            && in_use(self.state)
+            && self.state >= before.state
+            && (self.slot, self.ordinal) == (before.slot, before.ordinal)
+    }
 }
 
 /// Reads a triple at the start of `bytes`.
@@ -216,9 +263,11 @@ mod tests {
         h.clock = 1;
         h.freq_hz = 2_000_000_000;
         h.boot_id = [7; 16];
+        h.mode = 1;
+        h.throttle_at = h.total;
         assert_eq!(ArenaHeader::parse(&h.to_bytes()), Ok(h));
         assert_eq!(h.page_at(2) - h.page_at(1), 65536);
-        for at in [0, 8, 12, 16, 33, 60, 65] {
+        for at in [0, 8, 12, 16, 33, 60, 65, 114] {
             let mut b = h.to_bytes();
             b[at] ^= 0x55;
             assert!(ArenaHeader::parse(&b).is_err(), "byte {at}");

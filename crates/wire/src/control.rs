@@ -7,10 +7,17 @@
 //!
 //! One request is under way at a time on a connection, and each has one reply; `Release` has none.
 //! A reply may carry a descriptor (SCM_RIGHTS) with its first byte: `Created` carries the arena.
-//! When a connection ends, the agent ends the sessions that it made.
+//! When a connection ends, the agent ends the sessions that it made, but for those to be kept: another
+//! connection takes such a one over with `Attach`.
+
+mod sessions;
+
+pub use sessions::{
+    Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
+};
 
 use crate::clock::{Clock, Source, Triple};
-use crate::schema::{Declared, Field, Role, Schema};
+use crate::schema::{Context, Declared, Field, Role, Schema};
 use crate::tlv::{Builder, Item, items};
 use crate::{ABI_MAJOR, ABI_MINOR, Error, Result};
 
@@ -97,6 +104,15 @@ pub enum Mode {
     /// New events are lost and counted.
     #[default]
     Discard = 0,
+    /// The oldest pages are written over, and their events counted as lost: a flight recorder.
+    Overwrite = 1,
+}
+
+impl Mode {
+    /// The mode with this number.
+    pub fn from_u64(n: u64) -> Option<Mode> {
+        [Mode::Discard, Mode::Overwrite].into_iter().find(|mode| *mode as u64 == n)
+    }
 }
 
 /// Request: a new session, still off.
@@ -108,9 +124,33 @@ pub struct Create {
     pub buffer_bytes: u64,
     /// What to do when they are full.
     pub mode: Mode,
+    /// What to add to each event.
+    pub context: Context,
+    /// What to leave out.
+    pub limits: Limits,
+    /// The session stays when the connection goes, until it is ended.
+    pub keep: bool,
+    /// What to call it; names of kept sessions differ within a program.
+    pub name: String,
+    /// What the tool calls itself, for `Show`.
+    pub tool: String,
 }
 
-/// Reply to [`Create`]; the arena's descriptor comes with it.
+/// Which of the events that fire are recorded. What is left out is counted, and the counts are in
+/// the trace. The default leaves out nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// At most so many per second of each kind of event; 0 for no limit.
+    pub max_rate: u64,
+    /// One of so many of each kind of event; 0 and 1 for all.
+    pub sample: u64,
+    /// At most so many millionths of a CPU's time for recording, in the whole program; 0 for no
+    /// limit. The session lowers `max_rate` by itself to keep to it.
+    pub max_overhead_ppm: u32,
+}
+
+/// Reply to [`Create`] and to `Attach`; the arena's descriptor comes with it. Reply to `Count`, without
+/// a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
     /// Names the session in later requests.
@@ -119,6 +159,8 @@ pub struct Created {
     pub events: Vec<Declared>,
     /// What its ticks mean.
     pub clock: Clock,
+    /// What lies before the fields of each event.
+    pub context: Context,
 }
 
 /// Reply to `Stop`.
@@ -174,6 +216,39 @@ pub enum Message {
     Done,
     /// Agent: it did not work.
     Failure(Failure),
+    /// Tool: name all sessions.
+    Show,
+    /// Agent: here they are.
+    Sessions(Sessions),
+    /// Tool: let this connection drain and end a kept session that nobody drains or, with `look`,
+    /// look at any session without taking anything from it. The reply is `Created`.
+    Attach {
+        /// The session.
+        session: u64,
+        /// Only look.
+        look: bool,
+    },
+    /// Tool: end the session and free its memory.
+    End(u64),
+    /// Tool: end all sessions, whosoever they are.
+    Reset,
+    /// Agent: ended.
+    WasReset(WasReset),
+    /// Tool: make a session that counts hits and records nothing; of `Create`, `globs` and `tool` count.
+    Count(Create),
+    /// Tool: tell the counts of a counting session.
+    Stat(u64),
+    /// Agent: here they are.
+    Counts(Counts),
+    /// Agent, unasked: this session of the connection's was ended by somebody else.
+    Ended {
+        /// The session.
+        session: u64,
+        /// Who did it, as a part of a sentence.
+        by: String,
+        /// When it was switched off.
+        stopped: Stopped,
+    },
     /// A kind that this version does not know.
     Unknown(u16),
 }
@@ -196,6 +271,16 @@ impl Message {
             Message::Proceed => 13,
             Message::Done => 14,
             Message::Failure(_) => 15,
+            Message::Show => 32,
+            Message::Sessions(_) => 33,
+            Message::Attach { .. } => 34,
+            Message::End(_) => 35,
+            Message::Reset => 36,
+            Message::WasReset(_) => 37,
+            Message::Count(_) => 38,
+            Message::Stat(_) => 39,
+            Message::Counts(_) => 40,
+            Message::Ended { .. } => 41,
             Message::Unknown(kind) => *kind,
         }
     }
@@ -219,36 +304,36 @@ impl Message {
     fn write(&self, b: &mut Builder) {
         match self {
             Message::Hello(hello) => write_hello(b, hello),
-            Message::List | Message::Proceed | Message::Done | Message::Unknown(_) => {}
+            Message::List
+            | Message::Proceed
+            | Message::Done
+            | Message::Show
+            | Message::Reset
+            | Message::Unknown(_) => {}
             Message::Events(events) => {
                 for e in events {
                     b.nested(1, |b| write_listed(b, e));
                 }
             }
-            Message::Create(create) => {
-                for glob in &create.globs {
-                    b.str(1, glob);
-                }
-                b.u64(2, create.buffer_bytes).u64(3, create.mode as u64);
-            }
+            Message::Create(create) | Message::Count(create) => write_create(b, create),
             Message::Created(created) => {
                 b.u64(1, created.session).nested(2, |b| write_clock(b, &created.clock));
                 for event in &created.events {
                     b.nested(3, |b| write_declared(b, event));
                 }
+                b.u64(4, created.context.bits().into());
             }
-            Message::Start(session) | Message::Stop(session) | Message::Flush(session) => {
+            Message::Start(session)
+            | Message::Stop(session)
+            | Message::Flush(session)
+            | Message::End(session)
+            | Message::Stat(session) => {
                 b.u64(1, *session);
             }
             Message::Started(at) => {
                 b.bytes(1, &triple_bytes(at));
             }
-            Message::Stopped(stopped) => {
-                b.u64(1, u64::from(stopped.settled)).bytes(2, &triple_bytes(&stopped.at));
-                for who in &stopped.holdouts {
-                    b.str(3, who);
-                }
-            }
+            Message::Stopped(stopped) => write_stopped(b, stopped),
             Message::Release(session, pages) => {
                 b.u64(1, *session);
                 let mut list = Vec::with_capacity(pages.len() * 12);
@@ -263,6 +348,15 @@ impl Message {
             }
             Message::Failure(failure) => {
                 b.str(1, &failure.code).str(2, &failure.text);
+            }
+            Message::Sessions(shown) => sessions::write_sessions(b, shown),
+            Message::Attach { session, look } => {
+                b.u64(1, *session).u64(2, u64::from(*look));
+            }
+            Message::WasReset(reset) => sessions::write_reset(b, reset),
+            Message::Counts(counts) => sessions::write_counts(b, counts),
+            Message::Ended { session, by, stopped } => {
+                b.u64(1, *session).str(2, by).nested(3, |b| write_stopped(b, stopped));
             }
         }
     }
@@ -286,17 +380,27 @@ impl Message {
             6 => Message::Start(number(body, 1)?),
             7 => Message::Started(triple(body, 1)?),
             8 => Message::Stop(number(body, 1)?),
-            9 => Message::Stopped(Stopped {
-                settled: number(body, 1)? != 0,
-                at: triple(body, 2)?,
-                holdouts: list(body, 3, |b| Item { tag: 3, value: b }.string())?,
-            }),
+            9 => Message::Stopped(read_stopped(body)?),
             10 => Message::Release(number(body, 1)?, read_pages(body)?),
             11 => Message::Flush(number(body, 1)?),
             12 => Message::Flushed(number(body, 1)?.try_into().unwrap_or(u32::MAX)),
             13 => Message::Proceed,
             14 => Message::Done,
             15 => Message::Failure(Failure { code: text(body, 1)?, text: text(body, 2)? }),
+            32 => Message::Show,
+            33 => Message::Sessions(sessions::read_sessions(body)?),
+            34 => Message::Attach { session: number(body, 1)?, look: number(body, 2)? != 0 },
+            35 => Message::End(number(body, 1)?),
+            36 => Message::Reset,
+            37 => Message::WasReset(sessions::read_reset(body)?),
+            38 => Message::Count(read_create(body)?),
+            39 => Message::Stat(number(body, 1)?),
+            40 => Message::Counts(sessions::read_counts(body)?),
+            41 => Message::Ended {
+                session: number(body, 1)?,
+                by: text(body, 2)?,
+                stopped: read_stopped(bytes(body, 3)?)?,
+            },
             other => Message::Unknown(other),
         })
     }
@@ -441,12 +545,48 @@ fn read_clock(body: &[u8]) -> Result<Clock> {
     Ok(clock)
 }
 
-fn read_create(body: &[u8]) -> Result<Create> {
-    if number(body, 3)? != Mode::Discard as u64 {
-        return Err(Error::new("buffer mode is not known"));
+fn write_create(b: &mut Builder, create: &Create) {
+    for glob in &create.globs {
+        b.str(1, glob);
     }
-    let globs = list(body, 1, |b| Item { tag: 1, value: b }.string())?;
-    Ok(Create { globs, buffer_bytes: number(body, 2)?, mode: Mode::Discard })
+    let Limits { max_rate, sample, max_overhead_ppm } = create.limits;
+    b.u64(2, create.buffer_bytes).u64(3, create.mode as u64);
+    b.u64(4, create.context.bits().into());
+    b.u64(5, max_rate).u64(6, sample).u64(7, max_overhead_ppm.into());
+    b.u64(32, create.keep.into()).str(33, &create.name).str(34, &create.tool);
+}
+
+fn read_create(body: &[u8]) -> Result<Create> {
+    let mode = Mode::from_u64(number(body, 3)?);
+    Ok(Create {
+        globs: list(body, 1, |b| Item { tag: 1, value: b }.string())?,
+        buffer_bytes: number(body, 2)?,
+        mode: mode.ok_or_else(|| Error::new("buffer mode is not known"))?,
+        context: Context::from_bits(number32(body, 4)?),
+        limits: Limits {
+            max_rate: number(body, 5)?,
+            sample: number(body, 6)?,
+            max_overhead_ppm: number32(body, 7)?,
+        },
+        keep: number(body, 32)? != 0,
+        name: text(body, 33)?,
+        tool: text(body, 34)?,
+    })
+}
+
+fn write_stopped(b: &mut Builder, stopped: &Stopped) {
+    b.u64(1, u64::from(stopped.settled)).bytes(2, &triple_bytes(&stopped.at));
+    for who in &stopped.holdouts {
+        b.str(3, who);
+    }
+}
+
+fn read_stopped(body: &[u8]) -> Result<Stopped> {
+    Ok(Stopped {
+        settled: number(body, 1)? != 0,
+        at: triple(body, 2)?,
+        holdouts: list(body, 3, |b| Item { tag: 3, value: b }.string())?,
+    })
 }
 
 fn read_created(body: &[u8]) -> Result<Created> {
@@ -454,6 +594,7 @@ fn read_created(body: &[u8]) -> Result<Created> {
         session: number(body, 1)?,
         clock: read_clock(bytes(body, 2)?)?,
         events: list(body, 3, read_declared)?,
+        context: Context::from_bits(number32(body, 4)?),
     })
 }
 

@@ -10,6 +10,7 @@
 //! | [`arena`]  | the sealed memfd in which a session's packets lie |
 //! | [`clock`]  | raw ticks and the triples that turn them into time |
 //! | [`control`] | the messages on the agent's socket |
+//! | [`flight`] | the files of a flight recorder |
 //! | [`tsdl`]   | the trace's `metadata` file, as text |
 //! | [`glob`]   | the pattern language of `-e` |
 //!
@@ -22,6 +23,7 @@ pub mod arena;
 pub mod clock;
 pub mod control;
 pub mod error;
+pub mod flight;
 pub mod glob;
 pub mod packet;
 pub mod schema;

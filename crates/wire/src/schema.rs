@@ -11,6 +11,10 @@ pub const DEFAULT_TEXT_LIMIT: usize = 1024;
 pub const FIRST_USER_ID: u32 = 16;
 /// Id of `gp:loss`.
 pub const LOSS_ID: u32 = 0;
+/// Id of `gp:throttle`.
+pub const THROTTLE_ID: u32 = 1;
+/// Id of `gp:unthrottle`.
+pub const UNTHROTTLE_ID: u32 = 2;
 /// Name of the event that says how many events of one kind were lost since the last such record.
 pub const LOSS_NAME: &str = "gp:loss";
 /// Deepest nesting a parsed type may have.
@@ -205,6 +209,92 @@ fn fnv1a(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// What a session adds to each of its events, before the event's own fields: the stream's
+/// `event.context` in the trace's metadata. The names are those of LTTng.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Context(u32);
+
+impl Context {
+    /// `cpu_id` (u32): the CPU that the thread ran on.
+    pub const CPU: Context = Context(1);
+    /// `vtid` (u32): the thread's id as the program sees it.
+    pub const TID: Context = Context(2);
+    /// `vpid` (u32): the program's id as it sees itself.
+    pub const PID: Context = Context(4);
+    /// `procname` (str): the thread's name.
+    pub const NAME: Context = Context(8);
+    /// `callstack` (sequence of u64): return addresses, innermost first, found by frame pointers.
+    pub const STACK: Context = Context(16);
+    /// All that there is, in the order in which it is written, with the names of `--context`.
+    pub const ALL: [(&'static str, Context); 5] = [
+        ("cpu", Context::CPU),
+        ("tid", Context::TID),
+        ("pid", Context::PID),
+        ("thread", Context::NAME),
+        ("stack", Context::STACK),
+    ];
+
+    /// Those of `bits` that this version knows.
+    pub fn from_bits(bits: u32) -> Context {
+        Context(bits & 31)
+    }
+
+    /// As a number for messages.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// These and those of `other`.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::Context;
+    /// let context = Context::CPU.with(Context::STACK);
+    /// assert!(context.has(Context::CPU) && !context.has(Context::TID));
+    /// ```
+    #[must_use]
+    pub fn with(self, other: Context) -> Context {
+        Context(self.0 | other.0)
+    }
+
+    /// Are all of `other` among these?
+    pub fn has(self, other: Context) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Bytes of a context in which everything is 0 or empty: so many zeroes, which is what the
+    /// tracer's own events have.
+    pub fn empty_len(self) -> usize {
+        let sizes = [
+            (Context::CPU, 4),
+            (Context::TID, 4),
+            (Context::PID, 4),
+            (Context::NAME, 1),
+            (Context::STACK, 6),
+        ];
+        sizes.into_iter().filter(|(bit, _)| self.has(*bit)).map(|(_, size)| size).sum()
+    }
+
+    /// The fields in the order in which they are written.
+    pub fn fields(self) -> Vec<Field> {
+        let all = [
+            (Context::CPU, "cpu_id", Type::Uint(4), "CPU that the thread ran on"),
+            (Context::TID, "vtid", Type::Uint(4), "thread id, as the program sees it"),
+            (Context::PID, "vpid", Type::Uint(4), "process id, as the program sees it"),
+            (Context::NAME, "procname", Type::Str, "name of the thread"),
+            (
+                Context::STACK,
+                "callstack",
+                Type::Seq(Box::new(Type::Uint(8))),
+                "return addresses, innermost first",
+            ),
+        ];
+        let wanted = all.into_iter().filter(|(bit, ..)| self.has(*bit));
+        wanted
+            .map(|(_, name, ty, docs)| Field { name: name.into(), ty, docs: docs.into() })
+            .collect()
+    }
+}
+
 /// What a numeric id of a session stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -230,6 +320,23 @@ impl Role {
             Role::Begin => format!("{name}:begin"),
             Role::End => format!("{name}:end"),
         }
+    }
+}
+
+/// How the documentation of a field begins whose values are masked unless the traced program allows
+/// otherwise: an option that is `None` says nothing of them.
+pub const SENSITIVE: &str = "[sensitive]";
+
+impl Field {
+    /// Whether its values are masked unless the traced program allows otherwise.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::{Field, Type};
+    /// let docs = "[sensitive] Who asked.".to_owned();
+    /// assert!(Field { name: "user".into(), ty: Type::Str, docs }.is_sensitive());
+    /// ```
+    pub fn is_sensitive(&self) -> bool {
+        self.docs.starts_with(SENSITIVE)
     }
 }
 
@@ -271,21 +378,54 @@ impl Declared {
     }
 }
 
-/// `gp:loss`, which every session declares.
-pub fn loss_event() -> Declared {
+/// An event of the tracer's own, about the events with one id.
+fn own_event(id: u32, name: &str, docs: &str, of: &str, number: (&str, &str)) -> Declared {
     let field = |name: &str, ty, docs: &str| Field { name: name.into(), ty, docs: docs.into() };
     Declared {
-        id: LOSS_ID,
+        id,
         role: Role::Event,
         schema: Schema {
-            name: LOSS_NAME.into(),
-            docs: "Events of one kind that found no free page since the last such record.".into(),
-            fields: vec![
-                field("id", Type::Uint(4), "id of the lost events in this trace"),
-                field("count", Type::Uint(8), "how many were lost"),
-            ],
+            name: name.into(),
+            docs: docs.into(),
+            fields: vec![field("id", Type::Uint(4), of), field(number.0, Type::Uint(8), number.1)],
         },
     }
+}
+
+/// `gp:loss`, which every session declares.
+pub fn loss_event() -> Declared {
+    own_event(
+        LOSS_ID,
+        LOSS_NAME,
+        "Events of one kind that found no free page since the last such record.",
+        "id of the lost events in this trace",
+        ("count", "how many were lost"),
+    )
+}
+
+/// `gp:throttle` and `gp:unthrottle`, which sessions with limits declare.
+pub fn throttle_events() -> [Declared; 2] {
+    let of = "id of the events in this trace";
+    [
+        own_event(
+            THROTTLE_ID,
+            "gp:throttle",
+            "Events of one kind come faster than the session allows; some are left out from here on.",
+            of,
+            ("rate", "how many are recorded per second"),
+        ),
+        own_event(
+            UNTHROTTLE_ID,
+            "gp:unthrottle",
+            "Events of one kind are recorded again.",
+            of,
+            (
+                "count",
+                "how many were left out since the last such record; 0 where the buffer is \
+             written over, and the total at the end counts",
+            ),
+        ),
+    ]
 }
 
 #[cfg(test)]

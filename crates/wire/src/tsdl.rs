@@ -4,7 +4,7 @@
 //! `string` or `event`. The helpers of sequences and options start with two.
 
 use crate::clock::{Clock, scale};
-use crate::schema::{Declared, Field, Type};
+use crate::schema::{Context, Declared, Field, Type};
 use std::fmt::Write;
 
 /// Everything that goes into the metadata.
@@ -14,6 +14,8 @@ pub struct Metadata<'a> {
     pub clock: &'a Clock,
     /// What ids mean.
     pub events: &'a [Declared],
+    /// What lies before the fields of each event.
+    pub context: Context,
     /// Name and value pairs of the `env` block.
     pub env: &'a [(&'a str, String)],
 }
@@ -28,13 +30,22 @@ pub fn metadata(m: &Metadata<'_>) -> String {
     out += "};\n\n";
     write_clock(&mut out, m.clock);
     out += STREAM;
+    if m.context != Context::default() {
+        out += "\tevent.context := struct {\n";
+        for field in m.context.fields() {
+            write_field(&mut out, &field);
+        }
+        out += "\t};\n";
+    }
+    out += "};\n\n";
     for event in m.events {
         let _ = write!(
             out,
-            "event {{\n\tname = {};\n\tid = {};\n\tstream_id = 0;\n\tfields := struct {{\n",
+            "event {{\n\tname = {};\n\tid = {};\n\tstream_id = 0;\n",
             quoted(&event.full_name()),
             event.id
         );
+        out += "\tfields := struct {\n";
         for field in event.full_fields() {
             write_field(&mut out, &field);
         }
@@ -92,8 +103,6 @@ stream {
 		utf8_t thread[16];
 		uint32_t reserved;
 	};
-};
-
 ";
 
 fn write_clock(out: &mut String, clock: &Clock) {
@@ -241,8 +250,11 @@ mod tests {
         };
         let events = [loss_event(), event];
         let env = [("program", "k\nv".to_owned())];
-        let text = metadata(&Metadata { clock: &clock, events: &events, env: &env });
+        let context = Context::CPU.with(Context::STACK);
+        let text = metadata(&Metadata { clock: &clock, events: &events, context, env: &env });
         for line in [
+            "\tevent.context := struct {",
+            "\t\tuint32_t _cpu_id;",
             "\tprogram = \"k?v\";",
             "\tfreq = 2000000000;",
             "\toffset_s = 10;",

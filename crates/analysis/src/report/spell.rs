@@ -96,12 +96,15 @@ impl Lines {
         let Some(label) = self.labels.get(event.index as usize) else { return };
         out.extend_from_slice(&label.name);
         out.extend_from_slice(if label.keys.is_empty() { b": {" } else { b": { " });
-        for (i, ((_, value), key)) in event.values().zip(&label.keys).enumerate() {
+        for (i, ((field, value), key)) in event.values().zip(&label.keys).enumerate() {
             if i > 0 {
                 out.extend_from_slice(b", ");
             }
             out.extend_from_slice(key);
-            push_value(value, out);
+            match value {
+                Value::None if field.is_sensitive() => out.extend_from_slice(b"***"),
+                value => push_value(value, out),
+            }
         }
         out.extend_from_slice(if label.keys.is_empty() { b"}\n" } else { b" }\n" });
     }

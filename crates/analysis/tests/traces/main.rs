@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod babeltrace;
+mod choosing;
 mod corruption;
 mod counting;
 mod reading;

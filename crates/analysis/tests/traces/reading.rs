@@ -1,6 +1,7 @@
 //! What is written comes back: values, order, times; with and without the sidecar.
 
 use crate::recording::{Dir, EVERY_TYPE, Recording, START, START_NS, busy, every_type};
+use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::{Format, Options, Time, report};
 use gracepoint_analysis::{Trace, sidecar};
 use gracepoint_wire::schema::Role;
@@ -93,7 +94,8 @@ fn lines_can_be_chosen_and_limited() {
     let dir = busy(50).write();
     let lines = |globs: &[&str], limit| {
         let events = globs.iter().map(|g| g.to_string()).collect();
-        text(&dir, &Options { events, limit, time: Time::Relative, ..Options::default() })
+        let filter = Filter { events, ..Filter::default() };
+        text(&dir, &Options { filter, limit, time: Time::Relative, ..Options::default() })
     };
     assert_eq!(lines(&["kv:*"], None).lines().count(), 150);
     assert_eq!(lines(&["db:query"], None).lines().count(), 300);
@@ -102,8 +104,9 @@ fn lines_can_be_chosen_and_limited() {
                  latency = 0ns }\n0.000000001 (+0.000000001) t1/101 kv:get: { key = \"key-0\", ";
     assert!(lines(&["kv:*"], Some(2)).starts_with(first), "{}", lines(&["kv:*"], Some(2)));
     let trace = Trace::open(dir.path()).unwrap();
-    let error = trace.select(&["kv:gte".into()]).unwrap_err().to_string();
-    assert!(error.contains("kv:get"), "{error}");
+    let error = trace.choose(&Filter { events: vec!["kv:gte".into()], ..Filter::default() });
+    let error = error.unwrap_err().to_string();
+    assert!(error.ends_with("matches kv:gte; did you mean kv:get?"), "{error}");
 }
 
 #[test]

@@ -123,7 +123,12 @@ impl Recording {
 
     pub(crate) fn metadata(&self) -> String {
         let env = [("tracer_name", "gracepoint".to_owned()), ("program", "k\"v".to_owned())];
-        tsdl::metadata(&tsdl::Metadata { clock: &self.clock, events: &self.events, env: &env })
+        tsdl::metadata(&tsdl::Metadata {
+            clock: &self.clock,
+            events: &self.events,
+            context: Default::default(),
+            env: &env,
+        })
     }
 
     pub(crate) fn sidecar(&self) -> Sidecar {

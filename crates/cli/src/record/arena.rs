@@ -10,6 +10,7 @@ use gracepoint_wire::arena::{
     TRIPLE_LOCK_AT, parse_triple,
 };
 use gracepoint_wire::clock::Triple;
+use gracepoint_wire::control::Mode;
 use rustix::fd::OwnedFd;
 use std::fs::File;
 use std::io;
@@ -51,22 +52,38 @@ impl Arena {
             Failure::new(format!("the program's buffer cannot be used ({why}): try again"))
         };
         let file = File::from(fd);
-        let meta = file.metadata().map_err(|e| refused(e.to_string()))?;
-        if !meta.is_file() {
+        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
             return Err(refused("it is no memory".into()));
         }
         let mut bytes = [0; HEADER];
         file.read_exact_at(&mut bytes, 0).map_err(|e| refused(e.to_string()))?;
         let header = ArenaHeader::parse(&bytes).map_err(|e| refused(e.to_string()))?;
+        Arena::with_header(file, header).map_err(refused)
+    }
+
+    /// An arena that is laid out like this.
+    ///
+    /// # Errors
+    /// When the file is too short, or its tables are larger than any program's.
+    pub(crate) fn with_header(
+        file: File,
+        header: ArenaHeader,
+    ) -> std::result::Result<Arena, String> {
+        let length = file.metadata().map_err(|e| e.to_string())?.len();
         let tables = [
             u64::from(header.pages) * PAGE_ENTRY as u64,
             u64::from(header.slots) * SLOT_ENTRY as u64,
             u64::from(header.ids) * LOSS_ENTRY as u64,
         ];
-        if meta.len() < header.total || tables.iter().any(|&bytes| bytes > TABLE_MOST) {
-            return Err(refused("its size contradicts its header".into()));
+        if length < header.file_bytes() || tables.iter().any(|&bytes| bytes > TABLE_MOST) {
+            return Err("its size contradicts its header".into());
         }
         Ok(Arena { file, header, table: Vec::new() })
+    }
+
+    /// Does the program write over the oldest pages?
+    pub(crate) fn overwrites(&self) -> bool {
+        self.header.mode == Mode::Overwrite as u32
     }
 
     /// Reads the page table; [`Arena::entries`] are then those of this moment.
@@ -117,6 +134,17 @@ impl Arena {
         let entries = (0u32..).zip(bytes.chunks_exact(LOSS_ENTRY));
         let losses = entries.map(|(id, b)| Loss { id, lost: word(b, 0), folded: word(b, 8) });
         Ok(losses.filter(|loss| loss.lost > 0).collect())
+    }
+
+    /// The throttle table: what limits left out, entries without any left out.
+    pub(crate) fn throttled(&self) -> io::Result<Vec<Loss>> {
+        if self.header.throttle_at == 0 {
+            return Ok(Vec::new());
+        }
+        let bytes = self.read_table(self.header.throttle_at, self.header.ids, LOSS_ENTRY)?;
+        let entries = (0u32..).zip(bytes.chunks_exact(LOSS_ENTRY));
+        let all = entries.map(|(id, b)| Loss { id, lost: word(b, 0), folded: word(b, 8) });
+        Ok(all.filter(|entry| entry.lost > 0).collect())
     }
 
     /// The slot table, slots without losses left out.

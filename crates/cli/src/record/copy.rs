@@ -10,31 +10,40 @@
 //! stands. Pages are used again without being cleared, so behind a page's last packet there may be
 //! an older one: its sequence number gives it away, which in a stream only ever grows.
 //!
-//! Pages go to the file as they are, with one exception. Readers of CTF take losses from the
+//! Pages go to the file as they are, with two exceptions. Readers of CTF take losses from the
 //! difference between two packets, so a stream whose first packet tells of losses already gets an
-//! empty one before it, and all its sequence numbers move up by one.
+//! empty one before it, and all its sequence numbers move up by one. And a copy of a buffer that goes
+//! on leaves out pages that were used again, and may begin in the middle: its packets are numbered
+//! anew, since what is left out is counted as lost.
 
 use super::arena::{Arena, is_full, is_owned};
 use super::streams::Streams;
 use gracepoint_wire::arena::PageEntry;
-use gracepoint_wire::packet::{END_AT, HEADER, NAME, PacketHeader, SEQ_AT, round_up};
-use std::collections::HashMap;
+use gracepoint_wire::packet::{
+    ALIGN, END_AT, HEADER, NAME, PacketHeader, SEQ_AT, parse_event_header, round_up,
+};
+use gracepoint_wire::schema::{Context, LOSS_ID};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{Ordering, fence};
 
 /// Where one stream stands.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Slot {
-    next_ordinal: u64,
+    pub(crate) next_ordinal: u64,
     /// Whether anything is in its file.
     pub(crate) begun: bool,
     /// Sequence number of the next packet, as the program counts.
     pub(crate) next_seq: u64,
-    /// What to add to that for the file.
+    /// What to add to that for the file, modulo 2⁶⁴.
     pub(crate) shift: u64,
     /// Latest end of a packet.
     pub(crate) end: u64,
     /// Losses that its packets tell so far.
     pub(crate) discarded: u64,
+    /// Losses that were told before its file began.
+    pub(crate) base: u64,
     pub(crate) tid: u32,
     pub(crate) thread: [u8; NAME],
 }
@@ -49,19 +58,49 @@ pub(crate) struct Copier {
     pub(crate) since: u64,
     /// Pages in which not everything was a packet.
     pub(crate) spoilt: u64,
+    /// Losses by id that the `gp:loss` records copied so far tell.
+    pub(crate) told: BTreeMap<u32, u64>,
+    /// Of these, what was told before the trace began that is being written.
+    pub(crate) told_before: BTreeMap<u32, u64>,
+    /// The session has `gp:unthrottle` among its events.
+    pub(crate) tells_throttling: bool,
+    /// What lies before the fields of each event.
+    pub(crate) context: Context,
     page: Vec<u8>,
 }
 
 /// One page of a slot.
 #[derive(Debug, Clone, Copy)]
-struct Page {
-    index: u32,
-    entry: PageEntry,
+pub(crate) struct Page {
+    pub(crate) index: u32,
+    pub(crate) entry: PageEntry,
 }
 
 impl Copier {
     pub(crate) fn new(arena: Arena, streams: Streams) -> Copier {
-        Copier { arena, streams, slots: HashMap::new(), since: 0, spoilt: 0, page: Vec::new() }
+        Copier {
+            arena,
+            streams,
+            slots: HashMap::new(),
+            since: 0,
+            spoilt: 0,
+            told: BTreeMap::new(),
+            told_before: BTreeMap::new(),
+            tells_throttling: false,
+            context: Context::default(),
+            page: Vec::new(),
+        }
+    }
+
+    /// Goes on in other files, which are a trace of their own.
+    pub(crate) fn next_piece(&mut self, streams: Streams) {
+        self.streams = streams;
+        self.told_before = self.told.clone();
+        for slot in self.slots.values_mut() {
+            slot.begun = false;
+            slot.base = slot.discarded;
+            self.since = self.since.max(slot.end);
+        }
     }
 
     /// Copies what is full; returns the pages (index, ordinal) that may be given back.
@@ -154,6 +193,39 @@ impl Copier {
         self.spoilt += u64::from(good < used);
         append(&mut self.streams, page.entry.slot, &mut self.page[..good], &mut after, self.since)?;
         *slot = after;
+        note_told(&self.page[..good], self.context.empty_len(), &mut self.told);
+        Ok(())
+    }
+
+    /// Copies all pages, full and open ones, as they are while the program goes on, and others may
+    /// drain it. What is used again meanwhile is left out.
+    ///
+    /// # Errors
+    /// As for [`Copier::copy_full`].
+    pub(crate) fn copy_as_it_is(&mut self) -> io::Result<()> {
+        self.arena.refresh()?;
+        let mut pages: Vec<Page> = Vec::new();
+        for (index, seen) in self.arena.entries() {
+            if seen.slot < self.arena.header.slots && (is_owned(&seen) || is_full(&seen)) {
+                let entry = self.arena.entry(index)?;
+                if entry.continues(&seen) {
+                    pages.push(Page { index, entry });
+                }
+            }
+        }
+        pages.sort_by_key(|page| (page.entry.slot, page.entry.ordinal));
+        for page in pages {
+            let copies = self.read_twice(page.index)?;
+            fence(Ordering::Acquire); // the third look after the content
+            if self.arena.entry(page.index)?.continues(&page.entry) {
+                let slot = self.slots.entry(page.entry.slot).or_default();
+                // As if it were the one after the last that was copied.
+                let first = PacketHeader::parse(&copies.0).map_or(0, |header| header.seq);
+                slot.shift = slot.next_seq.wrapping_add(slot.shift).wrapping_sub(first);
+                let discarded = slot.discarded;
+                self.append_committed(&page.entry, &copies, discarded)?;
+            }
+        }
         Ok(())
     }
 
@@ -186,13 +258,65 @@ impl Copier {
         Ok(())
     }
 
+    /// A page as two copies, for [`Copier::append_committed`].
+    pub(crate) fn read_twice(&self, index: u32) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let mut marks = vec![0; self.arena.header.page_bytes as usize];
+        self.arena.read_page(index, 0, &mut marks)?;
+        fence(Ordering::Acquire); // the content after the marks
+        let mut content = vec![0; marks.len()];
+        self.arena.read_page(index, 0, &mut content)?;
+        Ok((marks, content))
+    }
+
+    /// Appends what is committed on a page that was copied while it may have been filled; returns how
+    /// many bytes that is.
+    pub(crate) fn append_committed(
+        &mut self,
+        entry: &PageEntry,
+        (marks, content): &(Vec<u8>, Vec<u8>),
+        discarded: u64,
+    ) -> io::Result<usize> {
+        let stream = entry.slot;
+        let mut after = self.slots.get(&stream).copied().unwrap_or_default();
+        let most = if self.arena.overwrites() { discarded } else { u64::MAX };
+        let mut bytes = committed(marks, content, stream, &mut after, discarded..=most);
+        after.next_ordinal = entry.ordinal.saturating_add(1);
+        // In overwrite mode the first packets of a stream are gone, and readers are told by the
+        // count of lost events, not by a gap.
+        if !after.begun && self.arena.overwrites() {
+            let first = PacketHeader::parse(&bytes).map_or(0, |header| header.seq);
+            after.shift = 0u64.wrapping_sub(first);
+        }
+        append(&mut self.streams, stream, &mut bytes, &mut after, self.since)?;
+        self.slots.insert(stream, after);
+        note_told(&bytes, self.context.empty_len(), &mut self.told);
+        Ok(bytes.len())
+    }
+
     fn copy_open_page(&mut self, page: Page, discarded: u64) -> io::Result<()> {
-        let slot = self.slots.entry(page.entry.slot).or_default();
-        let mut after = *slot;
-        let mut bytes = committed(&self.arena, page, &mut after, discarded)?;
-        append(&mut self.streams, page.entry.slot, &mut bytes, &mut after, self.since)?;
-        *slot = after;
-        Ok(())
+        let copies = self.read_twice(page.index)?;
+        self.append_committed(&page.entry, &copies, discarded).map(drop)
+    }
+}
+
+/// Adds up the losses that packets tell. A program writes them down when it opens a packet, before
+/// anything else in it, each after an empty context of so many bytes.
+fn note_told(mut packets: &[u8], context: usize, told: &mut BTreeMap<u32, u64>) {
+    while let Ok(header) = PacketHeader::parse(packets) {
+        let (mut at, mut now) = (HEADER, header.begin);
+        let content = usize::try_from(header.content_bytes()).unwrap_or(0).min(packets.len());
+        while let Some(event) = parse_event_header(&packets[at.min(content)..content], now)
+            && event.id == LOSS_ID
+            && let Some(rest) = packets[..content].get(at + event.len + context..)
+            && let Some(fields) = rest.first_chunk::<12>()
+        {
+            let [a, b, c, d, count @ ..] = *fields;
+            let lost = told.entry(u32::from_le_bytes([a, b, c, d])).or_default();
+            *lost = lost.saturating_add(u64::from_le_bytes(count));
+            (at, now) = (at + event.len + context + fields.len(), event.ticks);
+        }
+        let size = usize::try_from(header.packet_bytes()).unwrap_or(usize::MAX);
+        packets = packets.get(size..).unwrap_or_default();
     }
 }
 
@@ -205,17 +329,19 @@ fn append(
     since: u64,
 ) -> io::Result<()> {
     let Ok(first) = PacketHeader::parse(packets) else { return Ok(()) };
-    if !slot.begun && first.discarded > 0 {
-        let empty = empty_packet(&first, since.min(first.begin));
+    if !slot.begun && first.discarded > slot.base {
+        let mut empty = empty_packet(&first, since.min(first.begin));
+        empty.seq = first.seq.wrapping_add(slot.shift);
+        empty.discarded = slot.base;
         streams.append(stream.into(), &empty.to_bytes())?;
-        slot.shift = 1;
+        slot.shift = slot.shift.wrapping_add(1);
     }
     slot.begun = true;
     let mut at = 0;
-    while slot.shift > 0
+    while slot.shift != 0
         && let Ok(header) = PacketHeader::parse(&packets[at..])
     {
-        let seq = header.seq.saturating_add(slot.shift);
+        let seq = header.seq.wrapping_add(slot.shift);
         packets[at + SEQ_AT..at + SEQ_AT + 8].copy_from_slice(&seq.to_le_bytes());
         at += header.packet_bytes() as usize;
     }
@@ -269,47 +395,51 @@ fn walk_closed(bytes: &[u8], stream: u32, slot: &mut Slot) -> usize {
 }
 
 /// The packets of a page that a thread may still be filling: closed ones as they are, the open one
-/// closed by us at its commit mark, or left out where it is empty.
-fn committed(arena: &Arena, page: Page, slot: &mut Slot, discarded: u64) -> io::Result<Vec<u8>> {
-    let page_bytes = arena.header.page_bytes as usize;
+/// closed by us at its commit mark, or left out where it is empty. `marks` and `content` are two
+/// copies of the page, the second begun when the first was done: what lies before a commit mark, and
+/// the end of the last event, is read after the mark. `discarded` is what the last packet tells of
+/// losses at least, and what any tells at most: in overwrite mode losses go on while pages are copied.
+fn committed(
+    marks: &[u8],
+    content: &[u8],
+    stream: u32,
+    slot: &mut Slot,
+    discarded: RangeInclusive<u64>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
-    while at + HEADER <= page_bytes {
-        let mut head = [0; HEADER];
-        arena.read_page(page.index, at, &mut head)?;
-        let Ok(mut header) = PacketHeader::parse(&head) else { break };
+    while let Ok(mut header) = PacketHeader::parse(&marks[at..]) {
         let size = header.packet_bytes();
-        if !follows(&header, page.entry.slot, slot) || size > (page_bytes - at) as u64 {
+        if !follows(&header, stream, slot) || size > (marks.len() - at) as u64 {
             break;
         }
-        // The commit mark was read above; what lies before it, and the end of the last event, is
-        // read now.
-        let content = header.content_bytes() as usize;
-        let mut packet = vec![0; size as usize];
-        arena.read_page(page.index, at, &mut packet[..content])?;
+        let length = header.content_bytes() as usize;
         let open = header.packet_bits == 0;
         if open {
-            let end = packet[END_AT..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            let end = content[at + END_AT..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
             header.end = end.max(header.begin);
             header.packet_bits = round_up(header.content_bytes()) * 8;
-            header.discarded = header.discarded.max(discarded);
+            header.discarded = header.discarded.max(*discarded.start());
         } else if header.end < header.begin {
             break;
         }
-        // What was checked, not what the second look found in its place.
-        packet[..HEADER].copy_from_slice(&header.to_bytes());
+        header.discarded = header.discarded.min(*discarded.end());
         // An empty packet that is closed stays: sequence numbers without gaps tell readers that no
         // packet is missing.
-        if !open || content > HEADER {
+        if !open || length > HEADER {
             step(slot, &header);
-            out.extend_from_slice(&packet);
+            // What was checked, not what the second look found in its place.
+            out.extend_from_slice(&header.to_bytes());
+            out.extend_from_slice(&content[at + HEADER..at + length]);
+            out.resize(out.len().next_multiple_of(ALIGN), 0);
+            out.resize(out.len() + (size - round_up(length as u64)) as usize, 0);
         }
         if open {
             break;
         }
         at += size as usize;
     }
-    Ok(out)
+    out
 }
 
 #[cfg(test)]

@@ -5,12 +5,16 @@
 //! description is replaced in one step when the recording is over. When the program dies the arena
 //! outlives it, and what was committed is copied as if it had been stopped.
 
+mod rotate;
+
+pub(crate) use rotate::{Pieces, Rotate};
+
 use super::arena::Arena;
 use super::copy::Copier;
 use super::launch::Launched;
-use super::residue;
 use super::streams::Streams;
 use super::trace_dir::{Description, TraceDir};
+use super::{residue, snapshot};
 use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::Live;
@@ -21,9 +25,9 @@ use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Listed, Message, Mode, Program, Stopped};
+use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Declared, LOSS_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -54,6 +58,12 @@ pub(crate) enum Ended {
     ProgramExit,
     ProgramKilled,
     CommandExit,
+    /// Somebody ended the session in the program.
+    Reset(String, Stopped),
+    /// A kept session was taken out of the program.
+    Extracted,
+    /// The buffer was copied while it goes on.
+    Snapshot,
     /// The program lives and speaks no more.
     ConnectionLost(String),
     /// The trace could not be written, or the arena not be read.
@@ -69,6 +79,9 @@ impl Ended {
             Ended::ProgramExit => "program-exit",
             Ended::ProgramKilled => "program-killed",
             Ended::CommandExit => "command-exit",
+            Ended::Reset(..) => "reset",
+            Ended::Extracted => "extracted",
+            Ended::Snapshot => "snapshot",
             Ended::ConnectionLost(_) => "connection-lost",
             Ended::Failed(_) => "write-failed",
         }
@@ -84,6 +97,9 @@ impl Ended {
 pub(crate) struct Plan<'a> {
     pub(crate) globs: &'a [String],
     pub(crate) buffer_bytes: u64,
+    pub(crate) mode: Mode,
+    pub(crate) context: Context,
+    pub(crate) limits: Limits,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
 }
@@ -102,6 +118,8 @@ pub(crate) struct Until<'a> {
 pub(crate) struct Recorded {
     pub(crate) ended: Ended,
     pub(crate) bytes: u64,
+    /// How many pieces there have been.
+    pub(crate) pieces: Option<u64>,
     pub(crate) lost: u64,
     pub(crate) length: Duration,
     pub(crate) holdouts: Vec<String>,
@@ -124,6 +142,7 @@ pub(crate) struct Session {
     pub(crate) dir: TraceDir,
     clock: Clock,
     pub(crate) events: Vec<Declared>,
+    context: Context,
     sidecar: Sidecar,
     began: Instant,
     chores_at: Instant,
@@ -134,6 +153,8 @@ pub(crate) struct Session {
     lost: u64,
     /// The program did not wait for us: its first events are not in the trace.
     pub(crate) late: bool,
+    /// The trace is one in pieces, of which `dir` is the latest.
+    pub(crate) pieces: Option<Pieces>,
 }
 
 impl Session {
@@ -150,19 +171,59 @@ impl Session {
         let create = Message::Create(Create {
             globs: plan.globs.to_vec(),
             buffer_bytes: plan.buffer_bytes,
-            mode: Mode::Discard,
+            mode: plan.mode,
+            context: plan.context,
+            limits: plan.limits,
+            keep: false,
+            name: String::new(),
+            tool: "gracepoint record".into(),
         });
-        let Message::Created(Created { session, mut events, mut clock }) = ask(&mut link, &create)?
-        else {
+        let reply = ask(&mut link, &create)?;
+        let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
+        match session.start() {
+            Ok(()) => Ok(session),
+            Err(failure) => {
+                session.dir.discard();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes over session `id`, which is kept in the program, or with `look` only looks at it, and makes
+    /// the directory on our side.
+    ///
+    /// # Errors
+    /// When the program refuses, or the directory cannot be made; the session stays as it was.
+    pub(crate) fn attach(
+        mut live: Live,
+        id: u64,
+        look: bool,
+        dir: &Path,
+        force: bool,
+    ) -> Result<Session> {
+        super::trace_dir::check(dir, force)?;
+        let reply = ask(&mut live.link, &Message::Attach { session: id, look })?;
+        let mut session = Session::of(live, reply, dir, force)?;
+        // The triple before the last is from when the session was made.
+        let made = session.clock.triples.iter().rev().nth(1);
+        session.copier.since = made.map_or(0, |triple| triple.ticks);
+        Ok(session)
+    }
+
+    /// Our side of a session that the program describes in `reply`, and its directory.
+    fn of(live: Live, reply: Message, dir: &Path, force: bool) -> Result<Session> {
+        let Live { mut link, pid, program } = live;
+        let Message::Created(created) = reply else {
             return Err(unexpected());
         };
+        let Created { session, mut events, mut clock, context } = created;
         clock.refine();
         if !events.iter().any(|event| event.id == LOSS_ID) {
             events.insert(0, loss_event());
         }
         let fd = link.take_descriptor().ok_or_else(unexpected)?;
         let arena = Arena::open(fd)?;
-        let dir = TraceDir::create(plan.dir, plan.force)?;
+        let dir = TraceDir::create(dir, force)?;
         let about = ProgramEntry {
             name: program.name.clone(),
             pid: program.pid,
@@ -181,6 +242,7 @@ impl Session {
             dir,
             clock,
             events,
+            context,
             began: now,
             chores_at: now + CHORES_EVERY,
             progress_at: now,
@@ -189,15 +251,13 @@ impl Session {
             flushing: false,
             lost: 0,
             late: false,
+            pieces: None,
         };
+        session.copier.tells_throttling =
+            session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
+        session.copier.context = session.context;
         session.describe()?;
-        match session.start() {
-            Ok(()) => Ok(session),
-            Err(failure) => {
-                session.dir.discard();
-                Err(failure)
-            }
-        }
+        Ok(session)
     }
 
     /// Ends it as if it had never been.
@@ -227,7 +287,7 @@ impl Session {
     /// Copies until something ends it.
     pub(crate) fn run(&mut self, until: &mut Until<'_>, console: &mut Console) -> Ended {
         if until.progress && console.is_live() {
-            self.copier.streams.tally = Some(Tally::new(&self.events));
+            self.copier.streams.tally = Some(Tally::new(&self.events, self.context));
         }
         let end_at = until.duration.map(|length| self.began + length);
         let mut pause = PAUSE.0;
@@ -238,13 +298,16 @@ impl Session {
                 Ok(_) => pause = (pause / 2).max(PAUSE.0),
                 Err(e) => return Ended::Failed(e.to_string()),
             }
+            if let Err(failure) = self.rotate() {
+                return Ended::Failed(failure.to_string());
+            }
             if let Some(ended) = self.receive() {
                 return ended;
             }
             if let Some(ended) = self.asked_to_end(until, console) {
                 return ended;
             }
-            if self.copier.pages_are_short() && !self.flushing {
+            if !self.copier.arena.overwrites() && self.copier.pages_are_short() && !self.flushing {
                 self.flush();
             }
             let now = Instant::now();
@@ -266,8 +329,11 @@ impl Session {
         }
     }
 
-    /// Copies full pages and gives them back; returns how many.
+    /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
+        if self.copier.arena.overwrites() {
+            return Ok(0); // the newest are copied at the end
+        }
         let done = self.copier.copy_full()?;
         for some in done.chunks(RELEASE_AT_ONCE) {
             self.link.send(&Message::Release(self.id, some.to_vec()));
@@ -281,6 +347,9 @@ impl Session {
             match self.link.try_receive() {
                 Ok(None) => break,
                 Ok(Some(Message::Flushed(_) | Message::Failure(_))) => self.flushing = false,
+                Ok(Some(Message::Ended { by, stopped, .. })) => {
+                    return Some(Ended::Reset(by, stopped));
+                }
                 Ok(Some(_)) => {}
                 Err(Lost::Garbled(what)) => return Some(Ended::ConnectionLost(what)),
                 Err(Lost::Closed | Lost::Silent) => return Some(self.hung_up()),
@@ -328,7 +397,7 @@ impl Session {
     fn chores(&mut self, now: Instant) -> Option<Ended> {
         if now >= self.chores_at {
             self.chores_at = now + CHORES_EVERY;
-            if !self.flushing {
+            if !self.flushing && !self.copier.arena.overwrites() {
                 self.flush();
             }
             if let Some(triple) = self.copier.arena.triple() {
@@ -360,7 +429,9 @@ impl Session {
             quantity::count(events),
             quantity::count(per_second),
             quantity::count(self.lost),
-            quantity::bytes(self.copier.streams.bytes),
+            quantity::bytes(
+                self.copier.streams.bytes + self.pieces.as_ref().map_or(0, Pieces::bytes)
+            ),
         ));
     }
 
@@ -392,6 +463,7 @@ impl Session {
             program: &self.program,
             clock: &self.clock,
             events: &self.events,
+            context: self.context,
             sidecar: &self.sidecar,
         })
     }
@@ -400,8 +472,14 @@ impl Session {
     pub(crate) fn finish(mut self, ended: Ended, console: &mut Console) -> Recorded {
         let length = self.began.elapsed();
         console.clear_progress();
-        let stopped = if ended.program_is_gone() { None } else { self.stop(&ended) };
-        let alive = !ended.program_is_gone() && !matches!(ended, Ended::ConnectionLost(_));
+        let stopped = match &ended {
+            Ended::Reset(_, stopped) => Some(stopped.clone()),
+            Ended::Snapshot => None,
+            ended if ended.program_is_gone() => None,
+            ended => self.stop(ended),
+        };
+        let silent = matches!(ended, Ended::ConnectionLost(_) | Ended::Snapshot);
+        let alive = !ended.program_is_gone() && !silent;
         let unconfirmed = alive && stopped.is_none();
         let mut holdouts = Vec::new();
         match &stopped {
@@ -420,7 +498,13 @@ impl Session {
         }
         let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
-            failure = self.copy_rest().err().map(|e| e.to_string());
+            let snapshot = matches!(ended, Ended::Snapshot) && !self.copier.arena.overwrites();
+            let copied = if snapshot {
+                self.copier.copy_as_it_is().and_then(|()| self.tell_losses())
+            } else {
+                self.copy_rest()
+            };
+            failure = copied.err().map(|e| e.to_string());
         }
         self.count_lost();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
@@ -435,9 +519,14 @@ impl Session {
         if let Err(e) = self.describe() {
             failure.get_or_insert(e.to_string());
         }
+        if matches!(ended, Ended::Extracted) && failure.is_none() {
+            let freed = ask(&mut self.link, &Message::End(self.id));
+            failure = freed.err().map(|e| format!("the buffer was not freed: {e}"));
+        }
         Recorded {
             ended,
-            bytes: self.copier.streams.bytes,
+            bytes: self.copier.streams.bytes + self.pieces.as_ref().map_or(0, Pieces::bytes),
+            pieces: self.pieces.as_ref().map(Pieces::count),
             lost: self.lost,
             length,
             holdouts,
@@ -457,7 +546,11 @@ impl Session {
         loop {
             match self.link.receive(deadline) {
                 Ok(Message::Stopped(stopped)) => return Some(stopped),
-                Ok(Message::Failure(_)) if !self.flushing => return None,
+                Ok(Message::Ended { stopped, .. }) => return Some(stopped),
+                // Somebody is ending it already, and its end will be told.
+                Ok(Message::Failure(failure)) if !self.flushing && failure.code != "session" => {
+                    return None;
+                }
                 Ok(_) => self.flushing = false,
                 Err(_) => return None,
             }
@@ -465,10 +558,20 @@ impl Session {
     }
 
     fn copy_rest(&mut self) -> io::Result<()> {
+        if self.copier.arena.overwrites() {
+            let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
+            self.sidecar.lost = snapshot::copy(&mut self.copier, now)?.lost;
+            return Ok(());
+        }
         while !self.copier.copy_full()?.is_empty() {}
         let slots = self.copier.arena.slot_losses()?;
         let discarded = |slot| slots.iter().find(|s| s.slot == slot).map_or(0, |s| s.discarded);
         self.copier.copy_owned(discarded)?;
+        self.tell_losses()
+    }
+
+    /// Puts into the trace what its packets do not tell of losses.
+    fn tell_losses(&mut self) -> io::Result<()> {
         let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
         self.sidecar.lost = residue::write(&mut self.copier, now)?;
         Ok(())
@@ -534,12 +637,12 @@ pub(crate) fn check_globs(globs: &[String], events: &[Listed], program: &Program
 }
 
 /// A descriptor that becomes readable when the process ends.
-fn process(pid: u32) -> Option<OwnedFd> {
+pub(crate) fn process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
-fn is_ready(fd: &OwnedFd) -> bool {
+pub(crate) fn is_ready(fd: &OwnedFd) -> bool {
     let mut fds = [rustix::event::PollFd::new(fd, PollFlags::IN)];
     rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))
         .is_ok_and(|n| n > 0)

@@ -28,6 +28,8 @@ pub(crate) struct Streams {
     pub(crate) tally: Option<Tally>,
     /// Events written, as far as they were counted.
     pub(crate) events: u64,
+    /// Where packets go instead of files.
+    gathered: Option<Vec<u8>>,
 }
 
 impl Streams {
@@ -41,7 +43,18 @@ impl Streams {
             bytes: 0,
             tally: None,
             events: 0,
+            gathered: None,
         }
+    }
+
+    /// No files: what is appended is there to be taken.
+    pub(crate) fn gathering() -> Streams {
+        Streams { gathered: Some(Vec::new()), ..Streams::new(Path::new("")) }
+    }
+
+    /// The packets of all slots since the last call, those of each in order.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        self.gathered.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Appends whole packets to the file of a slot: all of them or nothing.
@@ -50,6 +63,10 @@ impl Streams {
     /// When the disk is full or the directory is gone.
     pub(crate) fn append(&mut self, slot: u64, packets: &[u8]) -> io::Result<()> {
         if packets.is_empty() {
+            return Ok(());
+        }
+        if let Some(gathered) = &mut self.gathered {
+            gathered.extend_from_slice(packets);
             return Ok(());
         }
         self.uses += 1;

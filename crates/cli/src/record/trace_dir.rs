@@ -7,7 +7,7 @@ use gracepoint_analysis::sidecar::{self, Sidecar};
 use gracepoint_wire::SIDECAR;
 use gracepoint_wire::clock::Clock;
 use gracepoint_wire::control::Program;
-use gracepoint_wire::schema::Declared;
+use gracepoint_wire::schema::{Context, Declared};
 use gracepoint_wire::tsdl::{Metadata, metadata};
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -67,6 +67,11 @@ fn is_trace(path: &Path) -> bool {
 }
 
 impl TraceDir {
+    /// Whether a directory holds nothing but a trace.
+    pub(crate) fn is_trace(path: &Path) -> bool {
+        is_trace(path)
+    }
+
     /// Makes the directory, mode 0700; with `force`, in place of the trace that is there.
     pub(crate) fn create(path: &Path, force: bool) -> Result<TraceDir> {
         check(path, force)?;
@@ -104,6 +109,7 @@ impl TraceDir {
         let text = metadata(&Metadata {
             clock: about.clock,
             events: about.events,
+            context: about.context,
             env: &env(about.program, about.clock),
         });
         let temp = self.path.join(format!(".metadata.{}", std::process::id()));
@@ -124,6 +130,7 @@ pub(crate) struct Description<'a> {
     pub(crate) program: &'a Program,
     pub(crate) clock: &'a Clock,
     pub(crate) events: &'a [Declared],
+    pub(crate) context: Context,
     pub(crate) sidecar: &'a Sidecar,
 }
 

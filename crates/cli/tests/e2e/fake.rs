@@ -180,7 +180,12 @@ impl Fake {
             triples: vec![triple()],
         };
         let tick = Declared { id: TICK, role: Role::Event, schema: schema("t:tick") };
-        let created = Created { session: 5, events: vec![loss_event(), tick], clock };
+        let created = Created {
+            session: 5,
+            events: vec![loss_event(), tick],
+            clock,
+            context: Default::default(),
+        };
         let frame = Message::Created(created).to_frame();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);

@@ -6,11 +6,15 @@
 mod explain;
 mod fake;
 mod fakes;
+mod flight;
 mod programs;
+mod reading;
 mod real;
 mod ring;
 mod scene;
+mod sessions;
 mod trace;
+mod verbs;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -31,11 +35,23 @@ fn main() {
         }
     }
     let mut trials = fakes::trials();
+    trials.extend(reading::trials());
     trials.extend(real::trials());
     trials.extend(explain::trials());
+    trials.extend(flight::trials());
+    trials.extend(sessions::trials());
+    trials.extend(verbs::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
-    for test in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {
+    for test in [
+        fakes::with_babeltrace(),
+        real::with_babeltrace(),
+        flight::with_babeltrace(),
+        sessions::with_babeltrace(),
+        verbs::with_babeltrace(),
+    ]
+    .concat()
+    {
         let trial = trial(test);
         trials.push(if babeltrace {
             trial

@@ -2,6 +2,7 @@
 //! fired, counted by themselves.
 
 use std::io::{BufRead, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -38,10 +39,25 @@ struct Job {
     number: u64,
 }
 
+/// Somebody logged in.
+#[derive(gracepoint::Event)]
+#[event(name = "auth:login")]
+struct Login<'a> {
+    /// Who.
+    #[event(sensitive)]
+    user: &'a str,
+    #[event(sensitive)]
+    pin: u32,
+    #[event(sensitive, display)]
+    from: std::net::Ipv4Addr,
+    ok: bool,
+}
+
 /// Runs program `args[0]`.
 pub(crate) fn main(args: &[String]) {
     let number = |at: usize| args.get(at).map_or(0, |n| n.parse::<u64>().unwrap());
-    gracepoint::Builder::new().name("worker").start().unwrap();
+    let allowed = args[0] == "secrets" && number(1) == 1;
+    gracepoint::Builder::new().name("worker").allow_sensitive(allowed).start().unwrap();
     say("ready");
     match args[0].as_str() {
         "count" => count(number(1), number(2)),
@@ -49,9 +65,44 @@ pub(crate) fn main(args: &[String]) {
         "progress" => progress(),
         "at-once" => at_once(number(1)),
         "jobs" => jobs(number(1)),
+        "marks" => marks(number(1), &args[2]),
+        "panics" => panics(),
         "crowd" => crowd(number(1)),
+        "rounds" => rounds(number(1)),
+        "secrets" => secrets(),
         other => panic!("no program {other}"),
     }
+}
+
+/// Threads fire until there is a line of input, and write down in a file how many events are
+/// committed: the first one after each, the others now and then.
+fn marks(threads: u64, path: &str) {
+    let stop = AtomicBool::new(false);
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            let (stop, file) = (&stop, &file);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    step(worker, n);
+                    if worker == 0 || n.is_multiple_of(64) {
+                        file.write_all_at(&(n + 1).to_le_bytes(), worker * 8).unwrap();
+                    }
+                }
+            });
+        }
+        wait();
+        stop.store(true, Ordering::Relaxed);
+    });
+    say("done");
+}
+
+fn panics() {
+    (0..10).for_each(|n| step(0, n));
+    panic!("as it is meant to");
 }
 
 fn say(text: &str) {
@@ -151,6 +202,29 @@ fn crowd(threads: u64) {
             });
         }
     });
+    say("done");
+    wait();
+}
+
+/// On each line of input, fires so many events; ends with the input.
+fn rounds(events: u64) {
+    let mut n = 0;
+    let mut line = String::new();
+    while std::io::stdin().lock().read_line(&mut line).unwrap() > 0 {
+        (n..n + events).for_each(|n| step(0, n));
+        n += events;
+        say("done");
+        line.clear();
+    }
+}
+
+/// On a line of input, two logins.
+fn secrets() {
+    wait();
+    for user in ["mallory", "eve-with-a-long-name"] {
+        let from = std::net::Ipv4Addr::new(198, 51, 100, 7);
+        gracepoint::trace!(Login { user, pin: 0x5ec2_e7ed, from, ok: true });
+    }
     say("done");
     wait();
 }

@@ -72,7 +72,11 @@ impl Scene {
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env("GRACEPOINT_DIR", self.sockets()).current_dir(&self.dir);
-        command.env_remove("GRACEPOINT").env_remove("GRACEPOINT_RECORDER").env_remove("NO_COLOR");
+        command
+            .env_remove("GRACEPOINT")
+            .env_remove("GRACEPOINT_RECORDER")
+            .env_remove("NO_COLOR")
+            .env_remove("GRACEPOINT_FLIGHT");
         command
     }
 

@@ -18,6 +18,9 @@ const CHUNK: usize = 16 << 10;
 
 /// See the top.
 pub(super) struct Peer {
+    /// No other connection of this agent ever has it; descriptors are used again.
+    pub(super) number: u64,
+    pub(super) who: sys::PeerUser,
     stream: UnixStream,
     /// What its descriptor names.
     identity: Option<(u64, u64)>,
@@ -27,6 +30,8 @@ pub(super) struct Peer {
     outbox: VecDeque<Outgoing>,
     unsent: usize,
     pub(super) greeted: bool,
+    /// A request of it is under way, whose reply comes later.
+    pub(super) waiting: bool,
 }
 
 struct Outgoing {
@@ -38,9 +43,24 @@ struct Outgoing {
 
 impl Peer {
     /// A connection that does not block, and what its descriptor names.
-    pub(super) fn new(stream: UnixStream, identity: Option<(u64, u64)>) -> Peer {
-        let (inbox, outbox) = (Vec::new(), VecDeque::new());
-        Peer { stream, identity, inbox, taken: 0, outbox, unsent: 0, greeted: false }
+    pub(super) fn new(
+        number: u64,
+        stream: UnixStream,
+        identity: Option<(u64, u64)>,
+        who: sys::PeerUser,
+    ) -> Peer {
+        Peer {
+            number,
+            who,
+            stream,
+            identity,
+            inbox: Vec::new(),
+            taken: 0,
+            outbox: VecDeque::new(),
+            unsent: 0,
+            greeted: false,
+            waiting: false,
+        }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -59,20 +79,30 @@ impl Peer {
         }
     }
 
-    /// Whether it reads what it is sent, so that another request of it may be answered.
-    pub(super) fn keeps_up(&self) -> bool {
-        self.unsent <= ENOUGH_UNSENT
+    /// Whether another request of it may be answered: none is under way, and it reads what it is sent.
+    fn may_ask(&self) -> bool {
+        !self.waiting && self.unsent <= ENOUGH_UNSENT
     }
 
-    /// Whether a whole request, or what cannot be one, waits to be answered.
-    pub(super) fn has_request(&self) -> bool {
+    /// Whether a whole request, or what cannot be one, has come and is not answered.
+    fn has_asked(&self) -> bool {
         !matches!(next_frame(&self.inbox[self.taken..], MAX_REQUEST), Ok(None))
+    }
+
+    /// Whether it is to be answered now.
+    pub(super) fn is_due(&self) -> bool {
+        self.may_ask() && self.has_asked()
+    }
+
+    /// Whether more is to be read from it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.may_ask() && !self.has_asked()
     }
 
     /// What to wait for.
     pub(super) fn wait(&self) -> sys::Wait {
-        let read = self.keeps_up() && !self.has_request();
-        sys::Wait { fd: self.fd(), read, write: !self.outbox.is_empty(), ready: false }
+        let write = !self.outbox.is_empty();
+        sys::Wait { fd: self.fd(), read: self.is_wanted(), write, ready: false }
     }
 
     /// Reads a chunk of what has come. False when the connection is over.

@@ -1,13 +1,19 @@
 //! The same operations by ordinary atomics: dearer, but right on every architecture.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 /// Raises `word` by one.
 #[inline(always)]
 pub(crate) fn increment(word: &AtomicU32) {
     word.fetch_add(1, Relaxed);
     compiler_fence(Ordering::SeqCst);
+}
+
+/// Raises `word` by one.
+#[inline(always)]
+pub(crate) fn increment_short(word: &AtomicU16) {
+    word.fetch_add(1, Relaxed);
 }
 
 /// Lowers `word` by one; what was written before is seen by whoever sees this.
@@ -26,5 +32,11 @@ pub(crate) fn replace(word: &AtomicU64, old: u64, new: u64) -> bool {
 /// No counter that the kernel vouches for: callers use the monotonic clock.
 #[inline(always)]
 pub(crate) fn counter() -> u64 {
+    0
+}
+
+/// Not known here: stacks are empty.
+#[inline(always)]
+pub(crate) fn frame_pointer() -> u64 {
     0
 }

@@ -3,7 +3,7 @@
 //! ordinary load and an ordinary store. x86 keeps loads in order and stores in order.
 
 use core::arch::asm;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 /// Raises `word` by one.
 #[inline(always)]
@@ -12,6 +12,15 @@ pub(crate) fn increment(word: &AtomicU32) {
     // default (no `nomem`) makes the compiler keep all other accesses on their side of it.
     unsafe {
         asm!("inc dword ptr [{}]", in(reg) word.as_ptr(), options(nostack));
+    }
+}
+
+/// Raises `word` by one.
+#[inline(always)]
+pub(crate) fn increment_short(word: &AtomicU16) {
+    // SAFETY: as in `increment`, for a u16.
+    unsafe {
+        asm!("inc word ptr [{}]", in(reg) word.as_ptr(), options(nostack));
     }
 }
 
@@ -47,4 +56,13 @@ pub(crate) fn counter() -> u64 {
     // SAFETY: user space may execute rdtsc wherever the kernel's own clocksource is the TSC, and
     // only there is it called; it has no other precondition.
     unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The frame pointer: where code is built with frame pointers, the address of the innermost frame.
+#[inline(always)]
+pub(crate) fn frame_pointer() -> u64 {
+    let frame;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    frame
 }

@@ -3,8 +3,8 @@
 #[cfg(test)]
 use super::Twin;
 use super::turn::{content, seal};
-use super::{ASKED, BORROWED, Ring, SLOTS, TAKEN, twin, word};
-use gracepoint_wire::packet::{END_AT, HEADER};
+use super::{ASKED, BORROWED, Ring, SLOTS, TAKEN, twin};
+use gracepoint_wire::packet::HEADER;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 impl Ring {
@@ -51,7 +51,7 @@ impl Ring {
         if content(writer) <= HEADER as u64 {
             return withdraw();
         }
-        let end = self.ticks().max(word(packet, END_AT).load(Relaxed));
+        let end = self.end_of(packet);
         // The owner opens its next packet no earlier than this; it must know before it may go on.
         writer.floor.store(end.max(writer.floor.load(Relaxed)), Release);
         if writer.claim.compare_exchange(ASKED, TAKEN, AcqRel, Relaxed).is_err() {

@@ -4,6 +4,7 @@
 
 use super::*;
 use gracepoint_wire::arena::{PageEntry, PageState};
+use gracepoint_wire::control::Mode;
 use gracepoint_wire::packet::{HEADER, PacketHeader, parse_event_header};
 use gracepoint_wire::schema::LOSS_ID;
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,8 +157,27 @@ fn put(ring: &Ring, id: u32, value: u64) -> bool {
     })
 }
 
+/// An event in the middle of which the thread lets others run; its value if it was recorded.
+fn put_with_a_pause(ring: &Ring, value: u64) -> Option<u64> {
+    let value = value * 8; // no tail
+    let written = write(ring, 16, 16, |at| {
+        // SAFETY: `at` has room for two words.
+        unsafe { at.cast::<u64>().write_unaligned(value) };
+        std::thread::yield_now();
+        // SAFETY: as above.
+        unsafe { at.add(8).cast::<u64>().write_unaligned(!value) };
+    });
+    written.then_some(value)
+}
+
+fn shaped(page_bytes: u32, pages: u32, mode: Mode, twin: Twin) -> Arc<Ring> {
+    let mut ring = Ring::new(Shape { page_bytes, pages, ids: 20, mode, context: 0 }, None).unwrap();
+    ring.arena.quiet = twin == Twin::OverwritesQuietly;
+    Arc::new(Ring { twin, ..ring })
+}
+
 fn ring(page_bytes: u32, pages: u32) -> Arc<Ring> {
-    Arc::new(Ring::new(page_bytes, pages, 20).unwrap())
+    shaped(page_bytes, pages, Mode::Discard, Twin::None)
 }
 
 #[test]
@@ -272,7 +292,7 @@ fn a_forked_child_writes_nothing_even_if_no_hook_has_run() {
 fn hammer(twin: Twin) -> Result<(), String> {
     const THREADS: u64 = 4;
     const EACH: u64 = 60_000;
-    let ring = Arc::new(Ring { twin, ..Ring::new(4096, 256, 20).unwrap() });
+    let ring = shaped(4096, 256, Mode::Discard, twin);
     let running = Arc::new(AtomicUsize::new(THREADS as usize));
     let threads: Vec<_> = (0..THREADS)
         .map(|t| {
@@ -283,6 +303,9 @@ fn hammer(twin: Twin) -> Result<(), String> {
                     let value = t * EACH + n;
                     if put(&ring, 16, value) {
                         kept.push(value);
+                    }
+                    if n % 1024 == 0 {
+                        kept.extend(put_with_a_pause(&ring, THREADS * EACH + value));
                     }
                     if n % 512 == 0 {
                         std::thread::yield_now();
@@ -312,7 +335,7 @@ fn hammer(twin: Twin) -> Result<(), String> {
         return Err(format!("{} written, {} found", kept.len(), values.len()));
     }
     let lost = ring.arena.loss(16).lost.load(Relaxed);
-    if kept.len() as u64 + lost != THREADS * EACH {
+    if kept.len() as u64 + lost != THREADS * (EACH + EACH.div_ceil(1024)) {
         return Err(format!("{} kept and {lost} lost", kept.len()));
     }
     Ok(())
@@ -346,4 +369,5 @@ fn caught(what: &str, round: impl Fn() -> Result<(), String>) {
     println!("{what}: caught in round {rounds}: {counterexample}");
 }
 
+mod overwrite;
 mod signals;

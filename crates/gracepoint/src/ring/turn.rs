@@ -17,16 +17,17 @@ use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 
 /// First borrowed slot.
 const FIRST_BORROWED: u32 = gracepoint_rcu::MAX_THREADS as u32;
-/// Bytes of a `gp:loss` record.
+/// Bytes of a `gp:loss` record, but for its context.
 const LOSS_RECORD: u64 = EXTENDED_HEADER as u64 + 12;
 
 /// Whose packets a thread writes.
-struct Owner {
-    tid: u32,
-    name: [u8; 16],
+pub(crate) struct Owner {
+    pub(crate) tid: u32,
+    /// NUL-padded.
+    pub(crate) name: [u8; 16],
 }
 
-fn owner(index: Option<u32>) -> Owner {
+pub(crate) fn owner(index: Option<u32>) -> Owner {
     match index.and_then(gracepoint_rcu::thread_info) {
         Some(info) => {
             let mut name = [0; 16];
@@ -205,13 +206,13 @@ impl Ring {
     /// Without a page: takes one, opens a packet and writes down what has been lost meanwhile.
     fn take_page(&self, writer: &Writer, slot: u32, owner: &Owner, need: u64) -> bool {
         let ordinal = writer.ordinal.load(Relaxed);
-        let Some(page) = self.arena.take(slot, ordinal.into()) else {
+        let Some(page) = self.arena.take(slot, ordinal) else {
             return false;
         };
-        writer.ordinal.store(ordinal + 1, Relaxed);
+        writer.ordinal.store(ordinal.wrapping_add(1), Relaxed);
         writer.page.store(page, Relaxed);
         self.open(writer, slot, owner, self.arena.page_address(page));
-        if self.lossy.load(Relaxed) {
+        if self.lossy.load(Relaxed) && !self.arena.overwrites() {
             self.fold_losses(writer, need);
         }
         true
@@ -253,11 +254,20 @@ impl Ring {
     /// Closes the open packet, which is not empty. Returns where the next one may begin.
     fn close(&self, writer: &Writer, slot: u32) -> u64 {
         let packet = writer.packet.load(Relaxed);
-        let end = self.ticks().max(word(packet, END_AT).load(Relaxed));
+        let end = self.end_of(packet);
         writer.floor.store(end, Relaxed);
         writer.seq.store(writer.seq.load(Relaxed) + 1, Relaxed);
         let discarded = self.arena.slot(slot).discarded.load(Relaxed);
         seal(packet, writer.pos.load(Relaxed), self.page_end(writer), end, discarded)
+    }
+
+    /// A moment not before the last record of the packet at `packet`, which ends now. What the
+    /// packet says of it is believed where it is possible: another CPU's counter may be ahead of
+    /// ours, but not by much, and the word may have been scribbled on.
+    pub(super) fn end_of(&self, packet: u64) -> u64 {
+        const AHEAD: u64 = 1 << 20;
+        let (now, noted) = (self.ticks(), word(packet, END_AT).load(Relaxed));
+        if noted.wrapping_sub(now) < AHEAD { noted } else { now }
     }
 
     /// Counts a lost event, of its kind and of its stream.
@@ -272,6 +282,8 @@ impl Ring {
     fn fold_losses(&self, writer: &Writer, need: u64) {
         self.lossy.store(false, Relaxed);
         let end = self.page_end(writer);
+        let context = self.context as usize;
+        let length = LOSS_RECORD + context as u64;
         for id in 0..self.arena.header().ids {
             let loss = self.arena.loss(id);
             let folded = loss.folded.load(Relaxed);
@@ -280,7 +292,7 @@ impl Ring {
                 continue;
             }
             let pos = writer.pos.load(Relaxed);
-            if pos + LOSS_RECORD + need > end {
+            if pos + length + need > end {
                 self.lossy.store(true, Relaxed); // the rest at the next turn
                 return;
             }
@@ -289,14 +301,18 @@ impl Ring {
                 continue;
             }
             let now = self.ticks().max(writer.last.load(Relaxed));
-            let mut record = [0; LOSS_RECORD as usize];
-            record[..EXTENDED_HEADER].copy_from_slice(&extended_header(LOSS_ID, now));
-            record[EXTENDED_HEADER..][..4].copy_from_slice(&id.to_le_bytes());
-            record[EXTENDED_HEADER + 4..].copy_from_slice(&(lost - folded).to_le_bytes());
-            // SAFETY: the bytes from `pos` lie before `end`, in a page that this slot owns.
-            unsafe { (pos as *mut u8).copy_from_nonoverlapping(record.as_ptr(), record.len()) };
+            let header = extended_header(LOSS_ID, now);
+            let at = pos as *mut u8;
+            // SAFETY: the `length` bytes from `pos` lie before `end`, in a page that this slot owns.
+            unsafe {
+                at.copy_from_nonoverlapping(header.as_ptr(), EXTENDED_HEADER);
+                at.add(EXTENDED_HEADER).write_bytes(0, context);
+                let fields = at.add(EXTENDED_HEADER + context);
+                fields.cast::<u32>().write_unaligned(id);
+                fields.add(4).cast::<u64>().write_unaligned(lost - folded);
+            }
             writer.last.store(now, Relaxed);
-            writer.pos.store(pos + LOSS_RECORD, Relaxed);
+            writer.pos.store(pos + length, Relaxed);
         }
     }
 }

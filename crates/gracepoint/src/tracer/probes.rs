@@ -4,7 +4,7 @@
 //! is *leaving*: off its tracepoints, but hits under way may be inside, and reports must find its name. A
 //! grace period later it is *buried*: what it captured is dropped, and its counts go into its tracer's ledger.
 
-use super::state::{self, Garbage, Locked, is_held_here, lock, lock_unless_held};
+use super::state::{self, Arrays, Garbage, Locked, is_held_here, lock, lock_unless_held};
 use super::{Candidate, KeyId};
 use crate::drive;
 use crate::error::{Error, ErrorKind};
@@ -129,7 +129,7 @@ pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> R
 /// Bytes of memory that arrays keep, whose own list is made to fit.
 fn bytes(garbage: &mut Garbage) -> usize {
     garbage.shrink_to_fit();
-    garbage.iter().map(|array| size_of_val(&**array) + size_of_val(array)).sum()
+    garbage.iter().map(Arrays::bytes).sum()
 }
 
 /// Detaches probes, those that are not detached already, in one batch. Waits for nobody.

@@ -2,20 +2,21 @@
 
 use super::probes::Registry;
 use crate::hooks::Hook;
-use crate::key::{Key, Member};
+use crate::key::{Entry, Key, Member};
 use crate::module;
 use crate::patch::{self, PatchError};
+use crate::session::Merged;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::{Deref, DerefMut};
-use std::ptr;
+use std::ptr::{self, fn_addr_eq};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Arrays that were replaced, to be freed a grace period later.
-pub(super) type Garbage = Vec<Box<[Member]>>;
+pub(super) type Garbage = Vec<Arrays>;
 
 static STATE: Mutex<State> = Mutex::new(State {
     keys: HashMap::with_hasher(BuildHasherDefault::new()),
@@ -33,15 +34,60 @@ pub(super) struct State {
     pub(super) registry: Registry,
 }
 
-/// A key that has probes. The array is the published one.
+/// A key that has probes.
 struct Attached {
     key: &'static Key,
-    array: Box<[Member]>,
+    arrays: Arrays,
 }
 
 impl Attached {
     fn members(&self) -> &[Member] {
-        self.array.split_last().map_or(&[], |(_end, members)| members)
+        self.arrays.members.split_last().map_or(&[], |(_end, members)| members)
+    }
+}
+
+/// The probes of a key. What is published is the array of them all, or, where there are several sessions,
+/// one in which these are a single entry that encodes the event once.
+pub(super) struct Arrays {
+    members: Box<[Member]>,
+    merged: Option<(Box<[Member]>, Box<Merged>)>,
+}
+
+impl Arrays {
+    fn new(key: &'static Key, members: Box<[Member]>) -> Arrays {
+        let is_session = |member: &&Member| {
+            member.session && member.entry.call.is_some_and(|call| fn_addr_eq(call, key.record))
+        };
+        let sessions = members.iter().filter(is_session).count();
+        if !(2..=Merged::MOST).contains(&sessions) {
+            return Arrays { members, merged: None };
+        }
+        let all = members.iter().filter(is_session).map(|member| member.entry.data).collect();
+        let list = Box::new(Merged::new(all));
+        let entry = Entry { call: Some(key.record_all), data: (&raw const *list).cast() };
+        let mut first = Some(Member { entry, priority: 0, session: true });
+        let merge = |member: &Member| match is_session(&member) {
+            true => first.take(),
+            false => Some(*member),
+        };
+        let published = members.iter().filter_map(merge).collect();
+        Arrays { members, merged: Some((published, list)) }
+    }
+
+    /// The array that hits walk.
+    fn published(&mut self) -> *mut Member {
+        match &mut self.merged {
+            Some((published, _)) => published.as_mut_ptr(),
+            None => self.members.as_mut_ptr(),
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let merged = self.merged.as_ref();
+        size_of::<Self>()
+            + size_of_val(&*self.members)
+            + merged.map_or(0, |(published, list)| size_of_val(&**published) + list.bytes())
     }
 }
 
@@ -234,11 +280,11 @@ impl State {
             key.publish(ptr::null_mut());
             self.keys.remove(&KeyId::of(key))
         } else {
-            let mut array = array.into_boxed_slice();
-            key.publish(array.as_mut_ptr());
-            self.keys.insert(KeyId::of(key), Attached { key, array })
+            let mut arrays = Arrays::new(key, array.into_boxed_slice());
+            key.publish(arrays.published());
+            self.keys.insert(KeyId::of(key), Attached { key, arrays })
         };
-        garbage.extend(old.map(|old| old.array));
+        garbage.extend(old.map(|old| old.arrays));
     }
 
     /// How many probes a key has.

@@ -35,21 +35,67 @@ fn every_message() -> Vec<Message> {
         Message::Create(Create {
             globs: vec!["kv:*".into(), String::new()],
             buffer_bytes: 1 << 24,
-            mode: Mode::Discard,
+            mode: Mode::Overwrite,
+            context: Context::CPU.with(Context::STACK),
+            limits: Limits { max_rate: 1000, sample: 3, max_overhead_ppm: 10_000 },
+            keep: true,
+            name: "main".into(),
+            tool: "gracepoint start".into(),
         }),
-        Message::Created(Created { session: 3, events: vec![declared, loss_event()], clock }),
+        Message::Created(Created {
+            session: 3,
+            events: vec![declared, loss_event()],
+            clock,
+            context: Context::TID,
+        }),
         Message::Start(3),
         Message::Started(at),
         Message::Stop(3),
-        Message::Stopped(Stopped { settled: false, holdouts: vec!["thread 1".into()], at }),
+        Message::Stopped(stopped(at)),
         Message::Release(3, vec![(1, 2), (u32::MAX, u64::MAX)]),
         Message::Flush(3),
         Message::Flushed(4),
         Message::Proceed,
         Message::Done,
         Message::Failure(Failure { code: "busy".into(), text: "sorry".into() }),
+        Message::Show,
+        Message::Sessions(Sessions {
+            sessions: vec![session(), SessionInfo::default()],
+            log: vec![LogEntry { at_ns: 7, text: "session 1 ended".into() }],
+        }),
+        Message::Attach { session: 3, look: true },
+        Message::End(3),
+        Message::Reset,
+        Message::WasReset(WasReset { sessions: 2, holdouts: vec!["thread 1".into()] }),
+        Message::Count(Create { globs: vec!["*".into()], ..Create::default() }),
+        Message::Stat(3),
+        Message::Counts(Counts { at, counts: vec![Count { id: 16, hits: u64::MAX }] }),
+        Message::Ended { session: 3, by: "pid 1".into(), stopped: stopped(at) },
         Message::Unknown(999),
     ]
+}
+
+fn stopped(at: Triple) -> Stopped {
+    Stopped { settled: false, holdouts: vec!["thread 1".into()], at }
+}
+
+fn session() -> SessionInfo {
+    SessionInfo {
+        session: 3,
+        name: "main".into(),
+        origin: Origin { pid: 12, uid: 1000, tool: "gracepoint start".into() },
+        made_ns: 5,
+        state: SessionState::On,
+        kept: true,
+        counts: true,
+        events: 4,
+        globs: vec!["kv:*".into(), String::new()],
+        buffer_bytes: 1 << 24,
+        filled_bytes: 1 << 20,
+        lost: 9,
+        mode: 1,
+        consumer: 13,
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn is_published(ring: &Ring) -> bool {
 /// Writes under a storm of signals until the handler has run `signals` times.
 fn storm(twin: Twin, signals: u64) -> Result<(), String> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let ring = Arc::new(Ring { twin, ..Ring::new(4096, 1024, 20).unwrap() });
+    let ring = shaped(4096, 1024, Mode::Discard, twin);
     HANDLED.store(0, Relaxed);
     KEPT.store(0, Relaxed);
     RING.store(Arc::as_ptr(&ring).cast_mut(), Release);
@@ -140,6 +140,30 @@ fn storm(twin: Twin, signals: u64) -> Result<(), String> {
 #[test]
 fn handlers_tear_nothing_disorder_nothing_lose_nothing() {
     storm(Twin::None, 20_000).unwrap();
+}
+
+#[test]
+fn handlers_tear_nothing_while_pages_are_written_over() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let ring = shaped(4096, 8, Mode::Overwrite, Twin::None);
+    HANDLED.store(0, Relaxed);
+    KEPT.store(0, Relaxed);
+    RING.store(Arc::as_ptr(&ring).cast_mut(), Release);
+    let mut fired = 0;
+    let timer = Storm::start();
+    while HANDLED.load(Relaxed) < 20_000 {
+        put_watched(&ring, fired);
+        fired += 1;
+        assert!(is_published(&ring), "the commit word lags behind");
+    }
+    drop(timer);
+    RING.store(std::ptr::null_mut(), Release);
+    let found = overwrite::Looker::new(&ring).look();
+    for (id, fired) in [(16, fired), (BY_HANDLER, HANDLED.load(Relaxed))] {
+        let (kept, lost) = (found.values(id).len() as u64, ring.arena.loss(id).lost.load(Relaxed));
+        assert!(lost > 0, "pages were written over");
+        assert_eq!(kept + lost, fired, "fired = recorded + lost, id {id}");
+    }
 }
 
 #[test]

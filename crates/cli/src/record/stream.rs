@@ -1,0 +1,196 @@
+//! `gracepoint stream`: events as they happen.
+//!
+//! A session of its own, whose pages are asked for every [`CYCLE`]: the program notes the time and
+//! closes the pages of threads that are not writing; what it had recorded by then is copied, put in
+//! order and shown. What came later waits for the next cycle, so that lines are in order of time.
+//! An event that a thread was in the middle of writing may come a cycle late.
+
+use super::arena::Arena;
+use super::copy::Copier;
+use super::residue;
+use super::session::{ask, check_globs, is_ready, process, unexpected};
+use super::streams::Streams;
+use crate::args::StreamArgs;
+use crate::connection::{Connection, Lost, wait_for};
+use crate::console::Console;
+use crate::discover::{self, Live as Program};
+use crate::failure::{Failure, Result};
+use crate::interrupt::Interrupts;
+use gracepoint_analysis::Trace;
+use gracepoint_analysis::live::Live;
+use gracepoint_analysis::report::{Format, Lines};
+use gracepoint_wire::control::{Create, Message};
+use gracepoint_wire::schema::{LOSS_ID, loss_event};
+use rustix::event::PollFlags;
+use rustix::fd::{AsFd, OwnedFd};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// Time between two looks.
+const CYCLE: Duration = Duration::from_millis(20);
+/// How long the program may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What is shown.
+struct Tail {
+    link: Connection,
+    session: u64,
+    process: Option<OwnedFd>,
+    copier: Copier,
+    /// A reply to `Flush` is on its way.
+    flushing: bool,
+}
+
+/// Runs `stream`.
+pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
+    let mut interrupts = Interrupts::catch(true)?;
+    let (mut tail, trace) = begin(args)?;
+    let format = if args.json { Format::JsonLines } else { Format::Text };
+    let mut show = Show {
+        lines: Lines::new(&trace, format, args.time.time()),
+        live: Live::new(&trace),
+        left: args.limit.unwrap_or(u64::MAX),
+    };
+    let end = args.duration.map(|length| Instant::now() + length);
+    loop {
+        let alive = tail.cycle(&interrupts)?;
+        let until = tail.copier.arena.triple().map_or(0, |triple| triple.ticks);
+        show.some(&tail.copier.streams.take(), until, console)?;
+        let over = interrupts.take().is_some() || end.is_some_and(|end| Instant::now() >= end);
+        if show.left == 0 {
+            return Ok(0);
+        }
+        if over || !alive {
+            break;
+        }
+    }
+    tail.finish().map_err(|e| failed(&e))?;
+    show.some(&tail.copier.streams.take(), u64::MAX, console)?;
+    Ok(0)
+}
+
+fn failed(error: &io::Error) -> Failure {
+    Failure::new(format!("the program's buffer cannot be read: {error}; try again"))
+}
+
+fn begin(args: &StreamArgs) -> Result<(Tail, Trace)> {
+    let Program { mut link, pid, program } = discover::find(&args.target.which())?;
+    let Message::Events(listed) = ask(&mut link, &Message::List)? else {
+        return Err(unexpected());
+    };
+    check_globs(&args.events, &listed, &program)?;
+    let create = Message::Create(Create {
+        globs: args.events.clone(),
+        buffer_bytes: args.buffer.unwrap_or(0),
+        tool: "gracepoint stream".into(),
+        ..Create::default()
+    });
+    let Message::Created(mut created) = ask(&mut link, &create)? else {
+        return Err(unexpected());
+    };
+    let arena = Arena::open(link.take_descriptor().ok_or_else(unexpected)?)?;
+    if !created.events.iter().any(|event| event.id == LOSS_ID) {
+        created.events.insert(0, loss_event());
+    }
+    created.clock.refine();
+    let trace = Trace::of(&created.events, created.context, created.clock)?;
+    let Message::Started(at) = ask(&mut link, &Message::Start(created.session))? else {
+        return Err(unexpected());
+    };
+    let mut copier = Copier::new(arena, Streams::gathering());
+    copier.since = at.ticks;
+    copier.context = created.context;
+    let tail =
+        Tail { link, session: created.session, process: process(pid), copier, flushing: false };
+    Ok((tail, trace))
+}
+
+impl Tail {
+    /// Asks for what there is, waits a cycle, and copies it. False when the program is gone, or has
+    /// ended the session.
+    fn cycle(&mut self, interrupts: &Interrupts) -> Result<bool> {
+        if !self.flushing {
+            self.link.send(&Message::Flush(self.session));
+            self.flushing = true;
+        }
+        let next = Instant::now() + CYCLE;
+        let mut alive = true;
+        loop {
+            match self.link.try_receive() {
+                Ok(None) => {}
+                Ok(Some(Message::Ended { .. })) | Err(_) => alive = false,
+                Ok(Some(_)) => self.flushing = false,
+            }
+            alive &= !self.process.as_ref().is_some_and(is_ready);
+            let left = next.saturating_duration_since(Instant::now());
+            if !alive || left.is_zero() {
+                break;
+            }
+            let mut fds = vec![(self.link.as_fd(), self.link.interest())];
+            fds.extend(self.process.iter().map(|fd| (fd.as_fd(), PollFlags::IN)));
+            fds.extend(interrupts.interest());
+            wait_for(&fds, left);
+            if interrupts_wait(interrupts) {
+                break;
+            }
+        }
+        let done = self.copier.copy_full().map_err(|e| failed(&e))?;
+        if !done.is_empty() {
+            self.link.send(&Message::Release(self.session, done));
+        }
+        Ok(alive)
+    }
+
+    /// Switches off, and copies what is left.
+    fn finish(&mut self) -> io::Result<()> {
+        self.link.send(&Message::Stop(self.session));
+        let deadline = Instant::now() + STOP_WITHIN;
+        loop {
+            match self.link.receive(deadline) {
+                Ok(Message::Stopped(_) | Message::Ended { .. }) => break,
+                Err(Lost::Closed | Lost::Silent | Lost::Garbled(_)) => break,
+                Ok(_) => {}
+            }
+        }
+        while !self.copier.copy_full()?.is_empty() {}
+        self.copier.copy_owned(|_| 0)?;
+        let now = self.copier.arena.triple().map_or(0, |triple| triple.ticks);
+        residue::write(&mut self.copier, now)?;
+        Ok(())
+    }
+}
+
+/// Whether a signal waits to be taken.
+fn interrupts_wait(interrupts: &Interrupts) -> bool {
+    let mut fds =
+        interrupts.interest().map(|(fd, flags)| rustix::event::PollFd::from_borrowed_fd(fd, flags));
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
+}
+
+/// Where lines are made.
+struct Show<'t> {
+    lines: Lines,
+    live: Live<'t>,
+    left: u64,
+}
+
+impl Show<'_> {
+    /// Shows what is in `packets` and what was held back, up to this time.
+    fn some(&mut self, packets: &[u8], until: u64, console: &mut Console) -> Result<()> {
+        self.live.push(packets);
+        let (lines, left) = (&mut self.lines, &mut self.left);
+        let mut text = Vec::new();
+        self.live.drain(until, |event| {
+            if *left > 0 {
+                lines.push(event, &mut text);
+                *left -= 1;
+            }
+        });
+        if text.is_empty() {
+            return Ok(());
+        }
+        console.bytes(&text)?;
+        console.flush()
+    }
+}

@@ -56,7 +56,7 @@ fn eight_sessions_record_the_same() {
             // Sessions differ, and disturb each other in nothing.
             0 => args.push("--flight-recorder".into()),
             1 => args.push("--context=tid,stack".into()),
-            2 => args.extend(["-e".into(), "work:step".into()]),
+            2 => args.extend(["-e".into(), "work:s*".into()]),
             _ => {}
         }
         let mut recorder = Running::start(scene.gracepoint(&args));

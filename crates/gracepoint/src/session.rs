@@ -195,10 +195,10 @@ unsafe fn record_plain<E: Event>(targets: &[*const ()], event: &E) -> bool {
 /// As for `copy_nonoverlapping`.
 #[inline(always)]
 unsafe fn copy_record(from: *const u8, to: *mut u8, len: usize) {
-    const CHUNK: usize = 16;
+    const CHUNK: usize = 8;
     // SAFETY: the caller's promise; with at least a chunk, the last one ends where the record does.
     unsafe {
-        if !(CHUNK..=4 * CHUNK).contains(&len) {
+        if !(CHUNK..=8 * CHUNK).contains(&len) {
             return to.copy_from_nonoverlapping(from, len);
         }
         let chunk = |at: usize| {

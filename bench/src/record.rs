@@ -12,7 +12,7 @@ use std::hint::black_box;
 use gracepoint::__private::counter;
 
 use crate::measure::{Row, measure, pin};
-use crate::recorder::Recorder;
+use crate::recorder::{Recorded, Recorder};
 use crate::table::{Goal, Outcome, machine};
 use crate::{NAME, Sample};
 
@@ -20,51 +20,73 @@ const ROUNDS: usize = 5_000;
 /// Events of a chunk.
 const CHUNK: u64 = 256;
 const RATIO: f64 = 1.8;
+const TWICE: f64 = 1.9;
+/// What LTTng-UST takes for the same event, all files included.
+const BYTES: f64 = 39.0;
 
 const FLOOR: &str = "floor: rdtsc and 33 bytes stored";
 const RECORDED: &str = "trace! that is recorded";
+const TWO: &str = "the same in two sessions";
+const OVERWRITTEN: &str = "the same in overwrite mode";
 
 pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     let rounds = rounds.unwrap_or(ROUNDS);
     gracepoint::init()?;
     let fired = Cell::new(0);
-    let recorder = Recorder::start("bench:sample", || {
-        let on = is_on();
-        fired.set(fired.get() + u64::from(on));
-        on
-    })?;
+    let one = Recorder::start("bench:sample", &[])?;
     tracing_subscriber::fmt().with_writer(std::io::sink).init();
     // Only now: the agent's thread and the recorder keep the other CPUs.
     let cpu = pin()?;
-    let costs = measure(&mut rows(&fired), rounds);
-    let recorded = recorder.stop()?;
-    if (recorded.events, recorded.lost) != (fired.get(), 0) {
-        let (fired, events, lost) = (fired.get(), recorded.events, recorded.lost);
-        return Err(
-            format!("of {fired} events {events} were recorded, {lost} lost: no result").into()
-        );
+    let mut costs = measure(&mut rows(&fired), rounds);
+    // A second session on the same event; the event is encoded once.
+    let (before, two) = (fired.get(), Recorder::start("bench:sample", &[])?);
+    costs.extend(measure(&mut [recorded_row(TWO, &fired)], rounds));
+    let second = two.stop()?;
+    whole(&second, fired.get() - before)?;
+    let recorded = one.stop()?;
+    whole(&recorded, fired.get())?;
+    let (before, newest) = (fired.get(), Recorder::start("bench:sample", &["--flight-recorder"])?);
+    costs.extend(measure(&mut [recorded_row(OVERWRITTEN, &fired)], rounds));
+    let newest = newest.stop()?;
+    if newest.events + newest.lost != fired.get() - before {
+        let (fired, events, lost) = (fired.get() - before, newest.events, newest.lost);
+        return Err(format!("of {fired} events {events} are left and {lost} counted").into());
     }
     let mut notes = machine(cpu, rounds);
+    let bytes = recorded.bytes as f64 / recorded.events as f64;
     notes.push(format!("{} events recorded by another process, none lost", recorded.events));
+    notes.push(format!("{} written over and counted by the flight recorder", newest.lost));
     let mut outcome = Outcome { suite: "record", notes, costs, floor: FLOOR, ..Outcome::default() };
-    let ratio = outcome.cost(RECORDED).min_ns / outcome.cost(FLOOR).min_ns;
-    let what = format!("{RECORDED}: {ratio:.2} x the floor, at most {RATIO}");
-    outcome.goals.push(Goal { what, met: ratio <= RATIO });
+    let min = |name| outcome.cost(name).min_ns;
+    let (ratio, twice) = (min(RECORDED) / min(FLOOR), min(TWO) / min(RECORDED));
+    let mut goal = |what, met| outcome.goals.push(Goal { what, met });
+    goal(format!("{RECORDED}: {ratio:.2} x the floor, at most {RATIO}"), ratio <= RATIO);
+    goal(format!("two sessions: {twice:.2} x one, at most {TWICE}"), twice <= TWICE);
+    let what = format!("{bytes:.2} bytes per event on disk, at most {BYTES:.1}");
+    goal(what, bytes <= BYTES);
     Ok(outcome)
 }
 
-/// Fires the event once, and says whether it was on: its fields are evaluated only then.
-fn is_on() -> bool {
-    let on = Cell::new(false);
-    let number = || {
-        on.set(true);
-        0
-    };
-    gracepoint::trace!(Sample { number: number(), size: 0, name: NAME });
-    on.get()
+/// A lost event costs less than a recorded one, so a run that lost any is no result.
+fn whole(recorded: &Recorded, fired: u64) -> Result<(), String> {
+    if (recorded.events, recorded.lost) == (fired, 0) {
+        return Ok(());
+    }
+    let (events, lost) = (recorded.events, recorded.lost);
+    Err(format!("of {fired} events {events} were recorded, {lost} lost: no result"))
 }
 
-fn rows(fired: &Cell<u64>) -> Vec<Row<'_>> {
+fn recorded_row<'a>(name: &'static str, fired: &'a Cell<u64>) -> Row<'a> {
+    Row::new(name, CHUNK, move |n| {
+        for i in 0..n {
+            let i = black_box(i);
+            gracepoint::trace!(Sample { number: i, size: i ^ 1, name: black_box(NAME) });
+        }
+        fired.set(fired.get() + n);
+    })
+}
+
+fn rows<'a>(fired: &'a Cell<u64>) -> Vec<Row<'a>> {
     let mut buffer = vec![0_u8; 64 << 10];
     let mut at = 0;
     vec![
@@ -82,13 +104,7 @@ fn rows(fired: &Cell<u64>) -> Vec<Row<'_>> {
             }
             black_box(&mut buffer);
         }),
-        Row::new(RECORDED, CHUNK, move |n| {
-            for i in 0..n {
-                let i = black_box(i);
-                gracepoint::trace!(Sample { number: i, size: i ^ 1, name: black_box(NAME) });
-            }
-            fired.set(fired.get() + n);
-        }),
+        recorded_row(RECORDED, fired),
         Row::new("tracing::info! and fmt, to a sink", 64, |n| {
             for i in 0..n {
                 let i = black_box(i);

@@ -6,11 +6,12 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long the recorder may take to switch the events on, or to write the last of them.
+/// How long the recorder may take to write the last events.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A recording of this process that is under way.
@@ -23,32 +24,35 @@ pub(crate) struct Recorder {
 pub(crate) struct Recorded {
     pub(crate) events: u64,
     pub(crate) lost: u64,
+    /// Bytes of all its files.
+    pub(crate) bytes: u64,
 }
 
 impl Recorder {
-    /// Starts to record the event `name` of this process; `is_on` says when it has begun.
-    pub(crate) fn start(
-        name: &str,
-        mut is_on: impl FnMut() -> bool,
-    ) -> Result<Recorder, Box<dyn Error>> {
+    /// Starts to record the event `name` of this process, with these options; returns when it has
+    /// begun.
+    pub(crate) fn start(name: &str, options: &[&str]) -> Result<Recorder, Box<dyn Error>> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id().to_string();
-        let folder = std::env::temp_dir().join(format!("gracepoint-bench-{pid}"));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("gracepoint-bench-{pid}-{number}"));
         fs::create_dir(&folder)?;
         let mut command = gracepoint()?;
-        command.args(["record", "-p", &pid, "-e", name, "-o"]).arg(folder.join("trace"));
-        // What it says is only of interest when it fails, and fits into a pipe.
+        command.args(["record", "-p", &pid, "-e", name]).args(options);
+        command.arg("-o").arg(folder.join("trace"));
+        // What it says is only of interest at its begin and when it fails, and fits into a pipe.
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut recorder = Recorder { process: command.spawn()?, folder };
-        let begin = Instant::now();
-        while !is_on() {
-            if let Some(status) = recorder.process.try_wait()? {
-                let said = recorder.said();
-                return Err(format!("gracepoint record ended at once: {status}\n{said}").into());
+        let mut said = String::new();
+        if let Some(stderr) = &mut recorder.process.stderr {
+            let mut byte = [0];
+            while stderr.read(&mut byte)? == 1 && byte != *b"\n" {
+                said.push(char::from(byte[0]));
             }
-            if begin.elapsed() > PATIENCE {
-                return Err(format!("{name} was not switched on within {PATIENCE:?}").into());
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !said.contains("recording ") {
+            let rest = recorder.said();
+            return Err(format!("gracepoint record ended at once: {said}\n{rest}").into());
         }
         Ok(recorder)
     }
@@ -78,7 +82,11 @@ impl Recorder {
             gracepoint()?.arg("info").arg(self.folder.join("trace")).arg("--json").output()?;
         let info: serde_json::Value = serde_json::from_slice(&out.stdout)?;
         let number = |key: &str| info[key].as_u64().ok_or(format!("info --json has no {key}"));
-        Ok(Recorded { events: number("events")?, lost: number("lost")? })
+        let mut bytes = 0;
+        for file in fs::read_dir(self.folder.join("trace"))? {
+            bytes += file?.metadata()?.len();
+        }
+        Ok(Recorded { events: number("events")?, lost: number("lost")?, bytes })
     }
 }
 

@@ -84,8 +84,8 @@ fn walk(
 ) -> usize {
     let mut chunk = [0; CHUNK];
     let (mut start, mut length) = (0, 0);
-    for depth in 0..DEEPEST {
-        if frame == 0 || frame % 8 != 0 || frame > u64::MAX - 2 * CHUNK as u64 {
+    for (depth, place) in into.iter_mut().enumerate() {
+        if frame == 0 || !frame.is_multiple_of(8) || frame > u64::MAX - 2 * CHUNK as u64 {
             return depth;
         }
         if frame < start || frame + 16 > start + length {
@@ -102,7 +102,7 @@ fn walk(
         if address == 0 {
             return depth;
         }
-        into[depth] = address;
+        *place = address;
         if next <= frame {
             return depth + 1;
         }

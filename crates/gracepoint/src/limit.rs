@@ -90,7 +90,7 @@ impl Limit {
             return Verdict::Record;
         }
         // Wraps after 13 years of windows; then one window is longer.
-        let now = now_ns / self.window_ns & 0xffff_ffff;
+        let now = (now_ns / self.window_ns) & 0xffff_ffff;
         let mut word = self.window.load(Relaxed);
         loop {
             let (window, seen) = (word >> 32, word as u32);

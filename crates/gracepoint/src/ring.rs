@@ -35,6 +35,12 @@
 //! go on at once; nobody waits. The agent fixes the packet's end time in `floor` before the
 //! exchange, so the next packet of that slot cannot begin before it.
 //!
+//! # When no page is free
+//! In discard mode the event is lost. In overwrite mode the page taken longest ago goes, unless a
+//! slot owns it: see `ring/arena.rs`. Each record then also raises a counter of its page, in
+//! `reserve`: a page changes hands only with `depth` 0 or by its owner's own turn, so the counter is
+//! always that of the page that the record is on.
+//!
 //! # fork
 //! Writers lie in memory that is zero in a forked child: no page, and not [`Ring::alive`]. The
 //! child takes the slow path at its first event and returns. It cannot write into its parent's

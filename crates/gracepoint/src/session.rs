@@ -62,6 +62,8 @@ const LIMITED: u32 = 1 << 31;
 pub(crate) struct Merged {
     /// Each leads to a `Target`.
     targets: Box<[*const ()]>,
+    /// None of them has extras.
+    plain: bool,
 }
 
 // SAFETY: the pointers are those of entries, which any thread may use.
@@ -71,8 +73,11 @@ impl Merged {
     /// Most sessions that are merged; there are not so many.
     pub(crate) const MOST: usize = 64;
 
+    /// Of sessions that are attached.
     pub(crate) fn new(targets: Box<[*const ()]>) -> Merged {
-        Merged { targets }
+        // SAFETY: the data of a session's entry is a target that lives as long as it is attached.
+        let plain = targets.iter().all(|data| unsafe { &*data.cast::<Target>() }.extras == 0);
+        Merged { targets, plain }
     }
 
     /// Bytes of memory that it takes.
@@ -146,10 +151,12 @@ pub(crate) unsafe fn record_all<E: Event>(
     span: *const SpanPoint,
 ) -> bool {
     // SAFETY: the caller's promise.
-    let targets = unsafe { &(*data.cast::<Merged>()).targets };
+    let Merged { targets, plain } = unsafe { &*data.cast::<Merged>() };
     // SAFETY: the caller's promise.
     let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
     match event {
+        // SAFETY: the caller's promise.
+        Some(event) if *plain && span.is_none() => unsafe { record_plain(targets, event) },
         // SAFETY: the caller's promise.
         Some(event) => unsafe { record_each(targets, event, span) },
         None => {
@@ -160,6 +167,57 @@ pub(crate) unsafe fn record_all<E: Event>(
             }
             recorded
         }
+    }
+}
+
+/// [`record_each`] where there is neither a span nor anything extra.
+///
+/// # Safety
+/// As for [`record_each`].
+#[inline(always)]
+unsafe fn record_plain<E: Event>(targets: &[*const ()], event: &E) -> bool {
+    let prepared = event.prepare();
+    let len = event.size(&prepared);
+    // SAFETY: the caller's promise.
+    let mut targets = targets.iter().map(|data| unsafe { &*data.cast::<Target>() });
+    let first = targets.find_map(|t| Some((t.ring(), t.ring().place(t.event, len)?)));
+    let Some((ring, place)) = first else { return false };
+    // SAFETY: the place has room for the `size` bytes that this writes.
+    unsafe { event.write(&prepared, place.fields) };
+    for target in targets {
+        if let Some(copy) = target.ring().place(target.event, len) {
+            // SAFETY: both places have room for `len` bytes and are in different rings; the first
+            // is written, and not published.
+            unsafe { copy_record(place.fields, copy.fields, len) };
+            target.ring().publish(&copy);
+        }
+    }
+    ring.publish(&place);
+    true
+}
+
+/// Copies `len` bytes; without a call where they are few.
+///
+/// # Safety
+/// As for `copy_nonoverlapping`.
+#[inline(always)]
+unsafe fn copy_record(from: *const u8, to: *mut u8, len: usize) {
+    const CHUNK: usize = 8;
+    // SAFETY: the caller's promise; with at least a chunk, the last one ends where the record does.
+    unsafe {
+        if !(CHUNK..=8 * CHUNK).contains(&len) {
+            return to.copy_from_nonoverlapping(from, len);
+        }
+        let chunk = |at: usize| {
+            let bytes = from.add(at).cast::<[u8; CHUNK]>().read_unaligned();
+            to.add(at).cast::<[u8; CHUNK]>().write_unaligned(bytes);
+        };
+        let mut at = 0;
+        while at + CHUNK < len {
+            chunk(at);
+            at += CHUNK;
+        }
+        chunk(len - CHUNK);
     }
 }
 

@@ -69,6 +69,9 @@ pub(crate) struct Copier {
     page: Vec<u8>,
 }
 
+/// Two copies of a page, the second begun when the first was done.
+pub(crate) type Copies = (Vec<u8>, Vec<u8>);
+
 /// One page of a slot.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Page {
@@ -259,7 +262,7 @@ impl Copier {
     }
 
     /// A page as two copies, for [`Copier::append_committed`].
-    pub(crate) fn read_twice(&self, index: u32) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn read_twice(&self, index: u32) -> io::Result<Copies> {
         let mut marks = vec![0; self.arena.header.page_bytes as usize];
         self.arena.read_page(index, 0, &mut marks)?;
         fence(Ordering::Acquire); // the content after the marks
@@ -273,7 +276,7 @@ impl Copier {
     pub(crate) fn append_committed(
         &mut self,
         entry: &PageEntry,
-        (marks, content): &(Vec<u8>, Vec<u8>),
+        (marks, content): &Copies,
         discarded: u64,
     ) -> io::Result<usize> {
         let stream = entry.slot;

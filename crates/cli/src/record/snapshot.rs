@@ -11,7 +11,7 @@
 //! their stream end their page.
 
 use super::arena::{Loss, SlotLoss, is_full};
-use super::copy::{Copier, Page};
+use super::copy::{Copier, Copies, Page};
 use super::residue;
 use gracepoint_wire::arena::PageEntry;
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ fn copy_stream(copier: &mut Copier, pages: &[Page], discarded: u64) -> io::Resul
 }
 
 /// Copies one page; `None` if it was written over meanwhile.
-fn copy_page(copier: &Copier, page: &Page) -> io::Result<Option<(PageEntry, (Vec<u8>, Vec<u8>))>> {
+fn copy_page(copier: &Copier, page: &Page) -> io::Result<Option<(PageEntry, Copies)>> {
     let before = copier.arena.entry(page.index)?;
     if !before.continues(&page.entry) {
         return Ok(None);

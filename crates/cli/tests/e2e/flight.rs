@@ -45,6 +45,7 @@ fn number(variable: &str, default: u64) -> u64 {
 struct Random(u64);
 
 impl Random {
+    #[expect(clippy::print_stderr, reason = "whoever sees a failure wants the seed")]
     fn new() -> Random {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
         let seed = number("GRACEPOINT_SEED", now);
@@ -95,7 +96,11 @@ fn steps(scene: &Scene) -> BTreeMap<u64, (u64, u64)> {
         let fields = &event["fields"];
         let n = fields["n"].as_u64().unwrap();
         assert_eq!(fields["balance"], -(n as i64), "{line}");
-        assert_eq!(fields["text"], if n % 2 == 0 { "ping" } else { "pång \"x\"" }, "{line}");
+        assert_eq!(
+            fields["text"],
+            if n.is_multiple_of(2) { "ping" } else { "pång \"x\"" },
+            "{line}"
+        );
         let (_, last) =
             steps.entry(fields["worker"].as_u64().unwrap()).or_insert((n, n.wrapping_sub(1)));
         assert_eq!(n, last.wrapping_add(1), "no event is missing between two others: {line}");

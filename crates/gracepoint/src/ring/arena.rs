@@ -167,7 +167,9 @@ impl Arena {
         let tables = [0..header.slot_at, header.table_at..length];
         let sealed = file.is_none();
         let file = match file {
-            Some(file) => sys::allocate(file, length, &[0..length])?,
+            Some(file) => {
+                sys::allocate(file, length, &[0..header.slot_at, header.slot_at..length])?
+            }
             None => sys::memory_file(c"gracepoint", length, &tables)?,
         };
         let memory = sys::Mapping::shared(file.as_fd(), length as usize)?;

@@ -245,6 +245,35 @@ fn short_lived_threads_share_pages() {
 }
 
 #[test]
+fn thousands_of_short_lived_threads_pin_no_page_and_lose_no_event() {
+    for mode in [Mode::Discard, Mode::Overwrite] {
+        // Each event is in a packet of its own thread.
+        let ring = shaped(4096, 1024, mode, Twin::None);
+        let threads = 2_000;
+        for value in 0..threads / 8 {
+            std::thread::scope(|scope| {
+                for n in 0..8 {
+                    let ring = &ring;
+                    scope.spawn(move || {
+                        assert!(put(ring, 16, value * 8 + n));
+                        ring.leave(gracepoint_rcu::thread_index().unwrap());
+                    });
+                }
+            });
+        }
+        // Slots are used again, so no more pages are open than threads were there at once.
+        let most = gracepoint_rcu::high_water() as usize;
+        assert!(ring.arena.owned_pages() <= most, "{} pages", ring.arena.owned_pages());
+        assert_eq!(ring.arena.loss(16).lost.load(Relaxed), 0);
+        ring.take_back();
+        assert_eq!(ring.arena.owned_pages(), 0, "idle slots pin no page");
+        let found = overwrite::Looker::new(&ring).look();
+        assert_eq!(found.values(16).len() as u64, threads);
+        assert!(found.pages.values().all(|events| !events.is_empty()), "no page is empty");
+    }
+}
+
+#[test]
 fn nobody_else_can_write_resize_or_map_the_arena_for_writing() {
     use std::os::fd::AsRawFd;
     let ring = ring(4096, 16);

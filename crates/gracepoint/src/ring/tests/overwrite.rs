@@ -7,7 +7,7 @@ use std::sync::atomic::fence;
 /// What a look at all pages has found: per slot the packets' events, by ordinal of the page.
 #[derive(Default)]
 pub(super) struct Snapshot {
-    pages: BTreeMap<(u32, u64), Vec<Event>>,
+    pub(super) pages: BTreeMap<(u32, u64), Vec<Event>>,
     /// Pages that were written over while they were copied.
     rejected: u64,
 }

@@ -8,6 +8,8 @@
 //! |---|---|---|
 //! | `site` | what does a tracepoint cost that is off? | [`site`] |
 //! | `record` | what does an event cost that is recorded? | [`record`] |
+//! | `read` | how fast is a trace read? | [`read`] |
+//! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
 //! expert readings ([`explain`]).
@@ -17,8 +19,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod drain;
 mod explain;
+mod lttng;
 mod measure;
+mod read;
 mod record;
 mod recorder;
 mod site;
@@ -30,7 +35,8 @@ use std::process::ExitCode;
 
 use crate::table::Outcome;
 
-const USAGE: &str = "usage: gracepoint-bench site|record [--json] [--rounds N]
+const USAGE: &str = "usage: gracepoint-bench site|record|read [--json] [--rounds N]
+       gracepoint-bench drain [--json] [--seconds N]
        gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.
@@ -48,11 +54,13 @@ pub(crate) struct Sample<'a> {
 /// The string of the measured event.
 pub(crate) const NAME: &str = "sixteen bytes ok";
 
+#[derive(Default)]
 struct Task {
     suite: String,
     dir: Option<String>,
     json: bool,
     rounds: Option<usize>,
+    seconds: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -71,13 +79,17 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
-    let mut task = Task { suite: String::new(), dir: None, json: false, rounds: None };
+    let mut task = Task::default();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => task.json = true,
             "--rounds" => {
                 let number = args.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
                 task.rounds = Some(number.ok_or("--rounds needs a number, from 1")?);
+            }
+            "--seconds" => {
+                let number = args.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+                task.seconds = Some(number.ok_or("--seconds needs a number, from 1")?);
             }
             suite if task.suite.is_empty() && !suite.starts_with('-') => {
                 suite.clone_into(&mut task.suite)
@@ -96,9 +108,13 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
         let dir = task.dir.as_deref().ok_or(USAGE)?;
         return explain::run(Path::new(dir), task.json);
     }
+    if task.suite == "drain" {
+        return drain::run(task.seconds, task.json);
+    }
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,
         "record" => record::run(task.rounds)?,
+        "read" => read::run(task.rounds)?,
         _ => return Err(USAGE.into()),
     };
     print!("{}", if task.json { table::json(&outcome) } else { table::text(&outcome) });

@@ -4,6 +4,8 @@
 //! The recording is a real one, made by `gracepoint record` in another process through the socket
 //! of this one. It must have every event: a lost one costs less than a recorded one, so a run that
 //! lost any is an error and not a result.
+//!
+//! Beside it, where they are installed: `tracing`, and LTTng-UST ([`crate::lttng`]).
 
 use std::cell::Cell;
 use std::error::Error;
@@ -11,6 +13,7 @@ use std::hint::black_box;
 
 use gracepoint::__private::counter;
 
+use crate::lttng::{self, Lttng};
 use crate::measure::{Row, measure, pin};
 use crate::recorder::Recorder;
 use crate::table::{Goal, Outcome, machine};
@@ -20,6 +23,8 @@ const ROUNDS: usize = 5_000;
 /// Events of a chunk.
 const CHUNK: u64 = 256;
 const RATIO: f64 = 1.8;
+/// How much faster than LTTng-UST.
+const LEAST: f64 = 4.0;
 
 const FLOOR: &str = "floor: rdtsc and 33 bytes stored";
 const RECORDED: &str = "trace! that is recorded";
@@ -34,9 +39,10 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
         on
     })?;
     tracing_subscriber::fmt().with_writer(std::io::sink).init();
+    let peer = Lttng::start();
     // Only now: the agent's thread and the recorder keep the other CPUs.
     let cpu = pin()?;
-    let costs = measure(&mut rows(&fired), rounds);
+    let mut costs = measure(&mut rows(&fired), rounds);
     let recorded = recorder.stop()?;
     if (recorded.events, recorded.lost) != (fired.get(), 0) {
         let (fired, events, lost) = (fired.get(), recorded.events, recorded.lost);
@@ -45,16 +51,27 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
         );
     }
     let mut notes = machine(cpu, rounds);
+    match peer.and_then(|peer| peer.measure(rounds, CHUNK)) {
+        Ok(theirs) => costs.extend(theirs),
+        Err(why) => notes.push(format!("LTTng-UST: {why}; its rows and goals are missing")),
+    }
     notes.push(format!("{} events recorded by another process, none lost", recorded.events));
     let mut outcome = Outcome { suite: "record", notes, costs, floor: FLOOR, goals: vec![] };
     let ratio = outcome.cost(RECORDED).min_ns / outcome.cost(FLOOR).min_ns;
     let what = format!("{RECORDED}: {ratio:.2} x the floor, at most {RATIO}");
     outcome.goals.push(Goal { what, met: ratio <= RATIO });
+    for peer in [lttng::DISCARD, lttng::OVERWRITE] {
+        if let Some(theirs) = outcome.costs.iter().find(|cost| cost.name == peer) {
+            let times = theirs.min_ns / outcome.cost(RECORDED).min_ns;
+            let what = format!("{RECORDED}: {times:.1} x as fast as {peer}, at least {LEAST}");
+            outcome.goals.push(Goal { what, met: times >= LEAST });
+        }
+    }
     Ok(outcome)
 }
 
 /// Fires the event once, and says whether it was on: its fields are evaluated only then.
-fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     let on = Cell::new(false);
     let number = || {
         on.set(true);

@@ -23,19 +23,30 @@ pub(crate) struct Recorder {
 pub(crate) struct Recorded {
     pub(crate) events: u64,
     pub(crate) lost: u64,
+    /// Of all its files.
+    pub(crate) bytes: u64,
 }
 
 impl Recorder {
     /// Starts to record the event `name` of this process; `is_on` says when it has begun.
     pub(crate) fn start(
         name: &str,
+        is_on: impl FnMut() -> bool,
+    ) -> Result<Recorder, Box<dyn Error>> {
+        Recorder::start_with(name, &[], is_on)
+    }
+
+    /// The same with more arguments for `gracepoint record`.
+    pub(crate) fn start_with(
+        name: &str,
+        more: &[&str],
         mut is_on: impl FnMut() -> bool,
     ) -> Result<Recorder, Box<dyn Error>> {
         let pid = std::process::id().to_string();
         let folder = std::env::temp_dir().join(format!("gracepoint-bench-{pid}"));
         fs::create_dir(&folder)?;
         let mut command = gracepoint()?;
-        command.args(["record", "-p", &pid, "-e", name, "-o"]).arg(folder.join("trace"));
+        command.args(["record", "-p", &pid, "-e", name, "-o"]).arg(folder.join("trace")).args(more);
         // What it says is only of interest when it fails, and fits into a pipe.
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut recorder = Recorder { process: command.spawn()?, folder };
@@ -78,7 +89,8 @@ impl Recorder {
             gracepoint()?.arg("info").arg(self.folder.join("trace")).arg("--json").output()?;
         let info: serde_json::Value = serde_json::from_slice(&out.stdout)?;
         let number = |key: &str| info[key].as_u64().ok_or(format!("info --json has no {key}"));
-        Ok(Recorded { events: number("events")?, lost: number("lost")? })
+        let (events, lost, bytes) = (number("events")?, number("lost")?, number("bytes")?);
+        Ok(Recorded { events, lost, bytes })
     }
 }
 
@@ -92,7 +104,7 @@ impl Drop for Recorder {
 }
 
 /// This very program, under the name of the command line.
-fn gracepoint() -> std::io::Result<Command> {
+pub(crate) fn gracepoint() -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg0("gracepoint").stdin(Stdio::null());
     Ok(command)

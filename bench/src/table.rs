@@ -85,12 +85,19 @@ pub(crate) fn text(outcome: &Outcome) -> String {
 
 /// The machine and the patching mode, for the head of a table.
 pub(crate) fn machine(cpu: usize, rounds: usize) -> Vec<String> {
+    let mut notes = machine_unpinned(rounds);
+    notes[0] += &format!(", pinned to CPU {cpu}");
+    notes
+}
+
+/// The same of a suite that pins nothing.
+pub(crate) fn machine_unpinned(rounds: usize) -> Vec<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("unknown CPU", |(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     vec![
-        format!("{model}, Linux {}, pinned to CPU {cpu}", kernel.trim()),
+        format!("{model}, Linux {}", kernel.trim()),
         format!("{rounds} rounds, all rows in turn; sites switched by {}", gracepoint::patching()),
     ]
 }

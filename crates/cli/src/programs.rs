@@ -59,7 +59,10 @@ fn ps_row(answer: &Answer) -> [String; 4] {
     let unusable = |what: &str| ["?".into(), "?".into(), what.to_owned()];
     let [name, up, events] = match answer {
         Answer::Ready(live) => [
-            shown(&live.program.name).into_owned(),
+            match live.program.pid == live.pid {
+                true => shown(&live.program.name).into_owned(),
+                false => format!("{} (pid {} there)", shown(&live.program.name), live.program.pid),
+            },
             quantity::age(up(&live.program)),
             format!("{} of {} on", live.program.events_on, live.program.events),
         ],

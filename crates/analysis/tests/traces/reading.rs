@@ -231,6 +231,25 @@ fn what_is_no_trace_says_so() {
     assert!(Trace::open("/nonexistent/trace").unwrap_err().to_string().contains("/nonexistent"));
 }
 
+/// To open a pipe would wait for ever, and a device never ends.
+#[cfg(unix)]
+#[test]
+fn what_is_no_plain_file_is_not_opened() {
+    for name in ["metadata", ".gracepoint.json", "stream_1"] {
+        let dir = busy(3).write();
+        fs::remove_file(dir.join(name)).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.join(name)).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+        match Trace::open(dir.path()) {
+            Ok(trace) => assert_eq!((trace.streams(), name), (2, "stream_1")),
+            Err(error) => assert!(error.to_string().contains("not a plain file"), "{error}"),
+        }
+        fs::remove_file(dir.join(name)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.join(name)).unwrap();
+        assert_eq!(Trace::open(dir.path()).is_ok(), name == "stream_1");
+    }
+}
+
 #[test]
 fn hostile_metadata_neither_recurses_nor_explodes() {
     let mut deep = String::from("typealias struct { uint8_t a; } := t0;\n");

@@ -10,6 +10,7 @@ mod reading;
 mod real;
 mod ring;
 mod scene;
+mod strangers;
 mod trace;
 
 use libtest_mimic::{Arguments, Trial};
@@ -33,6 +34,7 @@ fn main() {
     let mut trials = fakes::trials();
     trials.extend(reading::trials());
     trials.extend(real::trials());
+    trials.extend(strangers::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
     for test in [fakes::with_babeltrace(), real::with_babeltrace()].concat() {

@@ -182,6 +182,14 @@ fn make(kind: usize, limit: usize, random: &mut Random) -> Made {
         10 => made(&f32::from_bits(wide as u32), limit, Want::Float((wide as u32).into())),
         11 => made(&f64::from_bits(wide as u64), limit, Want::Float(wide as u64)),
         12 => made(&(wide & 1 == 1), limit, Want::Bool(wide & 1 == 1)),
+        13..=21 => make_larger(kind, limit, random),
+        _ => make_optional(kind, limit, random),
+    }
+}
+
+fn make_larger(kind: usize, limit: usize, random: &mut Random) -> Made {
+    let wide = random.wide();
+    match kind {
         13 => {
             let c = random.text(1).chars().next().unwrap_or('\0');
             made(&c, limit, Want::Char(c))
@@ -210,10 +218,16 @@ fn make(kind: usize, limit: usize, random: &mut Random) -> Made {
             let bytes = [wide as u8, (wide >> 8) as u8, 7];
             made(&bytes, limit, Want::Array(bytes.map(|n| Want::Uint(n.into())).to_vec()))
         }
-        21 => {
-            let numbers = [signed as i64, -1];
+        _ => {
+            let numbers = [wide as i64, -1];
             made(&numbers, limit, Want::Array(numbers.map(|n| Want::Int(n.into())).to_vec()))
         }
+    }
+}
+
+fn make_optional(kind: usize, limit: usize, random: &mut Random) -> Made {
+    let wide = random.wide();
+    match kind {
         22 => optional(random, wide as u32, limit, Want::Uint((wide as u32).into())),
         23 => {
             let text = random.text(40);
@@ -228,9 +242,9 @@ fn make(kind: usize, limit: usize, random: &mut Random) -> Made {
         }
         25 => optional(
             random,
-            [signed as i16],
+            [wide as i16],
             limit,
-            Want::Array(vec![Want::Int((signed as i16).into())]),
+            Want::Array(vec![Want::Int((wide as i16).into())]),
         ),
         26 => optional(random, Duration::from_nanos(5), limit, Want::Ns(5)),
         27 => optional(random, wide, limit, Want::Uint(wide)),

@@ -4,7 +4,7 @@
 use crate::scene::{Running, Said, Scene};
 use libtest_mimic::Trial;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -16,7 +16,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let unshared = works(Command::new("unshare").args(["-Urpmf", "--mount-proc", "true"]));
     let root = rustix::process::geteuid().is_root()
         && works(Command::new("setpriv").args(["--reuid", "454321", "--clear-groups", "true"]));
-    let tests: [(&str, fn(), bool, &str); 5] = [
+    let tests: [(&str, fn(), bool, &str); 7] = [
+        ("a_peer_cannot_change_the_buffer", a_peer_cannot_change_the_buffer, true, "nothing"),
         ("a_program_in_a_container", a_program_in_a_container, unshared, "user namespaces"),
         ("another_user_is_refused", another_user_is_refused, root, "root and setpriv"),
         (
@@ -154,6 +155,22 @@ fn another_user_is_refused() {
     assert!(!known.starts_with("0 bytes"), "{known}");
 }
 
+fn a_strangers_socket_is_not_spoken_to() {
+    let (scene, program, tool) = of_alice();
+    // Bob pretends to be a program that admits everybody, in a place where Alice looks.
+    fs::set_permissions(scene.sockets(), Permissions::from_mode(0o777)).unwrap();
+    let bob = as_user(&scene, BOB, &program, &["--program", "fake", "good", "kv"]);
+    let mut bob = Running::start(bob);
+    bob.expect("ready");
+    for entry in fs::read_dir(scene.sockets()).unwrap() {
+        fs::set_permissions(entry.unwrap().path(), Permissions::from_mode(0o777)).unwrap();
+    }
+    let said = ended(as_user(&scene, ALICE, &tool, &["ps"]));
+    assert_eq!((said.status, said.out.as_str()), (1, ""), "{}", said.err);
+    let said = ended(as_user(&scene, BOB, &tool, &["ps"]));
+    assert!(said.status == 0 && said.out.contains("kv"), "he is there: {} {}", said.out, said.err);
+}
+
 fn a_program_that_is_not_dumpable() {
     let (scene, program, tool) = of_alice();
     let mut running =
@@ -182,4 +199,34 @@ fn a_set_uid_program_heeds_nobody() {
     let mut root = scene.gracepoint(&["list", "-p", &pid]);
     root.env_remove("GRACEPOINT_DIR");
     assert_eq!(ended(root).status, 0, "root may");
+}
+
+/// Whoever has the buffer's descriptor, as the recorder has, or finds it in `/proc`, may read it alone.
+fn a_peer_cannot_change_the_buffer() {
+    let scene = Scene::new();
+    let mut program = scene.program(&["forever", "1"]);
+    program.expect("ready");
+    let recorder = scene.recorder(program.pid(), &[]);
+    for pid in [recorder.pid(), program.pid()] {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().map(|e| e.unwrap().path());
+        let is_buffer = |path: &PathBuf| {
+            fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:"))
+        };
+        let buffers: Vec<PathBuf> = links.filter(is_buffer).collect();
+        assert!(pid == program.pid() || !buffers.is_empty(), "the recorder has it");
+        for buffer in buffers {
+            let file = fs::File::options().read(true).write(true).open(buffer).unwrap();
+            let length = file.metadata().unwrap().len();
+            let refused = |result: std::io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+            };
+            refused(file.write_all_at(b"garbage", 0));
+            refused(file.write_all_at(b"garbage", length / 2));
+            refused(file.set_len(0));
+            refused(file.set_len(length * 2));
+            assert_eq!(file.metadata().unwrap().len(), length);
+        }
+    }
+    recorder.signal(rustix::process::Signal::INT);
+    assert_eq!(recorder.end().status, 0);
 }

@@ -183,10 +183,10 @@ impl Trace {
         let near: Vec<String> = near.into_iter().map(escape::name).collect();
         let hint = match near.is_empty() {
             true => "`gracepoint info` lists its events".to_owned(),
-            false => format!("did you mean {}?", near.join(" or ")),
+            false => format!("did you mean {}?", near.join(", ")),
         };
         Error::new(format!(
-            "no event of {} matches {}; {hint}",
+            "no event of {} matches `{}`: {hint}",
             escape::name(&self.dir.display().to_string()),
             escape::name(pattern)
         ))

@@ -106,7 +106,7 @@ fn lines_can_be_chosen_and_limited() {
     let trace = Trace::open(dir.path()).unwrap();
     let error = trace.choose(&Filter { events: vec!["kv:gte".into()], ..Filter::default() });
     let error = error.unwrap_err().to_string();
-    assert!(error.ends_with("matches kv:gte; did you mean kv:get?"), "{error}");
+    assert!(error.ends_with("matches `kv:gte`: did you mean kv:get?"), "{error}");
 }
 
 #[test]

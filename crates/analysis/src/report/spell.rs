@@ -34,11 +34,12 @@ pub struct Lines {
     clock: Vec<u8>,
 }
 
-/// What is always the same in the lines of one kind of event.
+/// What is always the same in the lines of one kind of event, in as few pieces as there can be.
 #[derive(Debug)]
 struct Label {
-    name: Vec<u8>,
-    /// Before each value: `key = ` or `"key":`.
+    /// Before the first value, or all where there is none: `name: {` or `,"name":"name","tid":`.
+    head: Vec<u8>,
+    /// Before each value: ` key = ` and `, key = `, or `"key":` and `,"key":`.
     keys: Vec<Vec<u8>>,
 }
 
@@ -46,18 +47,28 @@ impl Lines {
     /// Prepares for the events of `trace`.
     pub fn new(trace: &Trace, format: Format, time: Time) -> Lines {
         let label = |event: &crate::EventType| {
-            let spell = |name: &str, after: &[u8]| {
-                let mut out = Vec::new();
+            let spell = |before: &str, name: &str, after: &str| {
+                let mut out = before.as_bytes().to_vec();
                 match format {
                     Format::Text => push_name(&mut out, name),
                     Format::JsonLines => push_json(&mut out, name),
                 }
-                out.extend_from_slice(after);
+                out.extend_from_slice(after.as_bytes());
                 out
             };
-            let after: &[u8] = if format == Format::Text { b" = " } else { b":" };
-            let keys = event.fields.iter().map(|f| spell(&f.name, after)).collect();
-            Label { name: spell(&event.name, b""), keys }
+            let (first, next, after) = match format {
+                Format::Text => (" ", ", ", " = "),
+                Format::JsonLines => ("", ",", ":"),
+            };
+            let before = std::iter::once(first).chain(std::iter::repeat(next));
+            let fields = event.fields.iter().zip(before);
+            Label {
+                head: match format {
+                    Format::Text => spell(" ", &event.name, ": {"),
+                    Format::JsonLines => spell(",\"name\":", &event.name, ",\"tid\":"),
+                },
+                keys: fields.map(|(f, before)| spell(before, &f.name, after)).collect(),
+            }
         };
         let labels = trace.events().iter().map(label).collect();
         let (second, clock) = (u64::MAX, Vec::new());
@@ -80,6 +91,10 @@ impl Lines {
                 out.extend_from_slice(b" (-");
                 push_seconds(self.previous_ns - event.ns, out);
             }
+            true if event.ns - self.previous_ns < 1_000_000_000 => {
+                out.extend_from_slice(b" (+0.");
+                push_nanos(event.ns - self.previous_ns, out);
+            }
             true => {
                 out.extend_from_slice(b" (+");
                 push_seconds(event.ns - self.previous_ns, out);
@@ -88,18 +103,10 @@ impl Lines {
         }
         self.first_ns.get_or_insert(event.ns);
         self.previous_ns = event.ns;
-        out.extend_from_slice(b") ");
-        push_name(out, event.thread);
-        out.push(b'/');
-        push_int(event.tid, out);
-        out.push(b' ');
+        out.extend_from_slice(event.who);
         let Some(label) = self.labels.get(event.index as usize) else { return };
-        out.extend_from_slice(&label.name);
-        out.extend_from_slice(if label.keys.is_empty() { b": {" } else { b": { " });
-        for (i, ((field, value), key)) in event.values().zip(&label.keys).enumerate() {
-            if i > 0 {
-                out.extend_from_slice(b", ");
-            }
+        out.extend_from_slice(&label.head);
+        for ((field, value), key) in event.values().zip(&label.keys) {
             out.extend_from_slice(key);
             match value {
                 Value::None if field.is_sensitive() => out.extend_from_slice(b"***"),
@@ -136,17 +143,12 @@ impl Lines {
         let Some(label) = self.labels.get(event.index as usize) else { return };
         out.extend_from_slice(b"{\"ts_ns\":");
         push_int(event.ns, out);
-        out.extend_from_slice(b",\"name\":");
-        out.extend_from_slice(&label.name);
-        out.extend_from_slice(b",\"tid\":");
+        out.extend_from_slice(&label.head);
         push_int(event.tid, out);
         out.extend_from_slice(b",\"thread\":");
         push_json(out, event.thread);
         out.extend_from_slice(b",\"fields\":{");
-        for (i, ((_, value), key)) in event.values().zip(&label.keys).enumerate() {
-            if i > 0 {
-                out.push(b',');
-            }
+        for ((_, value), key) in event.values().zip(&label.keys) {
             out.extend_from_slice(key);
             push_json_value(value, out);
         }

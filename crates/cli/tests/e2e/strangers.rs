@@ -21,6 +21,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a_program_in_a_container", a_program_in_a_container, unshared, "user namespaces"),
         ("another_user_is_refused", another_user_is_refused, root, "root and setpriv"),
         (
+            "a_strangers_socket_is_not_spoken_to",
+            a_strangers_socket_is_not_spoken_to,
+            root,
+            "root and setpriv",
+        ),
+        (
             "a_program_that_is_not_dumpable",
             a_program_that_is_not_dumpable,
             root,

@@ -245,7 +245,7 @@ impl Groups {
         };
         self.text.clear();
         match event.value(by) {
-            Some(value) => push_value(value, &mut self.text),
+            Some(value) => push_value(&value, &mut self.text),
             None => self.text.extend_from_slice(OTHER.as_bytes()),
         }
         self.text.truncate(LONGEST_KEY);

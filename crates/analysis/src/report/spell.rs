@@ -41,6 +41,8 @@ struct Label {
     head: Vec<u8>,
     /// Before each value: ` key = ` and `, key = `, or `"key":` and `,"key":`.
     keys: Vec<Vec<u8>>,
+    /// Which fields are masked where they are nothing.
+    sensitive: Vec<bool>,
 }
 
 impl Lines {
@@ -67,6 +69,7 @@ impl Lines {
                     Format::Text => spell(" ", &event.name, ": {"),
                     Format::JsonLines => spell(",\"name\":", &event.name, ",\"tid\":"),
                 },
+                sensitive: event.fields.iter().map(|f| f.is_sensitive()).collect(),
                 keys: fields.map(|(f, before)| spell(before, &f.name, after)).collect(),
             }
         };
@@ -106,10 +109,13 @@ impl Lines {
         out.extend_from_slice(event.who);
         let Some(label) = self.labels.get(event.index as usize) else { return };
         out.extend_from_slice(&label.head);
-        for ((field, value), key) in event.values().zip(&label.keys) {
+        let mut rest = event.payload;
+        for (i, key) in label.keys.iter().enumerate() {
+            let Some((value, n)) = event.kind.plan.decode(i, rest) else { break };
+            rest = rest.get(n..).unwrap_or_default();
             out.extend_from_slice(key);
-            match value {
-                Value::None if field.is_sensitive() => out.extend_from_slice(b"***"),
+            match &value {
+                Value::None if label.sensitive[i] => out.extend_from_slice(b"***"),
                 value => push_value(value, out),
             }
         }
@@ -148,9 +154,12 @@ impl Lines {
         out.extend_from_slice(b",\"thread\":");
         push_json(out, event.thread);
         out.extend_from_slice(b",\"fields\":{");
-        for ((_, value), key) in event.values().zip(&label.keys) {
+        let mut rest = event.payload;
+        for (i, key) in label.keys.iter().enumerate() {
+            let Some((value, n)) = event.kind.plan.decode(i, rest) else { break };
+            rest = rest.get(n..).unwrap_or_default();
             out.extend_from_slice(key);
-            push_json_value(value, out);
+            push_json_value(&value, out);
         }
         out.extend_from_slice(b"}}\n");
     }
@@ -205,9 +214,11 @@ pub(crate) fn push_duration(ns: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(unit);
 }
 
-/// A value for people.
-pub(crate) fn push_value(value: Value<'_>, out: &mut Vec<u8>) {
-    match value {
+/// A value for people. By reference: a value that is moved right after it was made waits for the
+/// narrow stores that made it, a fifth of the time of a report.
+#[inline]
+pub(crate) fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
+    match *value {
         Value::Uint(n) => push_int(n, out),
         Value::Int(n) => push_int(n, out),
         Value::Wide(n) => push_int(n, out),
@@ -251,7 +262,7 @@ fn push_list(numbers: Numbers<'_>, beyond: usize, out: &mut Vec<u8>) {
         if i > 0 {
             out.extend_from_slice(b", ");
         }
-        push_value(value, out);
+        push_value(&value, out);
     }
     if beyond > 0 {
         let comma = if numbers.is_empty() { "" } else { ", " };
@@ -260,8 +271,9 @@ fn push_list(numbers: Numbers<'_>, beyond: usize, out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-fn push_json_value(value: Value<'_>, out: &mut Vec<u8>) {
-    match value {
+#[inline]
+fn push_json_value(value: &Value<'_>, out: &mut Vec<u8>) {
+    match *value {
         Value::Float32(n) if !n.is_finite() => drop(write!(out, "\"{n}\"")),
         Value::Float(n) if !n.is_finite() => drop(write!(out, "\"{n}\"")),
         Value::Char(c) => push_json(out, c.encode_utf8(&mut [0; 4])),
@@ -276,7 +288,7 @@ fn push_json_value(value: Value<'_>, out: &mut Vec<u8>) {
         Value::None => out.extend_from_slice(b"null"),
         Value::Enum(Some(name), _) => push_json(out, name),
         // Numbers and truth values are spelled alike.
-        other => push_value(other, out),
+        _ => push_value(value, out),
     }
 }
 
@@ -286,7 +298,7 @@ fn push_json_list(numbers: Numbers<'_>, out: &mut Vec<u8>) {
         if i > 0 {
             out.push(b',');
         }
-        push_json_value(value, out);
+        push_json_value(&value, out);
     }
     out.push(b']');
 }
@@ -360,7 +372,7 @@ mod tests {
             (Value::Char('"'), "\"\\\"\""),
             (Value::Enum(None, 7), "7"),
         ] {
-            assert_eq!(spelled(|out| push_json_value(value, out)), want);
+            assert_eq!(spelled(|out| push_json_value(&value, out)), want);
         }
     }
 }

@@ -12,11 +12,14 @@ use std::process::{Command, Stdio};
 const ALICE: u32 = 454_321;
 const BOB: u32 = 454_322;
 
+/// Name, test, whether it can run here, and what it needs.
+type Test = (&'static str, fn(), bool, &'static str);
+
 pub(crate) fn trials() -> Vec<Trial> {
     let unshared = works(Command::new("unshare").args(["-Urpmf", "--mount-proc", "true"]));
     let root = rustix::process::geteuid().is_root()
         && works(Command::new("setpriv").args(["--reuid", "454321", "--clear-groups", "true"]));
-    let tests: [(&str, fn(), bool, &str); 7] = [
+    let tests: [Test; 7] = [
         ("a_peer_cannot_change_the_buffer", a_peer_cannot_change_the_buffer, true, "nothing"),
         ("a_program_in_a_container", a_program_in_a_container, unshared, "user namespaces"),
         ("another_user_is_refused", another_user_is_refused, root, "root and setpriv"),
@@ -40,7 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         ("a_read_only_place_is_no_harm", a_read_only_place_is_no_harm, unshared, "user namespaces"),
     ];
-    let trial = |(name, test, can, needs): (_, fn(), bool, &str)| {
+    let trial = |(name, test, can, needs): Test| {
         let trial = crate::trial((name, test));
         if can {
             trial

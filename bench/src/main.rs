@@ -11,6 +11,8 @@
 //! | `reader` | what does a read section cost? | [`reader`] |
 //! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
 //! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
+//! | `read` | how fast is a trace read? | [`read`] |
+//! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
 //! expert readings ([`explain`]).
@@ -21,9 +23,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod drain;
 mod explain;
 mod grace_period;
+mod lttng;
 mod measure;
+mod read;
 mod reader;
 mod record;
 mod recorder;
@@ -39,7 +44,8 @@ use std::process::ExitCode;
 use crate::table::Outcome;
 
 const USAGE: &str =
-    "usage: gracepoint-bench site|record|reader|grace-period|toggle [--json] [--rounds N]
+    "usage: gracepoint-bench site|record|reader|grace-period|toggle|read [--json] [--rounds N]
+       gracepoint-bench drain [--json] [--seconds N]
        gracepoint-bench explain DIR [--json]";
 
 /// The event that is measured: two numbers and a string of 16 bytes.
@@ -57,11 +63,13 @@ pub(crate) struct Sample<'a> {
 /// The string of the measured event.
 pub(crate) const NAME: &str = "sixteen bytes ok";
 
+#[derive(Default)]
 struct Task {
     suite: String,
     dir: Option<String>,
     json: bool,
     rounds: Option<usize>,
+    seconds: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -80,13 +88,17 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
-    let mut task = Task { suite: String::new(), dir: None, json: false, rounds: None };
+    let mut task = Task::default();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--json" => task.json = true,
             "--rounds" => {
                 let number = args.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
                 task.rounds = Some(number.ok_or("--rounds needs a number, from 1")?);
+            }
+            "--seconds" => {
+                let number = args.next().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+                task.seconds = Some(number.ok_or("--seconds needs a number, from 1")?);
             }
             suite if task.suite.is_empty() && !suite.starts_with('-') => {
                 suite.clone_into(&mut task.suite)
@@ -108,11 +120,15 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
     if task.suite == "toggle" {
         return toggle::run(task.rounds, task.json);
     }
+    if task.suite == "drain" {
+        return drain::run(task.seconds, task.json);
+    }
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,
         "record" => record::run(task.rounds)?,
         "reader" => reader::run(task.rounds)?,
         "grace-period" => return grace_period::run(task.rounds, task.json),
+        "read" => read::run(task.rounds)?,
         _ => return Err(USAGE.into()),
     };
     print!("{}", if task.json { table::json(&outcome) } else { table::text(&outcome) });

@@ -57,7 +57,8 @@ pub(crate) fn measure(rows: &mut [Row<'_>], rounds: usize) -> Vec<Cost> {
     rows.iter().zip(times).map(|(row, times)| summary(row.name, times)).collect()
 }
 
-fn summary(name: &'static str, mut times: Vec<f64>) -> Cost {
+/// Minimum and median of a row's times.
+pub(crate) fn summary(name: &'static str, mut times: Vec<f64>) -> Cost {
     times.sort_by(f64::total_cmp);
     let at = |i: usize| times.get(i).copied().unwrap_or(f64::NAN);
     Cost { name, min_ns: at(0), median_ns: at(times.len() / 2) }

@@ -4,6 +4,8 @@
 //! The recording is a real one, made by `gracepoint record` in another process through the socket
 //! of this one. It must have every event: a lost one costs less than a recorded one, so a run that
 //! lost any is an error and not a result.
+//!
+//! Beside it, where they are installed: `tracing`, and LTTng-UST ([`crate::lttng`]).
 
 use std::cell::Cell;
 use std::error::Error;
@@ -11,6 +13,7 @@ use std::hint::black_box;
 
 use gracepoint::__private::counter;
 
+use crate::lttng::{self, Lttng};
 use crate::measure::{Row, measure, pin};
 use crate::recorder::{Recorded, Recorder};
 use crate::table::{Goal, Outcome, machine};
@@ -23,6 +26,8 @@ const RATIO: f64 = 1.8;
 const TWICE: f64 = 1.9;
 /// What LTTng-UST takes for the same event, all files included.
 const BYTES: f64 = 39.0;
+/// How much faster than LTTng-UST.
+const LEAST: f64 = 4.0;
 
 const FLOOR: &str = "floor: rdtsc and 33 bytes stored";
 const RECORDED: &str = "trace! that is recorded";
@@ -35,6 +40,7 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     let fired = Cell::new(0);
     let one = Recorder::start("bench:sample", &[])?;
     tracing_subscriber::fmt().with_writer(std::io::sink).init();
+    let peer = Lttng::start();
     // Only now: the agent's thread and the recorder keep the other CPUs.
     let cpu = pin()?;
     let mut costs = measure(&mut rows(&fired), rounds);
@@ -54,6 +60,10 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     }
     let mut notes = machine(cpu, rounds);
     let bytes = recorded.bytes as f64 / recorded.events as f64;
+    match peer.and_then(|peer| peer.measure(rounds, CHUNK)) {
+        Ok(theirs) => costs.extend(theirs),
+        Err(why) => notes.push(format!("LTTng-UST: {why}; its rows and goals are missing")),
+    }
     notes.push(format!("{} events recorded by another process, none lost", recorded.events));
     notes.push(format!("{} written over and counted by the flight recorder", newest.lost));
     let mut outcome = Outcome { suite: "record", notes, costs, floor: FLOOR, ..Outcome::default() };
@@ -64,6 +74,13 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     goal(format!("two sessions: {twice:.2} x one, at most {TWICE}"), twice <= TWICE);
     let what = format!("{bytes:.2} bytes per event on disk, at most {BYTES:.1}");
     goal(what, bytes <= BYTES);
+    for peer in [lttng::DISCARD, lttng::OVERWRITE] {
+        if let Some(theirs) = outcome.costs.iter().find(|cost| cost.name == peer) {
+            let times = theirs.min_ns / outcome.cost(RECORDED).min_ns;
+            let what = format!("{RECORDED}: {times:.1} x as fast as {peer}, at least {LEAST}");
+            outcome.goals.push(Goal { what, met: times >= LEAST });
+        }
+    }
     Ok(outcome)
 }
 

@@ -82,11 +82,8 @@ impl Recorder {
             gracepoint()?.arg("info").arg(self.folder.join("trace")).arg("--json").output()?;
         let info: serde_json::Value = serde_json::from_slice(&out.stdout)?;
         let number = |key: &str| info[key].as_u64().ok_or(format!("info --json has no {key}"));
-        let mut bytes = 0;
-        for file in fs::read_dir(self.folder.join("trace"))? {
-            bytes += file?.metadata()?.len();
-        }
-        Ok(Recorded { events: number("events")?, lost: number("lost")?, bytes })
+        let (events, lost, bytes) = (number("events")?, number("lost")?, number("bytes")?);
+        Ok(Recorded { events, lost, bytes })
     }
 }
 
@@ -100,7 +97,7 @@ impl Drop for Recorder {
 }
 
 /// This very program, under the name of the command line.
-fn gracepoint() -> std::io::Result<Command> {
+pub(crate) fn gracepoint() -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg0("gracepoint").stdin(Stdio::null());
     Ok(command)

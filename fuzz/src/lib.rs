@@ -12,6 +12,7 @@ mod seeds;
 
 pub use seeds::seeds;
 
+use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::{Format, Options, report};
 use gracepoint_analysis::{Trace, hang, hist, info, tally::Tally};
 use gracepoint_wire::arena::{ArenaHeader, PAGE_ENTRY};
@@ -55,26 +56,45 @@ fn opened() -> &'static (Dir, Trace) {
     })
 }
 
-/// Stream files: the first bytes as one stream, the rest as another, read in every way.
+/// Stream files: the first bytes as one stream, the rest as another, read in every way. Two bytes
+/// before them say where to cut and what to choose.
 pub fn packets(data: &[u8]) {
     let (dir, trace) = opened();
     let (&cut, data) = data.split_first().unwrap_or((&0, &[]));
+    let (&choice, data) = data.split_first().unwrap_or((&0, &[]));
     let (first, second) = data.split_at(data.len() * usize::from(cut) / 256);
     fs::write(dir.join("stream_0"), first).expect("a temporary directory that can be written");
     fs::write(dir.join("stream_1"), second).expect("a temporary directory that can be written");
-    for format in [Format::Text, Format::JsonLines] {
-        let options = Options { format, ..Options::default() };
-        report(trace, &options, &mut std::io::sink()).expect("a report to nowhere");
-    }
-    let info = info::info(trace).expect("info has no errors");
-    assert!(info.to_text().len() < 1 << 20 && info.to_json().len() < 4 << 20);
-    for (event, field) in [("kv:get", "latency"), ("db:query", "duration"), ("all:types", "a_f64")]
-    {
-        let options = hist::Options { event: event.into(), field: field.into(), by: None };
-        hist::hist(trace, &options).expect("the event and its field are there");
-    }
-    let tally = Tally::new(&everything().events);
+    let lines = |format, filter: &Filter| {
+        let options = Options { format, filter: filter.clone(), ..Options::default() };
+        report(trace, &options, &mut std::io::sink()).expect("a report to nowhere").lines
+    };
+    let all = lines(Format::Text, &Filter::default());
+    let filter = filter(choice);
+    let some = lines(Format::JsonLines, &filter);
+    assert!(some <= all.min(filter.last.unwrap_or(u64::MAX)));
+    let info = info::info_of(trace, &filter).expect("the events are there");
+    assert!(info.events <= all && info.to_json().len() < 4 << 20);
+    let (event, field) = [("kv:get", "latency"), ("db:query", "duration"), ("all:types", "a_f64")]
+        [usize::from(choice % 3)];
+    let options = hist::Options { event: event.into(), field: field.into(), by: None };
+    hist::hist(trace, &options).expect("the event and its field are there");
+    static TALLY: OnceLock<Tally> = OnceLock::new();
+    let tally = TALLY.get_or_init(|| Tally::new(&everything().events));
     assert!(tally.count(first) <= first.len() as u64);
+}
+
+/// A filter by the bits of a byte.
+fn filter(bits: u8) -> Filter {
+    let bit = |n: u8| bits >> n & 1 == 1;
+    let when = |on: bool, text: &str| on.then(|| text.parse().expect("a moment"));
+    Filter {
+        events: bit(0).then(|| "kv:*".to_owned()).into_iter().collect(),
+        threads: bit(1).then(|| "w*".to_owned()).into_iter().collect(),
+        since: when(bit(2), if bit(3) { "+5us" } else { "-7us" }),
+        until: when(bit(4), if bit(5) { "03:04:06" } else { "2026-01-02T03:04:05.00002" }),
+        last: bit(6).then_some(if bit(7) { 3 } else { 1 << 40 }),
+    }
 }
 
 /// The `metadata` file: parsed alone; and as a trace's, with the rest of the bytes as its sidecar.
@@ -100,9 +120,8 @@ pub fn control(data: &[u8]) {
     while let Ok(Some((payload, taken))) = next_frame(rest, MAX_REQUEST) {
         if let Ok(message) = Message::parse(payload) {
             let frame = message.to_frame();
-            let (again, _) = next_frame(&frame, usize::MAX)
-                .expect("our own frame")
-                .expect("the whole of it");
+            let (again, _) =
+                next_frame(&frame, usize::MAX).expect("our own frame").expect("the whole of it");
             assert_eq!(Message::parse(again).as_ref(), Ok(&message));
         }
         rest = &rest[taken..];
@@ -145,8 +164,7 @@ pub fn arena(data: &[u8]) {
 /// Kernel logs.
 pub fn log(data: &[u8]) {
     let explanation = hang::explain(data).expect("bytes in memory can be read");
-    let size = explanation.to_text().len()
-        + explanation.to_json().len()
-        + explanation.to_dot().len();
+    let size =
+        explanation.to_text().len() + explanation.to_json().len() + explanation.to_dot().len();
     assert!(size < 64 << 20, "{size} bytes of explanation");
 }

@@ -51,17 +51,16 @@ fn filled() -> Recording {
 fn packets(all: &mut Vec<Seed>) {
     let recording = filled();
     let streams: Vec<&[u8]> = recording.streams.values().map(|b| &b[..]).collect();
-    all.push(("packets", "two".into(), [&[128][..], &streams.concat()].concat()));
-    all.push(("packets", "one".into(), [&[255][..], streams[0]].concat()));
+    all.push(("packets", "two".into(), [&[128, 0][..], &streams.concat()].concat()));
+    all.push(("packets", "one".into(), [&[255, 0x55][..], streams[0]].concat()));
     // Ids of another recording, which mean something else here.
     for (slot, bytes) in &busy(3).streams {
-        all.push(("packets", format!("busy-{slot}"), [&[200][..], bytes].concat()));
+        all.push(("packets", format!("busy-{slot}"), [&[200, 0xff][..], bytes].concat()));
     }
 }
 
 fn metadata(all: &mut Vec<Seed>) {
-    let recordings =
-        [("all", everything()), ("types", every_type()), ("busy", busy(1))];
+    let recordings = [("all", everything()), ("types", every_type()), ("busy", busy(1))];
     for (name, recording) in recordings {
         let text = recording.metadata().into_bytes();
         let dir = recording.write();
@@ -75,7 +74,8 @@ fn metadata(all: &mut Vec<Seed>) {
 fn control(all: &mut Vec<Seed>) {
     let recording = everything();
     let at = Triple { ticks: 7, mono_ns: 8, real_ns: 9 };
-    let program = Program { name: "kv".into(), pid: 7, exe: "/bin/kv".into(), ..Program::default() };
+    let program =
+        Program { name: "kv".into(), pid: 7, exe: "/bin/kv".into(), ..Program::default() };
     let listed = recording.events.iter().map(|event| Listed {
         schema: event.schema.clone(),
         sites: 1,
@@ -87,7 +87,11 @@ fn control(all: &mut Vec<Seed>) {
         Message::Hello(Hello::current(Some(program))),
         Message::List,
         Message::Events(listed.collect()),
-        Message::Create(Create { globs: vec!["kv:*".into()], buffer_bytes: 1 << 20, mode: Mode::Discard }),
+        Message::Create(Create {
+            globs: vec!["kv:*".into()],
+            buffer_bytes: 1 << 20,
+            mode: Mode::Discard,
+        }),
         Message::Created(Created {
             session: 3,
             events: recording.events.clone(),
@@ -116,12 +120,17 @@ fn arena(all: &mut Vec<Seed>) {
     let mut recording = everything();
     let mut pages = Vec::new();
     let mut table = Vec::new();
-    for (slot, ordinal, state) in [(0, 0, 2), (1, 0, 2), (0, 1, 2), (1, 1, 2), (0, 2, 1), (0, 0, 0)] {
+    for (slot, ordinal, state) in [(0, 0, 2), (1, 0, 2), (0, 1, 2), (1, 1, 2), (0, 2, 1), (0, 0, 0)]
+    {
         recording.streams.clear();
         let at = (ordinal + 1) * 10_000;
         let mut packet = recording.packet(slot, 40, "worker", at);
         packet.event(5000, at + 5, &[1, 9, 0, 0, 0]);
-        if state == 1 { recording.leave_open(packet) } else { recording.close(packet) }
+        if state == 1 {
+            recording.leave_open(packet)
+        } else {
+            recording.close(packet)
+        }
         let mut page = recording.streams.remove(&slot).unwrap_or_default();
         let used = page.len() as u32;
         page.resize(4096, 0);

@@ -14,7 +14,7 @@ use crate::read::{Event, Reader};
 use crate::report::spell::push_value;
 use crate::spans::Pairing;
 use crate::trace::{EventType, ToNs};
-use crate::{Damage, Error, Result, Trace, Value};
+use crate::{Damage, Error, Result, Trace, Value, escape};
 use gracepoint_wire::glob;
 use gracepoint_wire::schema::{Role, Type};
 use serde::Serialize;
@@ -178,9 +178,10 @@ fn field_plan(events: &[EventType], event: usize, field: usize, options: &Option
     let ty = &events[event].fields[field].ty;
     if !is_number(ty) {
         return Err(Error::new(format!(
-            "field {:?} of {:?} is of type {ty}, and a histogram needs numbers; to count its \
-             values, draw another field by it",
-            options.field, options.event
+            "field `{}` of {} is of type {ty}, and a histogram needs numbers; to count its values, draw \
+             another field by it",
+            escape::name(&options.field),
+            escape::name(&options.event)
         )));
     }
     Ok(Plan::Field { event, field, by: group_field(&events[event], options)? })
@@ -194,11 +195,12 @@ fn group_field(event: &EventType, options: &Options) -> Result<Option<usize>> {
 fn no_such_field(event: &EventType, field: &str) -> Error {
     let names: Vec<&str> = event.fields.iter().map(|f| f.name.as_str()).collect();
     let hint = match glob::near(field, names.iter().copied(), 1).first() {
-        Some(near) => format!("did you mean {near:?}?"),
+        Some(near) => format!("did you mean {}?", escape::name(near)),
         None if names.is_empty() => "it has none".to_owned(),
-        None => format!("it has {names:?}"),
+        None => format!("it has {}", escape::name(&names.join(", "))),
     };
-    Error::new(format!("event {:?} has no field {field:?}; {hint}", event.name))
+    let (event, field) = (escape::name(&event.name), escape::name(field));
+    Error::new(format!("event {event} has no field `{field}`: {hint}"))
 }
 
 fn is_number(ty: &Type) -> bool {
@@ -244,7 +246,7 @@ impl Groups {
         };
         self.text.clear();
         match event.value(by) {
-            Some(value) => push_value(value, &mut self.text),
+            Some(value) => push_value(&value, &mut self.text),
             None => self.text.extend_from_slice(OTHER.as_bytes()),
         }
         self.text.truncate(LONGEST_KEY);

@@ -2,7 +2,7 @@
 //! time, handed out, forgotten.
 
 use crate::Trace;
-use crate::read::Event;
+use crate::read::{Event, write_who};
 use crate::trace::ToNs;
 use gracepoint_wire::packet::{HEADER, PacketHeader, parse_event_header};
 use std::collections::HashMap;
@@ -121,8 +121,10 @@ impl<'t> Live<'t> {
     pub fn drain(&mut self, ticks: u64, mut each: impl FnMut(&Event<'_>)) {
         self.records.sort_by_key(|record| record.ticks); // stable: a thread's own order stays
         let due = self.records.partition_point(|record| record.ticks <= ticks);
+        let mut who = Vec::new();
         for record in &self.records[..due] {
             let header = &self.packets[record.packet];
+            write_who(&mut who, &header.thread_name(), header.tid);
             each(&Event {
                 kind: &self.trace.events()[record.event as usize],
                 index: record.event,
@@ -131,6 +133,7 @@ impl<'t> Live<'t> {
                 stream: header.stream,
                 tid: header.tid,
                 thread: &header.thread_name(),
+                who: &who,
                 header,
                 payload: &self.bytes[record.payload.clone()],
             });

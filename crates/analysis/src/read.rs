@@ -8,7 +8,7 @@ use crate::damage::DamageLog;
 use crate::filter::{Choice, Packets};
 use crate::stream::{Budget, Kinds, Packet, Record, StreamFile};
 use crate::trace::{EventType, ToNs, Trace};
-use crate::{Damage, Value};
+use crate::{Damage, Value, escape};
 use gracepoint_wire::packet::PacketHeader;
 use gracepoint_wire::schema::Field;
 use std::cmp::Reverse;
@@ -40,6 +40,8 @@ struct Lane {
     loaded: bool,
     packets: u64,
     thread: String,
+    /// `) name/tid`, as a report spells it.
+    who: Vec<u8>,
     record: Option<Record>,
 }
 
@@ -64,8 +66,16 @@ impl<'t> Reader<'t> {
             };
             let lane = reader.lanes.len() as u32;
             reader.heap.push(Reverse((packet.header.begin, lane)));
-            let (thread, record) = (String::new(), None);
-            reader.lanes.push(Lane { file, packet, loaded: false, packets: 0, thread, record });
+            let (thread, who, record) = (String::new(), Vec::new(), None);
+            reader.lanes.push(Lane {
+                file,
+                packet,
+                loaded: false,
+                packets: 0,
+                thread,
+                who,
+                record,
+            });
         }
         reader
     }
@@ -87,6 +97,7 @@ impl<'t> Reader<'t> {
             stream: lane.packet.header.stream,
             tid: lane.packet.header.tid,
             thread: &lane.thread,
+            who: &lane.who,
             header: &lane.packet.header,
             payload: &lane.file.window()[record.payload.clone()],
         })
@@ -174,6 +185,7 @@ impl Lane {
         self.loaded = true;
         self.packets += 1;
         self.thread = self.packet.header.thread_name();
+        write_who(&mut self.who, &self.thread, self.packet.header.tid);
     }
 }
 
@@ -197,6 +209,14 @@ pub(crate) fn next_packet(
     }
 }
 
+/// `) name/tid`, as it stands in a line of a report.
+pub(crate) fn write_who(who: &mut Vec<u8>, thread: &str, tid: u32) {
+    who.clear();
+    who.extend_from_slice(b") ");
+    escape::push_name(who, thread);
+    who.extend_from_slice(format!("/{tid}").as_bytes());
+}
+
 /// One record.
 #[derive(Debug, Clone, Copy)]
 pub struct Event<'a> {
@@ -214,6 +234,8 @@ pub struct Event<'a> {
     pub thread: &'a str,
     /// Position of `kind` in [`Trace::events`].
     pub(crate) index: u32,
+    /// `) name/tid`, escaped.
+    pub(crate) who: &'a [u8],
     pub(crate) header: &'a PacketHeader,
     pub(crate) payload: &'a [u8],
 }

@@ -261,6 +261,14 @@ impl From<RoleEntry> for Role {
     }
 }
 
+/// Opens a file that is a file: to open a pipe would wait for its other end, and a device never ends.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() {
+        return File::open(path);
+    }
+    Err(io::Error::new(ErrorKind::InvalidInput, "it is not a plain file"))
+}
+
 /// Reads the sidecar of the trace in `dir`; `None` where there is none.
 ///
 /// # Errors
@@ -277,7 +285,7 @@ pub fn read(dir: &Path) -> Result<Option<Sidecar>> {
 /// When it exists and cannot be read, or was made by a newer version.
 pub fn read_lenient(dir: &Path) -> Result<Option<std::result::Result<Sidecar, String>>> {
     let path = dir.join(SIDECAR);
-    let file = match File::open(&path) {
+    let file = match open_plain(&path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound) => return Ok(None),
         Err(e) => return Err(Error::io("open", &path, &e)),

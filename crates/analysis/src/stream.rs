@@ -16,6 +16,8 @@ use std::path::PathBuf;
 pub(crate) const MOST: u64 = *PAGE_RANGE.end() as u64;
 /// Stream files that stay open; the others are opened for each packet.
 const OPEN_FILES: usize = 128;
+/// Bytes that a file's first read asks for.
+const AHEAD_FIRST: usize = 4 << 10;
 /// Memory that all windows together may take beyond the packets that they must hold.
 const READ_AHEAD: usize = 64 << 20;
 
@@ -24,7 +26,7 @@ const READ_AHEAD: usize = 64 << 20;
 pub(crate) struct Budget {
     open: usize,
     spare: Vec<Vec<u8>>,
-    /// Bytes to read at once, at least.
+    /// Bytes to read at once, at most, beyond what must be.
     chunk: usize,
     /// Too many streams to keep a window for each, or too little of each is wanted.
     crowded: bool,
@@ -46,6 +48,8 @@ pub(crate) struct StreamFile {
     pub(crate) name: String,
     file: Option<File>,
     window: Vec<u8>,
+    /// Bytes to read at once: few at first, since most files are short, then twice as many each time.
+    ahead: usize,
     /// Offset in the file, and how much of `window` is filled.
     window_at: u64,
     window_len: usize,
@@ -98,6 +102,7 @@ impl StreamFile {
             name,
             file: None,
             window: Vec::new(),
+            ahead: AHEAD_FIRST,
             window_at: 0,
             window_len: 0,
             next: 0,
@@ -208,7 +213,8 @@ impl StreamFile {
         if at >= self.window_at && at + wanted as u64 <= end {
             return Ok(wanted);
         }
-        let size = hint.max(budget.chunk).max(wanted);
+        let size = hint.max(self.ahead.min(budget.chunk)).max(wanted);
+        self.ahead = self.ahead.saturating_mul(2);
         if self.window.is_empty() {
             self.window = budget.spare.pop().unwrap_or_default();
         }

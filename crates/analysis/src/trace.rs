@@ -14,7 +14,7 @@ use gracepoint_wire::clock::{Clock, Source, Triple, scale};
 use gracepoint_wire::schema::{Context, Declared, Field, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -203,10 +203,10 @@ impl Trace {
         let near: Vec<String> = near.into_iter().map(escape::name).collect();
         let hint = match near.is_empty() {
             true => "`gracepoint info` lists its events".to_owned(),
-            false => format!("did you mean {}?", near.join(" or ")),
+            false => format!("did you mean {}?", near.join(", ")),
         };
         Error::new(format!(
-            "no event of {} matches {}; {hint}",
+            "no event of {} matches `{}`: {hint}",
             escape::name(&self.dir.display().to_string()),
             escape::name(pattern)
         ))
@@ -225,7 +225,7 @@ impl Trace {
 
 fn read_metadata(dir: &Path) -> Result<Metadata> {
     let path = dir.join("metadata");
-    let file = File::open(&path).map_err(|e| {
+    let file = sidecar::open_plain(&path).map_err(|e| {
         Error::new(format!(
             "{} is not a trace: cannot open its metadata: {e}; give the directory that `gracepoint \
              record` made",

@@ -54,7 +54,8 @@ Examples:
   gracepoint ps
   gracepoint ps --json | jq -r 'select(.answers) | .name'
 
-EVENTS is how many events are switched on, of how many there are. Exits with 1 when there is no
+PID is ours; a program in a container, which has another one there, is shown with it. EVENTS is how
+many events are switched on, of how many there are. Exits with 1 when there is no
 program.")]
     Ps(PsArgs),
     /// Show the events of a program: fields, types, documentation, where and whether they are on

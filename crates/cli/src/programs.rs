@@ -85,7 +85,11 @@ fn ps_row(answer: &Answer) -> [String; 4] {
     let unusable = |what: &str| ["?".into(), "?".into(), what.to_owned()];
     let [name, up, events] = match answer {
         Answer::Ready(live) => {
-            [name(&live.program), quantity::age(up(&live.program)), events(&live.program)]
+            let there = match live.program.pid == live.pid {
+                true => String::new(),
+                false => format!(" (pid {} there)", live.program.pid),
+            };
+            [name(&live.program) + &there, quantity::age(up(&live.program)), events(&live.program)]
         }
         Answer::Silent(_) => unusable("not answering"),
         Answer::Foreign(_, hello) => {

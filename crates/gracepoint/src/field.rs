@@ -34,6 +34,7 @@ pub use rendered::Text;
 pub use sensitive::{Sensitive, allowed as sensitive_allowed};
 
 use gracepoint_wire::schema::Type;
+#[cfg(gp_supported)]
 pub(crate) use sensitive::allow as allow_sensitive;
 use std::rc::Rc;
 use std::sync::Arc;

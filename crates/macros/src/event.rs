@@ -249,54 +249,77 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
     }
 }
 
+/// How one field is written: the type and the value of its element of `Prepared`, and the encoder with
+/// what it is called with.
+struct Encoding {
+    prepared: TokenStream,
+    plan: TokenStream,
+    encoder: TokenStream,
+    value: TokenStream,
+    planned: TokenStream,
+}
+
+fn encoding(p: &TokenStream, member: &Member<'_>, index: usize) -> Encoding {
+    let (ident, ty, limit) = (member.ident, member.ty, member.field.limit);
+    let sensitive = member.field.sensitive;
+    let index = syn::Index::from(index);
+    let span = ty.span();
+    let render = match member.field.how {
+        How::Typed if sensitive => {
+            let encoder = quote_spanned!(span=> #p::Sensitive::<#ty>);
+            return Encoding {
+                prepared: quote!(::core::option::Option<#p::Plan>),
+                plan: quote_spanned!(span=> #encoder::plan(&self.#ident, #limit)),
+                encoder,
+                value: quote!(&self.#ident),
+                planned: quote!(prepared.#index),
+            };
+        }
+        How::Typed => {
+            let encoder = quote_spanned!(span=> <#ty as #p::Field>);
+            return Encoding {
+                prepared: quote!(#p::Plan),
+                plan: quote_spanned!(span=> #encoder::plan(&self.#ident, #limit)),
+                encoder,
+                value: quote!(&self.#ident),
+                planned: quote!(prepared.#index),
+            };
+        }
+        How::Display => quote_spanned!(span=> display),
+        How::Debug => quote_spanned!(span=> debug),
+    };
+    let text = quote_spanned!(span=> #p::Text::#render::<#ty>(&self.#ident, #limit));
+    let (prepared, plan) = match sensitive {
+        // What is masked is not even rendered.
+        true => (
+            quote!(::core::option::Option<#p::Text>),
+            quote_spanned!(span=> #p::sensitive_allowed().then(|| #text)),
+        ),
+        false => (quote!(#p::Text), text),
+    };
+    Encoding {
+        encoder: quote_spanned!(span=> <#prepared as #p::Field>),
+        prepared,
+        plan,
+        value: quote!(&prepared.#index),
+        planned: quote!(#p::Plan::NOTHING),
+    }
+}
+
 /// `Prepared`, `prepare`, `size` and `write`. `Prepared` has one element for each field: its plan, or
-/// its rendered text.
+/// its rendered text; of a sensitive field an option of that, `None` where it is masked.
 fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
     let root = &container.root;
     let p = quote!(#root::field);
-    let field_of = |ty: TokenStream| quote_spanned!(ty.span()=> <#ty as #p::Field>);
     let (mut types, mut plans) = (Vec::new(), Vec::new());
     let (mut sizes, mut writes) = (Vec::new(), Vec::new());
     for (index, member) in members.iter().enumerate() {
-        let (ident, ty, limit) = (member.ident, member.ty, member.field.limit);
-        let index = syn::Index::from(index);
-        let span = ty.span();
-        let render = match member.field.how {
-            How::Typed => None,
-            How::Display => Some(quote_spanned!(span=> display)),
-            How::Debug => Some(quote_spanned!(span=> debug)),
-        };
-        let sensitive = member.field.sensitive;
-        let (encoded, value, plan) = match render {
-            None if sensitive => {
-                let encoded = quote_spanned!(span=> #p::Sensitive::<#ty>);
-                types.push(quote!(::core::option::Option<#p::Plan>));
-                plans.push(quote_spanned!(span=> #encoded::plan(&self.#ident, #limit)));
-                (encoded, quote!(&self.#ident), quote!(prepared.#index))
-            }
-            None => {
-                types.push(quote!(#p::Plan));
-                plans.push(quote_spanned!(span=> <#ty as #p::Field>::plan(&self.#ident, #limit)));
-                (field_of(quote!(#ty)), quote!(&self.#ident), quote!(prepared.#index))
-            }
-            Some(render) => {
-                let text = quote_spanned!(span=> #p::Text::#render::<#ty>(&self.#ident, #limit));
-                let nothing = quote!(#p::Plan::NOTHING);
-                let (of, plan) = match sensitive {
-                    // What is masked is not even rendered.
-                    true => (
-                        quote!(::core::option::Option<#p::Text>),
-                        quote_spanned!(span=> #p::sensitive_allowed().then(|| #text)),
-                    ),
-                    false => (quote!(#p::Text), text),
-                };
-                types.push(of.clone());
-                plans.push(plan);
-                (field_of(of), quote!(&prepared.#index), nothing)
-            }
-        };
-        sizes.push(quote_spanned!(span=> #encoded::size(#value, #plan)));
-        writes.push(quote_spanned!(span=> #encoded::write(#value, #plan, at)));
+        let Encoding { prepared, plan, encoder, value, planned } = encoding(&p, member, index);
+        let span = member.ty.span();
+        types.push(prepared);
+        plans.push(plan);
+        sizes.push(quote_spanned!(span=> #encoder::size(#value, #planned)));
+        writes.push(quote_spanned!(span=> #encoder::write(#value, #planned, at)));
     }
     // A `()` as the last expression, or an unused argument, would be a warning in the user's crate.
     let (prepared, plans) = match members.is_empty() {

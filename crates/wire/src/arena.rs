@@ -90,7 +90,7 @@ pub struct ArenaHeader {
 pub const PAGE_RANGE: std::ops::RangeInclusive<u32> = 4096..=(1 << 20);
 
 impl ArenaHeader {
-    /// Lays out an arena; offsets follow from the counts.
+    /// Lays out an arena; offsets follow from the counts. Pages are within [`PAGE_RANGE`].
     pub fn lay_out(page_bytes: u32, pages: u32, ids: u32, slots: u32) -> ArenaHeader {
         let up = |n: u64| n.next_multiple_of(4096);
         let loss_at = HEADER as u64;
@@ -163,12 +163,17 @@ impl ArenaHeader {
             )));
         }
         let (page_bytes, pages, ids, slots) = (u32_at(12), u32_at(16), u32_at(20), u32_at(24));
+        let contradicts = || Error::new("arena header contradicts itself");
+        // First, because with larger pages the sum of all could exceed 64 bits.
+        if !PAGE_RANGE.contains(&page_bytes) || page_bytes % 4096 != 0 {
+            return Err(contradicts());
+        }
         let mut header = ArenaHeader::lay_out(page_bytes, pages, ids, slots);
         let named = [u64_at(32), u64_at(40), u64_at(48), u64_at(56), u64_at(64)];
         let computed =
             [header.loss_at, header.slot_at, header.table_at, header.pages_at, header.total];
-        if !PAGE_RANGE.contains(&page_bytes) || page_bytes % 4096 != 0 || named != computed {
-            return Err(Error::new("arena header contradicts itself"));
+        if named != computed {
+            return Err(contradicts());
         }
         header.pid = u32_at(28);
         header.clock = u32_at(72);
@@ -272,6 +277,10 @@ mod tests {
             b[at] ^= 0x55;
             assert!(ArenaHeader::parse(&b).is_err(), "byte {at}");
         }
+        // Found by the fuzzer: the sum of such pages exceeds 64 bits.
+        let mut vast = h.to_bytes();
+        vast[12..28].fill(0xff);
+        assert!(ArenaHeader::parse(&vast).is_err());
         let huge = ArenaHeader::lay_out(1 << 20, u32::MAX, u32::MAX, u32::MAX);
         assert!(ArenaHeader::parse(&huge.to_bytes()).is_ok());
     }

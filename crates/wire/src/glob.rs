@@ -75,24 +75,30 @@ fn set(pattern: &[char], c: char) -> Option<(usize, bool)> {
     Some((end + 1, found != negated))
 }
 
-/// Names near `wanted`, nearest first, at most `most`: for "did you mean".
+/// Names near `wanted`, nearest first, at most `most`: for "did you mean". Case does not count;
+/// where no name is near, those of the same provider are.
 pub fn near<'a>(
     wanted: &str,
     names: impl IntoIterator<Item = &'a str>,
     most: usize,
 ) -> Vec<&'a str> {
     let plain: String = wanted.chars().filter(|c| !matches!(c, '*' | '?' | '[' | ']')).collect();
-    let mut scored: Vec<(usize, &str)> = names
-        .into_iter()
-        .map(|name| {
-            let distance = distance(&plain, name);
-            let contains = !plain.is_empty() && name.contains(plain.trim_matches(':'));
-            (if contains { 0 } else { distance }, name)
-        })
-        .filter(|&(d, name)| d <= 2 + name.chars().count() / 3)
-        .collect();
-    scored.sort();
-    scored.into_iter().take(most).map(|(_, name)| name).collect()
+    let plain = plain.to_lowercase();
+    let provider = plain.split_once(':').map(|(provider, _)| provider);
+    let scored = names.into_iter().map(|name| {
+        let lower = name.to_lowercase();
+        let contains = !plain.is_empty() && lower.contains(plain.trim_matches(':'));
+        (if contains { 0 } else { distance(&plain, &lower) }, name)
+    });
+    let (mut close, mut far): (Vec<(usize, &str)>, Vec<_>) =
+        scored.partition(|&(d, name)| d <= 2 + name.chars().count() / 3);
+    if close.is_empty() {
+        let named = provider.filter(|provider| !provider.is_empty());
+        far.retain(|(_, name)| named.is_some_and(|p| name.split(':').next() == Some(p)));
+        close = far;
+    }
+    close.sort();
+    close.into_iter().take(most).map(|(_, name)| name).collect()
 }
 
 /// Edit distance (insert, delete, replace).
@@ -150,6 +156,9 @@ mod tests {
         let names = ["kv:get", "kv:put", "http:request"];
         assert_eq!(near("kv:gte", names, 2), ["kv:get", "kv:put"]);
         assert_eq!(near("request", names, 2)[0], "http:request");
+        assert_eq!(near("KV:Get", names, 1), ["kv:get"]);
+        assert_eq!(near("kv:zzzzzzzzzzzzzzzz*", names, 3), ["kv:get", "kv:put"]);
         assert!(near("zzzzzzzzzzzzzzzz", names, 3).is_empty());
+        assert!(near(":zzzzzzzzzzzzzzzz", names, 3).is_empty());
     }
 }

@@ -113,11 +113,12 @@ fn what_cannot_be_drawn_says_why() {
     let dir = busy(1).write();
     let trace = Trace::open(dir.path()).unwrap();
     for (event, field, by, want) in [
-        ("kv:gte", "latency", None, "did you mean"),
-        ("kv:get", "latancy", None, "did you mean \"latency\""),
+        ("kv:gte", "latency", None, "did you mean kv:get?"),
+        ("kv:zebra-crossing*", "latency", None, "did you mean kv:get?"),
+        ("kv:get", "latancy", None, "did you mean latency?"),
         ("kv:get", "key", None, "needs numbers"),
-        ("kv:get", "latency", Some("who"), "no field \"who\""),
-        ("kv:get", "duration", None, "no field \"duration\""),
+        ("kv:get", "latency", Some("who"), "no field `who`"),
+        ("kv:get", "duration", None, "no field `duration`"),
     ] {
         let error = hist(&trace, &options(event, field, by)).unwrap_err().to_string();
         assert!(error.contains(want), "{error}");

@@ -106,7 +106,7 @@ fn lines_can_be_chosen_and_limited() {
     let trace = Trace::open(dir.path()).unwrap();
     let error = trace.choose(&Filter { events: vec!["kv:gte".into()], ..Filter::default() });
     let error = error.unwrap_err().to_string();
-    assert!(error.ends_with("matches kv:gte; did you mean kv:get?"), "{error}");
+    assert!(error.ends_with("matches `kv:gte`: did you mean kv:get?"), "{error}");
 }
 
 #[test]
@@ -229,6 +229,26 @@ fn what_is_no_trace_says_so() {
     assert!(said(Some(&ours.replace("_key", "key"))).contains("no field is laid out"));
     assert!(said(Some(&ours[..ours.len() / 2])).contains("metadata"));
     assert!(Trace::open("/nonexistent/trace").unwrap_err().to_string().contains("/nonexistent"));
+}
+
+/// To open a pipe would wait for ever, and a device never ends.
+#[cfg(unix)]
+#[test]
+fn what_is_no_plain_file_is_not_opened() {
+    for name in ["metadata", ".gracepoint.json", "stream_1"] {
+        let dir = busy(3).write();
+        fs::remove_file(dir.join(name)).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(dir.join(name)).status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfifo");
+        match Trace::open(dir.path()) {
+            Ok(trace) if name == "stream_1" => assert_eq!(trace.streams(), 2),
+            Ok(trace) => assert!(name == ".gracepoint.json" && trace.sidecar().is_none()),
+            Err(error) => assert!(error.to_string().contains("not a plain file"), "{error}"),
+        }
+        fs::remove_file(dir.join(name)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", dir.join(name)).unwrap();
+        assert_eq!(Trace::open(dir.path()).is_ok(), name != "metadata");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod real;
 mod ring;
 mod scene;
 mod sessions;
+mod strangers;
 mod trace;
 mod verbs;
 
@@ -41,6 +42,7 @@ fn main() {
     trials.extend(flight::trials());
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
+    trials.extend(strangers::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
     for test in [

@@ -56,6 +56,14 @@ struct Login<'a> {
 /// Runs program `args[0]`.
 pub(crate) fn main(args: &[String]) {
     let number = |at: usize| args.get(at).map_or(0, |n| n.parse::<u64>().unwrap());
+    match args[0].as_str() {
+        "knock" => return knock(&args[1]),
+        "undumpable" => {
+            rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+                .unwrap();
+        }
+        _ => {}
+    }
     let allowed = args[0] == "secrets" && number(1) == 1;
     gracepoint::Builder::new().name("worker").allow_sensitive(allowed).start().unwrap();
     say("ready");
@@ -70,6 +78,7 @@ pub(crate) fn main(args: &[String]) {
         "crowd" => crowd(number(1)),
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
+        "undumpable" | "idle" => wait(),
         other => panic!("no program {other}"),
     }
 }
@@ -227,4 +236,15 @@ fn secrets() {
     }
     say("done");
     wait();
+}
+
+/// Connects to a socket as a stranger would, and says how many bytes of an answer came.
+fn knock(socket: &str) {
+    let mut bytes = Vec::new();
+    let stream = std::os::unix::net::UnixStream::connect(socket);
+    let answer = stream.and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        std::io::Read::read_to_end(&mut stream, &mut bytes)
+    });
+    say(&format!("{} bytes, {:?}", bytes.len(), answer.map_err(|e| e.kind())));
 }

@@ -60,7 +60,7 @@ fn write(scene: &Scene, packets: u64) -> u64 {
 
 fn packet(stream: u64, seq: u64) -> Vec<u8> {
     let mut thread = [0; 16];
-    thread[..4].copy_from_slice(if seq % 2 == 0 { b"even" } else { b"odd!" });
+    thread[..4].copy_from_slice(if seq.is_multiple_of(2) { b"even" } else { b"odd!" });
     let begin = seq * EVENTS * 1000 + stream;
     let mut header = PacketHeader {
         stream,

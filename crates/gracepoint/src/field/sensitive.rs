@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 static ALLOWED: AtomicBool = AtomicBool::new(false);
 
 /// Sets whether sensitive fields are recorded from now on.
+#[cfg(gp_supported)]
 pub(crate) fn allow(yes: bool) {
     ALLOWED.store(yes, Relaxed);
 }

@@ -408,13 +408,15 @@ fn what_is_declared_is_declared() {
             session: random.next(),
             events: vec![a.clone(), b.clone()],
             clock: recording.clock.clone(),
+            context: Default::default(),
         });
         let frame = created.to_frame();
         let (payload, taken) = control::next_frame(&frame, control::MAX_REPLY).unwrap().unwrap();
         assert_eq!((control::Message::parse(payload), taken), (Ok(created), frame.len()));
         let (events, env) = ([a, b], [("program", "p".to_owned())]);
         let clock = &recording.clock;
-        let text = tsdl::metadata(&tsdl::Metadata { clock, events: &events, env: &env });
+        let context = Default::default();
+        let text = tsdl::metadata(&tsdl::Metadata { clock, events: &events, env: &env, context });
         let parsed = gracepoint_analysis::metadata::parse(text.as_bytes()).unwrap();
         for (parsed, event) in parsed.events.iter().zip(&events) {
             assert_eq!((parsed.id, parsed.full_name()), (event.id, event.full_name()));

@@ -12,24 +12,12 @@ fn every_message() -> Vec<Message> {
     };
     let at = Triple { ticks: 1, mono_ns: 2, real_ns: u64::MAX };
     let clock = Clock { source: Source::Tsc, freq_hz: 7, boot_id: [9; 16], triples: vec![at, at] };
-    let program = Program {
-        name: "kv".into(),
-        pid: 12,
-        exe: "/bin/kv".into(),
-        since_ns: 5,
-        patching: "text".into(),
-        launched_by: "x".into(),
-        events_on: 1,
-        events: 2,
-        waiting: true,
-        object: "/lib/libplugin.so".into(),
-    };
     let listed =
         Listed { schema: schema.clone(), sites: 3, spans: 1, on: 2, location: "a.rs:4".into() };
     let declared = Declared { id: 16, role: Role::Begin, schema };
     vec![
         Message::Hello(Hello::current(None)),
-        Message::Hello(Hello::current(Some(program))),
+        Message::Hello(Hello::current(Some(program()))),
         Message::List,
         Message::Events(vec![listed.clone(), listed]),
         Message::Create(Create {
@@ -73,6 +61,21 @@ fn every_message() -> Vec<Message> {
         Message::Ended { session: 3, by: "pid 1".into(), stopped: stopped(at) },
         Message::Unknown(999),
     ]
+}
+
+fn program() -> Program {
+    Program {
+        name: "kv".into(),
+        pid: 12,
+        exe: "/bin/kv".into(),
+        since_ns: 5,
+        patching: "text".into(),
+        launched_by: "x".into(),
+        events_on: 1,
+        events: 2,
+        waiting: true,
+        object: "/lib/libplugin.so".into(),
+    }
 }
 
 fn stopped(at: Triple) -> Stopped {

@@ -98,6 +98,7 @@
 mod arch;
 mod backtrace;
 mod barrier;
+mod blocks;
 mod callbacks;
 #[cfg(feature = "canary")]
 mod canary;

@@ -20,6 +20,9 @@ pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
 
+/// A block of callbacks is about to be freed. Loom's twin of this checks that nobody uses it.
+pub(crate) fn block_ends() {}
+
 /// Declares a function that is `const` here and not under loom, whose atomics have no
 /// const constructors.
 macro_rules! constant {

@@ -11,7 +11,7 @@
 //!   and an acquire fence before freeing, as in `Arc`: the block is freed after everybody's last use of
 //!   a place (twin in `tests/loom_updaters.rs`). A runner takes its places away in one go ([`Spent`]), because
 //!   most of those that it runs in sequence are of one block.
-//! * *What it costs:* one callback that waits for long keeps its whole block (1 KiB).
+//! * *What it costs:* one callback that waits for long keeps its whole block (968 bytes).
 //! * *In a forked child* blocks are as the parent's. What a lost thread was giving out of, or was
 //!   running from, is never freed: a block each.
 
@@ -20,8 +20,9 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
-/// Places of a block, which make it 1 KiB.
-pub(crate) const PLACES: usize = 18;
+/// Places of a block. They make it less than 1 KiB, from where on allocators call a request large: glibc's
+/// then consolidates what is free, which costs more than blocks gain.
+pub(crate) const PLACES: usize = 17;
 
 /// Room for a callback.
 pub(crate) type Place = MaybeUninit<[u64; 7]>;

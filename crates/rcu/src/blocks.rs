@@ -90,9 +90,11 @@ fn put_away(block: *mut Block) {
 /// `block` is live, `count` of its places were not taken away yet, are the caller's to take, and are not
 /// used any more.
 unsafe fn take_away(block: NonNull<Block>, count: usize) {
-    // SAFETY: live until the last place is taken away, by this function's contract. Release and the
-    // acquire below: see the module's text.
-    if unsafe { block.as_ref() }.left.fetch_sub(count, Ordering::Release) == count {
+    // SAFETY: live until the last place is taken away, by this function's contract. No reference to all of
+    // it, since its owner writes `used` meanwhile.
+    let left = unsafe { &(*block.as_ptr()).left };
+    // Release and the acquire below: see the module's text.
+    if left.fetch_sub(count, Ordering::Release) == count {
         fence(Ordering::Acquire);
         crate::sync::block_ends();
         // SAFETY: no place is left, so nobody else has a pointer to it that he will use; allocated

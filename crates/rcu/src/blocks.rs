@@ -61,6 +61,7 @@ pub(crate) fn give(shelf: &Shelf) -> Option<(NonNull<Place>, NonNull<Block>)> {
 
 #[cold]
 fn fresh(shelf: &Shelf) -> Option<NonNull<Block>> {
+    #[expect(clippy::cast_ptr_alignment, reason = "allocated with the alignment of a Block")]
     // SAFETY: the layout has a size.
     let block = NonNull::new(unsafe { alloc(Layout::new::<Block>()) }.cast::<Block>())?;
     // SAFETY: allocated just now for a Block, whose places need no value.

@@ -57,10 +57,11 @@ struct Placed<F> {
 #[inline]
 pub(crate) fn new<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
     const { assert!(align_of::<Node>() <= align_of::<Place>()) };
-    if size_of::<Placed<F>>() <= size_of::<Place>() && align_of::<F>() <= align_of::<Place>() {
-        if let Some((place, block)) = arch::with_shelf(blocks::give).flatten() {
-            return placed(f, place, block);
-        }
+    if size_of::<Placed<F>>() <= size_of::<Place>()
+        && align_of::<F>() <= align_of::<Place>()
+        && let Some((place, block)) = arch::with_shelf(blocks::give).flatten()
+    {
+        return placed(f, place, block);
     }
     boxed(f)
 }

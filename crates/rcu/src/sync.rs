@@ -1,6 +1,6 @@
 //! The one door to atomics, fences and shared cells.
 //!
-//! The files that hold the algorithm (`counters`, `grace`, `trylock`, `callbacks`,
+//! The files that hold the algorithm (`counters`, `grace`, `trylock`, `blocks`, `callbacks`,
 //! `engine`) name nothing but `crate::sync`, `crate::arch` and `crate::barrier`.
 //! `tests/loom.rs` compiles those same files a second time with doors of its own made
 //! of loom's types, so that what is explored is the text that ships and not a copy.

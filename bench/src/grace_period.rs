@@ -74,6 +74,16 @@ fn on_a_thread<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     })
 }
 
+/// Starts the threads that run callbacks: ours (`domains`), and liburcu's. They go where the caller may go, so this
+/// comes before it is pinned: all of them alike may then use the other processors.
+fn start_workers(domains: &[&'static Domain]) {
+    for domain in domains {
+        domain.call(|| ());
+        domain.barrier().expect("no section is open here");
+    }
+    flavours().iter().for_each(|flavour| flavour.register().barrier());
+}
+
 /// Somebody who has grace periods, for the calling thread.
 enum Engine {
     Ours(&'static Domain),

@@ -26,12 +26,15 @@ const SLOW: u64 = 512;
 const EMPTY: &str = "empty loop";
 const FLOOR: &str = "floor: two bare increments";
 const PAIR: &str = "gracepoint pair";
+const OWNED: &str = "gracepoint owned pair";
 const MEMB: &str = "liburcu memb pair";
 const EPOCH: &str = "crossbeam-epoch pin";
 /// At most so many times the row.
 const OVER_FLOOR: f64 = 2.2;
 const OVER_MEMB: f64 = 0.6;
 const OVER_EPOCH: f64 = 0.12;
+/// At most so many nanoseconds.
+const OWNED_NS: f64 = 25.0;
 
 static DOMAIN: Domain = Domain::new("bench reader");
 
@@ -53,6 +56,9 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
         outcome.goals.push(goal(&outcome, MEMB, OVER_MEMB));
     }
     outcome.goals.push(goal(&outcome, EPOCH, OVER_EPOCH));
+    let owned = outcome.cost(OWNED).min_ns;
+    let what = format!("{OWNED}: {owned:.1} ns, at most {OWNED_NS}");
+    outcome.goals.push(Goal { what, met: owned <= OWNED_NS });
     Ok(outcome)
 }
 
@@ -105,7 +111,11 @@ fn ours() -> Vec<Row<'static>> {
                 drop(guard);
             }
         }),
-        // Owned guards: a row for `Domain::read_owned`, with the goal of at most 25 ns, belongs here.
+        Row::new(OWNED, SLOW, |n| {
+            for _ in 0..n {
+                drop(black_box(DOMAIN.read_owned("bench")));
+            }
+        }),
     ]
 }
 

@@ -10,7 +10,7 @@ use gracepoint_bench_peers::{Registered, flavours, retire};
 use gracepoint_rcu::{Domain, Progress};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Engine;
+use super::{Engine, start_workers};
 use crate::measure::{pin, pin_beside};
 use crate::sections::{Samples, Section};
 use crate::table::Goal;
@@ -21,16 +21,23 @@ const AT_MOST: u64 = 1_000_000;
 const TIMES: usize = 5;
 const FLOODS: usize = 3;
 /// How often a producer drives, and looks how many wait.
-const DRIVES_EVERY: u64 = 4_096;
+const DRIVES_EVERY: u64 = 512;
 const LOOKS_EVERY: u64 = 64;
+
+/// Above 100,000 callers of a domain with a thread are slowed down, which is looked at now and then.
+const SERVED_MOST: f64 = 110_000.0;
 
 const BOXED: &str = "gracepoint retire(Box), producer drives";
 const VALUE: &str = "gracepoint retire(value), producer drives";
+const SERVED: &str = "gracepoint retire(Box), its thread drives";
 const EPOCH: &str = "crossbeam-epoch defer";
-/// Whose throughput is to be exceeded.
-const PEERS: [&str; 2] = [EPOCH, "liburcu memb call_rcu"];
+const MEMB: &str = "liburcu memb call_rcu";
+/// Whose throughput is to be exceeded by whom: on one thread, and on two.
+const PAIRS: [(&str, &str); 5] =
+    [(BOXED, EPOCH), (BOXED, MEMB), (VALUE, EPOCH), (VALUE, MEMB), (SERVED, MEMB)];
 
 static DEFERRED: Domain = Domain::new("bench deferred");
+static BY_THREAD: Domain = Domain::with_thread("bench deferred, served");
 
 /// Objects freed, counted by each thread in a place of its own: cheaper than one for all.
 static FREED: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
@@ -67,6 +74,7 @@ impl Drop for Object {
 enum Deferrer {
     Boxed,
     Value,
+    Served,
     Epoch,
     Seize(Box<seize::Collector>),
     Peer(&'static str, &'static gracepoint_bench_peers::Liburcu, Registered),
@@ -75,8 +83,8 @@ enum Deferrer {
 impl Deferrer {
     fn all() -> Vec<Deferrer> {
         let seize = Deferrer::Seize(Box::default());
-        let mut all = vec![Deferrer::Boxed, Deferrer::Value, Deferrer::Epoch, seize];
-        // A row for a domain whose thread drives belongs here.
+        let mut all =
+            vec![Deferrer::Boxed, Deferrer::Value, Deferrer::Served, Deferrer::Epoch, seize];
         let peers = flavours().iter();
         all.extend(peers.map(|peer| Deferrer::Peer(peer.name, peer, peer.register())));
         all
@@ -86,6 +94,7 @@ impl Deferrer {
         match self {
             Deferrer::Boxed => BOXED.to_owned(),
             Deferrer::Value => VALUE.to_owned(),
+            Deferrer::Served => SERVED.to_owned(),
             Deferrer::Epoch => EPOCH.to_owned(),
             Deferrer::Seize(_) => "seize retire".to_owned(),
             Deferrer::Peer(name, ..) => format!("liburcu {name} call_rcu"),
@@ -103,6 +112,7 @@ impl Deferrer {
     fn defer(&self, numbers: std::ops::Range<u64>) {
         match self {
             Deferrer::Boxed => numbers.for_each(|n| DEFERRED.retire(Box::new(Object::new(n)))),
+            Deferrer::Served => numbers.for_each(|n| BY_THREAD.retire(Box::new(Object::new(n)))),
             Deferrer::Value => numbers.for_each(|n| DEFERRED.retire(Object::new(n))),
             Deferrer::Epoch => numbers.for_each(|n| {
                 let object = Box::new(Object::new(n));
@@ -130,6 +140,7 @@ impl Deferrer {
                 Deferrer::Boxed | Deferrer::Value => {
                     DEFERRED.barrier().expect("no section is open here");
                 }
+                Deferrer::Served => BY_THREAD.barrier().expect("no section is open here"),
                 Deferrer::Epoch => crossbeam_epoch::pin().flush(),
                 Deferrer::Seize(collector) => {
                     use seize::Guard;
@@ -144,7 +155,8 @@ impl Deferrer {
     fn run(&self, count: u64) -> Run {
         let already = self.freed();
         let mut most = 0;
-        let (begin, ran) = (Instant::now(), cpu_time());
+        let (begin, ran) = (Instant::now(), cpu_time(ClockId::ThreadCPUTime));
+        let all_ran = cpu_time(ClockId::ProcessCPUTime);
         for number in (0..count).step_by(LOOKS_EVERY as usize) {
             self.defer(number..number + LOOKS_EVERY);
             let deferred = number + LOOKS_EVERY;
@@ -153,21 +165,24 @@ impl Deferrer {
             }
             most = most.max(deferred - (self.freed() - already));
         }
-        let producing = cpu_time() - ran;
+        let producing = cpu_time(ClockId::ThreadCPUTime) - ran;
         self.finish(already + count.next_multiple_of(LOOKS_EVERY));
-        Run { seconds: begin.elapsed().as_secs_f64(), producing, most: most as f64 }
+        let running = cpu_time(ClockId::ProcessCPUTime) - all_ran;
+        Run { seconds: begin.elapsed().as_secs_f64(), running, producing, most: most as f64 }
     }
 }
 
-/// Seconds that this thread has run.
-fn cpu_time() -> f64 {
-    let now = clock_gettime(ClockId::ThreadCPUTime);
+/// Seconds that this thread, or the process, has run.
+fn cpu_time(of: ClockId) -> f64 {
+    let now = clock_gettime(of);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
 
 struct Run {
     /// Until the last was freed.
     seconds: f64,
+    /// Processor time of all threads until then.
+    running: f64,
     /// Processor time until the last was deferred.
     producing: f64,
     /// Objects that waited at once.
@@ -175,16 +190,18 @@ struct Run {
 }
 
 pub(crate) fn throughput(rounds: usize) -> Section {
+    start_workers(&[&BY_THREAD]);
     let _ = pin();
     let count = AT_MOST.min(PER_ROUND * rounds as u64).next_multiple_of(LOOKS_EVERY);
     let deferrers = Deferrer::all();
-    let mut rates: Vec<Vec<f64>> = deferrers.iter().map(|_| Vec::new()).collect();
+    let mut rates = vec![(Vec::new(), Vec::new()); deferrers.len()];
     // The first time warms up the allocator.
     for time in 0..=TIMES {
         for (deferrer, rates) in deferrers.iter().zip(&mut rates) {
-            let seconds = deferrer.run(count).seconds;
+            let run = deferrer.run(count);
             if time > 0 {
-                rates.push(count as f64 / seconds / 1e6);
+                rates.0.push(count as f64 / run.seconds / 1e6);
+                rates.1.push(count as f64 / run.running / 1e6);
             }
         }
     }
@@ -192,26 +209,32 @@ pub(crate) fn throughput(rounds: usize) -> Section {
         .iter()
         .zip(rates)
         .map(|(deferrer, rates)| {
-            let rates = Samples::of(rates);
-            (deferrer.name(), [0.0, 0.5, 1.0].map(|q| rates.quantile(q)).to_vec())
+            let (rates, of_cpu) = (Samples::of(rates.0), Samples::of(rates.1));
+            let mut values = [0.0, 0.5, 1.0].map(|q| rates.quantile(q)).to_vec();
+            values.push(of_cpu.quantile(0.5));
+            (deferrer.name(), values)
         })
         .collect();
     let mut section = Section {
         title: "deferred freeing, with malloc and free",
         unit: "M objects/s",
-        columns: &["min", "median", "max"],
+        columns: &["min", "median", "max", "of CPU time"],
         rows,
         notes: vec![
             format!("{count} objects in one go, until the last is freed"),
-            "liburcu frees on a second thread, the others on the producer's".to_owned(),
+            "liburcu and the domain's thread free on a second thread, the others on the producer's"
+                .to_owned(),
+            "of CPU time: median for a second of all threads' processor time".to_owned(),
         ],
         goals: Vec::new(),
     };
-    for (row, peer) in [BOXED, VALUE].into_iter().flat_map(|row| PEERS.map(|peer| (row, peer))) {
-        let ours = section.value(row, "median").unwrap_or(f64::NAN);
-        if let Some(theirs) = section.value(peer, "median") {
-            let what = format!("{row}: median {ours:.1} M/s, above {peer}'s {theirs:.1}");
-            section.goals.push(Goal { what, met: ours > theirs });
+    for (row, peer) in PAIRS {
+        for column in ["median", "of CPU time"] {
+            let ours = section.value(row, column).unwrap_or(f64::NAN);
+            if let Some(theirs) = section.value(peer, column) {
+                let what = format!("{row}: {column} {ours:.1} M/s, above {peer}'s {theirs:.1}");
+                section.goals.push(Goal { what, met: ours > theirs });
+            }
         }
     }
     section
@@ -262,6 +285,9 @@ pub(crate) fn flood(rounds: usize) -> Section {
         let what = format!("{row}: bounded by the longest section, over in {over} floods");
         section.goals.push(Goal { what, met: over == 0.0 });
     }
+    let most = section.value(SERVED, "4 x as long").unwrap_or(f64::NAN);
+    let what = format!("{SERVED}: {most} wait, at most {SERVED_MOST}");
+    section.goals.push(Goal { what, met: most <= SERVED_MOST });
     section
 }
 
@@ -302,7 +328,8 @@ struct Reader {
 impl Reader {
     /// Is inside of everybody's sections, for some microseconds each.
     fn run(&self) {
-        let engines = Engine::all(&DEFERRED);
+        let mut engines = Engine::all(&DEFERRED);
+        engines.push(Engine::Ours(&BY_THREAD));
         while !self.stop.load(Ordering::Relaxed) {
             for engine in &engines {
                 self.timed(|| engine.section(spin));

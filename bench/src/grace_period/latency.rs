@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use gracepoint_bench_peers::flavours;
-use gracepoint_rcu::Progress;
+use gracepoint_rcu::{Domain, Progress};
 
-use super::{DOMAIN, OURS};
+use super::{DOMAIN, OURS, start_workers};
 use crate::measure::pin;
 use crate::sections::{LATENCY, Samples, Section};
 use crate::table::Goal;
@@ -19,6 +20,9 @@ const CALLS: usize = 20;
 const MOST_OF_SLOW: usize = 50;
 
 const CALLER_DRIVES: &str = "gracepoint, the caller drives";
+const ITS_THREAD: &str = "gracepoint, the domain's thread";
+
+static SERVED: Domain = Domain::with_thread("bench calls");
 
 /// In µs.
 fn section(title: &'static str, at_most: f64, row: &str, rows: Vec<(String, Vec<f64>)>) -> Section {
@@ -57,6 +61,7 @@ pub(crate) fn cookies(rounds: usize) -> Section {
 }
 
 pub(crate) fn calls(rounds: usize) -> Section {
+    start_workers(&[&SERVED]);
     let _ = pin();
     let mut rows = vec![row(CALLER_DRIVES, rounds * CALLS, || {
         let took = Arc::new(AtomicU64::new(0));
@@ -65,13 +70,24 @@ pub(crate) fn calls(rounds: usize) -> Section {
         while DOMAIN.drive() != Progress::Idle {}
         took.load(Ordering::Relaxed) as f64 / 1e3
     })];
-    // A row for a domain whose thread drives belongs here, and the goal is its then.
+    rows.push(row(ITS_THREAD, rounds * CALLS, || {
+        let took = Arc::new(AtomicU64::new(0));
+        let (begin, noted) = (Instant::now(), Arc::clone(&took));
+        // At least 1, because 0 stands for "not yet".
+        SERVED.call(move || noted.store(begin.elapsed().as_nanos() as u64 | 1, Ordering::Release));
+        while took.load(Ordering::Acquire) == 0 {
+            thread::sleep(Duration::from_micros(50));
+        }
+        took.load(Ordering::Relaxed) as f64 / 1e3
+    }));
     for flavour in flavours() {
         let here = flavour.register();
         let name = format!("liburcu {}", flavour.name);
         rows.push(row(name, rounds.min(MOST_OF_SLOW), || here.call_latency() as f64 / 1e3));
     }
-    section("from call to the callback", 100.0, CALLER_DRIVES, rows)
+    let mut section = section("from call to the callback", 100.0, ITS_THREAD, rows);
+    section.notes.push("its thread: asleep at the call, on any processor, as liburcu's".to_owned());
+    section
 }
 
 pub(crate) fn barriers(rounds: usize) -> Section {

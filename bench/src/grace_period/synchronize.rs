@@ -121,8 +121,11 @@ fn section(
     around: impl Fn(usize, &dyn Fn() -> Option<f64>) -> Option<f64>,
 ) -> Section {
     let mut samples: Vec<Vec<f64>> = engines.iter().map(|_| Vec::new()).collect();
-    for _ in 0..rounds {
-        for (number, (engine, samples)) in engines.iter().zip(&mut samples).enumerate() {
+    for round in 0..rounds {
+        for turn in 0..engines.len() {
+            // Another one first each time, so that nobody always comes after the same one.
+            let number = (round + turn) % engines.len();
+            let (engine, samples) = (&engines[number], &mut samples[number]);
             for _ in 0..CALLS {
                 let took = around(number, &|| {
                     let begin = Instant::now();

@@ -16,6 +16,7 @@
 //! Elsewhere both have portable forms: a relaxed `fetch_add`, which is atomic to everybody, and
 //! a `const` thread-local without destructor.
 
+use crate::blocks::Shelf;
 use crate::sync::{AtomicUsize, Ordering};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64", not(miri)))]
@@ -48,6 +49,8 @@ pub(crate) struct ThreadWords {
     pub(crate) gone: AtomicUsize,
     /// Read sections of any domain that this thread has open on shared slots.
     pub(crate) shared: AtomicUsize,
+    /// Where small callbacks of this thread are placed; see `blocks`.
+    pub(crate) shelf: Shelf,
 }
 
 impl ThreadWords {
@@ -61,6 +64,11 @@ impl ThreadWords {
 /// The calling thread's [`ThreadWords::token`].
 pub(crate) fn thread_token() -> usize {
     with_thread(ThreadWords::token)
+}
+
+/// Runs `f` on the calling thread's shelf; `None` if it has no index, so that nobody would clear it at the thread's end.
+pub(crate) fn with_shelf<R>(f: impl FnOnce(&Shelf) -> R) -> Option<R> {
+    with_thread(|thread| (thread.slot.load(Ordering::Relaxed) != 0).then(|| f(&thread.shelf)))
 }
 
 /// How many sections the calling thread has open on shared slots, in any domain.

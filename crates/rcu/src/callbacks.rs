@@ -24,9 +24,11 @@
 //! A chain is a list of stacks: nodes of a stack are linked by `next`, newest first, and the
 //! newest node of each stack links to the newest of the stack before it by `older`.
 
+use crate::arch;
+use crate::blocks::{self, Block, Place, Spent};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// What a callback starts with, whatever its type.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ use std::ptr;
 pub(crate) struct Node {
     pub(crate) next: *mut Node,
     older: *mut Node,
-    run: unsafe fn(*mut Node),
+    run: unsafe fn(*mut Node, &mut Spent),
 }
 
 #[repr(C)]
@@ -43,11 +45,59 @@ struct Callback<F> {
     f: F,
 }
 
-/// Boxes a callback; `run` or nothing must follow.
-pub(crate) fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
+/// A small callback, in a place of its thread's block.
+#[repr(C)]
+struct Placed<F> {
+    node: Node,
+    block: NonNull<Block>,
+    f: F,
+}
+
+/// Finds memory for a callback; `run` or nothing must follow.
+#[inline]
+pub(crate) fn new<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
+    const { assert!(align_of::<Node>() <= align_of::<Place>()) };
+    if size_of::<Placed<F>>() <= size_of::<Place>()
+        && align_of::<F>() <= align_of::<Place>()
+        && let Some((place, block)) = arch::with_shelf(blocks::give).flatten()
+    {
+        return placed(f, place, block);
+    }
+    boxed(f)
+}
+
+#[inline]
+fn placed<F: FnOnce() + Send + 'static>(
+    f: F,
+    place: NonNull<Place>,
+    block: NonNull<Block>,
+) -> *mut Node {
+    /// # Safety
+    /// `node` came from `placed::<F>` and has not been run.
+    unsafe fn run<F: FnOnce()>(node: *mut Node, spent: &mut Spent) {
+        // SAFETY: `placed::<F>` wrote a Placed<F> there, whose first field (repr(C)) is the node, and
+        // this is its only use: the closure is moved out, and the place then used no more.
+        let f = unsafe {
+            let placed = node.cast::<Placed<F>>();
+            let f = (&raw const (*placed).f).read();
+            spent.add((*placed).block);
+            f
+        };
+        f();
+    }
+    let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), run: run::<F> };
+    let placed = place.cast::<Placed<F>>();
+    // SAFETY: `new` found that the place is large enough and aligned, and `blocks` gave it to
+    // this call alone.
+    unsafe { placed.write(Placed { node, block, f }) };
+    placed.as_ptr().cast()
+}
+
+/// Boxes a callback.
+fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
     /// # Safety
     /// `node` came from `boxed::<F>` and has not been run.
-    unsafe fn run<F: FnOnce()>(node: *mut Node) {
+    unsafe fn run<F: FnOnce()>(node: *mut Node, _: &mut Spent) {
         // SAFETY: `boxed::<F>` made this allocation as a Callback<F> whose first field
         // (repr(C)) is the node, and this is its only use.
         let callback = unsafe { Box::from_raw(node.cast::<Callback<F>>()) };
@@ -57,18 +107,18 @@ pub(crate) fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
     Box::into_raw(Box::new(Callback { node, f })).cast()
 }
 
-/// Runs a callback and frees it. False if it panicked; then `report` is told with what text, and the
-/// panic goes no further.
+/// Runs a callback and frees it, or adds its place to `spent`. False if it panicked; then `report` is told
+/// with what text, and the panic goes no further.
 ///
 /// # Safety
-/// `node` came from [`boxed`], is in no list, and has not been run.
+/// `node` came from [`new`], is in no list, and has not been run.
 #[inline]
-pub(crate) unsafe fn run(node: *mut Node, report: impl FnOnce(&str)) -> bool {
-    // SAFETY: a live node, by this function's contract; `run` is written by `boxed` only.
+pub(crate) unsafe fn run(node: *mut Node, spent: &mut Spent, report: impl FnOnce(&str)) -> bool {
+    // SAFETY: a live node, by this function's contract; `run` is written by who made it.
     let run = unsafe { (*node).run };
-    // SAFETY: `boxed` paired this function with this node; not run before, by contract.
+    // SAFETY: who made the node paired this function with it; not run before, by contract.
     // Unwind safety: the closure is consumed, and nothing of ours is half-changed here.
-    let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { run(node) }));
+    let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { run(node, spent) }));
     match outcome {
         Ok(()) => true,
         Err(payload) => {
@@ -190,7 +240,7 @@ pub(crate) struct Buckets {
     ready: Chain,
 }
 
-// SAFETY: the raw pointers own boxed callbacks, whose closures are Send (`boxed`'s bound).
+// SAFETY: the raw pointers own callbacks, whose closures are Send (`new`'s bound).
 unsafe impl Send for Buckets {}
 
 impl Buckets {

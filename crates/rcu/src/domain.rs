@@ -440,9 +440,10 @@ impl Domain {
     /// callbacks pile up.
     ///
     /// Callbacks run one at a time in the order in which they were queued. One that panics is
-    /// counted, told to the [`Observer`](crate::Observer), and stops nobody. Allocates once; waits for nobody (with
-    /// a thread and very many callbacks it pauses; see `run_callbacks_on`). May be called inside a section
-    /// and from `Drop`, not from a signal handler.
+    /// counted, told to the [`Observer`](crate::Observer), and stops nobody. Allocates for those that
+    /// are larger than three words, and now and then for the others; waits for nobody (with a thread and very
+    /// many callbacks it pauses; see `run_callbacks_on`). May be called inside a section and from `Drop`, not
+    /// from a signal handler.
     ///
     /// ```
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");

@@ -27,6 +27,7 @@
 //!
 //! Whoever exchanges `asleep` from true to false has to wake the thread; nobody else.
 
+use crate::blocks::Spent;
 use crate::callbacks::{self, Buckets, Chain, Node};
 use crate::clock;
 use crate::grace::{Grace, Readers, Step};
@@ -156,7 +157,7 @@ impl Engine {
     /// Queues a callback. Lock-free, never waits. True if the domain's thread is to be woken.
     #[inline]
     pub(crate) fn call(&self, f: impl FnOnce() + Send + 'static) -> bool {
-        self.push(callbacks::boxed(f))
+        self.push(callbacks::new(f))
     }
 
     #[inline]
@@ -379,7 +380,7 @@ impl Engine {
     pub(crate) fn run_ready(&self, me: usize) -> Option<usize> {
         let runner = self.runner.try_lock(me)?;
         let begun = if self.observed.is_on() { clock::now() } else { 0 };
-        let mut count = 0;
+        let (mut count, mut spent) = (0, Spent::NONE);
         while count < RUN_AT_MOST {
             let node = self.ran.running.load(Ordering::Relaxed);
             if node.is_null() {
@@ -390,7 +391,7 @@ impl Engine {
             }
             // SAFETY: the runner's lock is ours, so the list is, and its nodes are live.
             self.ran.running.store(unsafe { (*node).next }, Ordering::Relaxed);
-            self.run(node);
+            self.run(node, &mut spent);
             count += 1;
         }
         if self.ran.running.load(Ordering::Relaxed).is_null() {
@@ -422,14 +423,14 @@ impl Engine {
         !ready.is_empty()
     }
 
-    fn run(&self, node: *mut Node) {
+    fn run(&self, node: *mut Node, spent: &mut Spent) {
         let report = |message: &str| {
             self.ran.panics.fetch_add(1, Ordering::Relaxed);
             self.observed.tell(&Event::CallbackPanicked { message });
         };
         // SAFETY: the caller took the node out of the list that it owns, so it is in none
         // and was not run.
-        unsafe { callbacks::run(node, report) };
+        unsafe { callbacks::run(node, spent, report) };
         // One runner at a time writes this. Release: pairs with the acquire in `pending`.
         let done = self.ran.done.load(Ordering::Relaxed);
         self.ran.done.store(done.wrapping_add(1), Ordering::Release);
@@ -465,10 +466,11 @@ impl Engine {
     }
 
     fn run_list(&self, mut node: *mut Node) {
+        let mut spent = Spent::NONE;
         while !node.is_null() {
             // SAFETY: the caller owns the list; its nodes are live. Read before the run.
             let next = unsafe { (*node).next };
-            self.run(node);
+            self.run(node, &mut spent);
             node = next;
         }
     }

@@ -92,12 +92,13 @@
 //! and systems other than Linux (which compile), and programs with more than 65,536 threads.
 //!
 //! The argument for the algorithm is at the top of `src/grace.rs`; `src/callbacks.rs` has the
-//! queues', `src/engine.rs` and `src/wakers.rs` say why no wakeup is lost, `src/owners.rs` has the argument for
+//! queues', `src/blocks.rs` that of their memory, `src/engine.rs` and `src/wakers.rs` say why no wakeup is lost, `src/owners.rs` has the argument for
 //! owned sections, `src/threads.rs` the registry's, and `src/fork.rs` says what a forked child can rely on.
 
 mod arch;
 mod backtrace;
 mod barrier;
+mod blocks;
 mod callbacks;
 #[cfg(feature = "canary")]
 mod canary;

@@ -209,7 +209,7 @@ impl Domain {
     /// Drops and frees what is at `value` after a grace period. Like [`retire`](Self::retire), for what
     /// readers find behind a pointer.
     ///
-    /// Allocates once; never waits. Inside of sections too, and from `Drop`; not in signal handlers.
+    /// Allocates now and then; never waits. Inside of sections too, and from `Drop`; not in signal handlers.
     ///
     /// # Safety
     /// `value` came from [`Box::into_raw`]; nothing takes it from where readers find it any more, nobody else

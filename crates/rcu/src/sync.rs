@@ -1,6 +1,6 @@
 //! The one door to atomics, fences and shared cells.
 //!
-//! The files that hold the algorithm (`counters`, `grace`, `trylock`, `callbacks`,
+//! The files that hold the algorithm (`counters`, `grace`, `trylock`, `blocks`, `callbacks`,
 //! `engine`) name nothing but `crate::sync`, `crate::arch` and `crate::barrier`.
 //! `tests/loom.rs` compiles those same files a second time with doors of its own made
 //! of loom's types, so that what is explored is the text that ships and not a copy.
@@ -19,6 +19,9 @@ pub(crate) mod unexplored {
 pub(crate) fn yield_now() {
     std::thread::yield_now();
 }
+
+/// A block of callbacks is about to be freed. Loom's twin of this checks that nobody uses it.
+pub(crate) fn block_ends() {}
 
 /// Declares a function that is `const` here and not under loom, whose atomics have no
 /// const constructors.

@@ -26,6 +26,7 @@
 //! notice; [`refresh_names`] finds such indices, by asking the kernel for their threads.
 
 use crate::arch;
+use crate::blocks;
 use crate::indices;
 use crate::region;
 use crate::start;
@@ -273,7 +274,9 @@ fn free_record(index: u32) {
 pub(crate) fn thread_ends() {
     let word = arch::with_thread(|thread| {
         thread.gone.store(1, Ordering::Relaxed);
-        thread.slot.swap(0, Ordering::Relaxed)
+        let word = thread.slot.swap(0, Ordering::Relaxed);
+        blocks::clear(&thread.shelf);
+        word
     });
     // From here on a signal handler of this thread uses shared slots, so what follows sees
     // the slot's last values.

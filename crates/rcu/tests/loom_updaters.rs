@@ -4,6 +4,8 @@
 //! of `src/engine.rs` and `src/wakers.rs`: a callback against the domain's thread that is about to sleep, a
 //! request against the same, and a task that registers against the end of a grace period. A *twin* leaves
 //! one thing out, and must be caught: somebody sleeps although there is work, and nobody wakes it.
+//!
+//! Beside them, the blocks of `src/blocks.rs`: freed once, after everybody's last use of a place.
 
 macro_rules! shipped {
     ($($name:ident $path:literal),*) => {$(
@@ -17,6 +19,7 @@ shipped!(
     counters "../src/counters.rs",
     grace "../src/grace.rs",
     trylock "../src/trylock.rs",
+    blocks "../src/blocks.rs",
     callbacks "../src/callbacks.rs",
     observer "../src/observer.rs",
     wakers "../src/wakers.rs",
@@ -27,11 +30,23 @@ shipped!(
 mod sync {
     pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
     pub(crate) use loom::thread::yield_now;
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
 
     thread_local! {
         /// Loom runs the threads of a program on the one that called it, so this is per test.
         pub(crate) static FENCES: Cell<bool> = const { Cell::new(true) };
+        /// The places of a block whose end is explored.
+        pub(crate) static PLACES: RefCell<Option<Places>> = const { RefCell::new(None) };
+        pub(crate) static ENDED: Cell<u32> = const { Cell::new(0) };
+    }
+
+    /// Stands for a block's memory: using a place reads it, the block's end writes it.
+    pub(crate) type Places = std::sync::Arc<loom::cell::UnsafeCell<()>>;
+
+    pub(crate) fn block_ends() {
+        ENDED.set(ENDED.get() + 1);
+        let places = PLACES.with_borrow(Clone::clone);
+        places.expect("a program of blocks").with_mut(|_| ());
     }
 
     /// The fences of the engine, of which a twin has none.
@@ -67,7 +82,13 @@ mod sync {
 }
 
 mod arch {
+    use crate::blocks::Shelf;
     use crate::sync::{AtomicU64, Ordering};
+
+    /// No thread has one: blocks are explored by themselves.
+    pub(crate) fn with_shelf<R>(_: impl FnOnce(&Shelf) -> R) -> Option<R> {
+        None
+    }
 
     pub(crate) fn increment(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
@@ -256,6 +277,55 @@ fn task_against_end(twin: Twin, slept: &Count) {
     assert!(engine.grace.is_done(4));
     assert!(ready || woken.0.load(Ordering::Relaxed) != 0, "lost wakeup");
     engine.wakers.clear(32);
+}
+
+/// The places of one block, run by two runners, while the thread that gave them out ends.
+fn block_against_runners() {
+    sync::ENDED.set(0);
+    let memory: sync::Places = Default::default();
+    sync::PLACES.set(Some(std::sync::Arc::clone(&memory)));
+    let shelf = blocks::Shelf::new(std::ptr::null_mut());
+    let runners = [0, 1].map(|_| {
+        let (_, block) = blocks::give(&shelf).expect("memory");
+        let (block, memory) = (block.as_ptr().expose_provenance(), memory.clone());
+        thread::spawn(move || {
+            let mut spent = blocks::Spent::NONE;
+            memory.with(|_| ());
+            let block = std::ptr::with_exposed_provenance_mut(block);
+            // SAFETY: the place was given to this thread, which has used it and will not again.
+            unsafe { spent.add(std::ptr::NonNull::new(block).expect("a block")) };
+        })
+    });
+    blocks::clear(&shelf);
+    for runner in runners {
+        runner.join().expect("a runner");
+    }
+    assert_eq!(sync::ENDED.get(), 1, "freed once");
+    sync::PLACES.set(None);
+}
+
+/// Whether blocks are freed once, after everybody's last use.
+fn blocks_hold(fences: bool) -> bool {
+    let outcome = catch_unwind(AssertUnwindSafe(move || {
+        loom::model(move || {
+            sync::FENCES.set(fences);
+            block_against_runners();
+        });
+    }));
+    let Err(payload) = outcome else { return true };
+    let text = payload.downcast_ref::<String>().map_or("", |text| text);
+    assert!(text.contains("Causality violation"), "failed otherwise: {text}");
+    false
+}
+
+#[test]
+fn sound_block_against_runners() {
+    assert!(blocks_hold(true));
+}
+
+#[test]
+fn without_the_fence_a_block_is_freed_while_it_is_used() {
+    assert!(!blocks_hold(false));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Every other processor and system: a relaxed `fetch_add` and a `const` thread-local.
 
 use super::{SLOT_WORD, ThreadWords};
+use crate::blocks::Shelf;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 thread_local! {
@@ -10,6 +11,7 @@ thread_local! {
             slot: AtomicUsize::new(0),
             gone: AtomicUsize::new(0),
             shared: AtomicUsize::new(0),
+            shelf: Shelf::new(std::ptr::null_mut()),
         }
     };
 }

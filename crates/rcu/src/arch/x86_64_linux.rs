@@ -66,7 +66,7 @@ pub(crate) fn with_thread<R>(f: impl FnOnce(&ThreadWords) -> R) -> R {
     }
     // SAFETY: the block is zeroed, aligned to 64 and `size_of::<ThreadWords>()` long (see the
     // global_asm! above), lives as long as the thread, and all-zero is a valid
-    // ThreadWords (three atomics). The reference does not leave `f`.
+    // ThreadWords (four atomics). The reference does not leave `f`.
     f(unsafe { &*words })
 }
 

@@ -26,6 +26,10 @@
 //!   `tests/loom_updaters.rs`).
 //!
 //! Whoever exchanges `asleep` from true to false has to wake the thread; nobody else.
+//!
+//! The thread's second look is under the driver's lock. A step of another may have taken the callback off
+//! `incoming` and not yet filed it, or ended its grace period and not yet said that it is ready: beside such a step
+//! there seems to be nothing to do. If that step began after the look, it found `ASLEEP`, or its caller did.
 
 use crate::callbacks::{self, Buckets, Chain, Node};
 use crate::clock;
@@ -367,7 +371,13 @@ impl Engine {
     /// Wakes tasks whose grace period has ended, and those that wait for callbacks which somebody else
     /// runs: after each `poll` that advanced, and each `drive`.
     pub(crate) fn wake_tasks(&self, me: usize) {
-        self.wakers.wake(me, |until| until == RUNNER || self.grace.is_done(until));
+        // A runner who is at it does this when he is not any more. (A task that has registered tries to be
+        // the runner itself, and by this would wake itself as long as another is.)
+        let is_done = |until| match until {
+            RUNNER => !self.runner.is_held(),
+            cookie => self.grace.is_done(cookie),
+        };
+        self.wakers.wake(me, is_done);
     }
 
     /// Whether callbacks could run now if somebody ran them.
@@ -521,11 +531,21 @@ impl Engine {
     }
 
     /// The domain's thread, before it sleeps: from here on who brings work wakes it. `calls`: callbacks
-    /// are work for it. False, and no sleep, if there is work already; `has_work` looks.
-    pub(crate) fn fall_asleep(&self, calls: bool, has_work: impl FnOnce() -> bool) -> bool {
+    /// are work for it. False, and no sleep, if there is work already; `has_work` looks, while nobody drives:
+    /// a driver in the middle of a step has callbacks in its hands that can be seen nowhere, and goes
+    /// when it has put them down.
+    pub(crate) fn fall_asleep(
+        &self,
+        me: usize,
+        calls: bool,
+        has_work: impl FnOnce() -> bool,
+    ) -> bool {
         self.announce_sleep();
-        if self.leave_calls_to_wake(calls) && !has_work() {
-            return true;
+        if self.leave_calls_to_wake(calls) {
+            let driver = self.driver.try_lock(me);
+            if driver.is_some() && !has_work() {
+                return true;
+            }
         }
         self.asleep.store(false, Ordering::Relaxed);
         false
@@ -537,6 +557,16 @@ impl Engine {
         // Pairs with the fence in `must_wake`: either that sees `asleep`, or what was asked for
         // is seen after this.
         fence(Ordering::SeqCst);
+    }
+
+    /// As `announce_sleep`, for a thread that could not be started: callbacks that are queued are taken off
+    /// the queue, so that the next one finds it asleep and tries again.
+    pub(crate) fn announce_sleep_behind_calls(&self, me: usize, calls: bool) {
+        if let Some(mut driver) = self.driver.try_lock(me) {
+            driver.with(|buckets| self.collect(buckets));
+        }
+        self.announce_sleep();
+        let _ = self.leave_calls_to_wake(calls);
     }
 
     /// False if callbacks are queued.

@@ -81,6 +81,8 @@ pub(crate) struct Engine {
     ran: Ran,
     driver: TryLock<Buckets>,
     runner: TryLock<()>,
+    /// The runner's while it has taken callbacks and they are not in `running` yet, so that a fork can wait.
+    taking: TryLock<()>,
     /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
     expedited: unexplored::AtomicUsize,
     /// There are so many callbacks that they all do.
@@ -142,6 +144,7 @@ impl Engine {
                 },
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
+                taking: TryLock::new(()),
                 expedited: unexplored::AtomicUsize::new(0),
                 flooded: unexplored::AtomicBool::new(false),
                 begun: unexplored::AtomicU64::new(0),
@@ -418,6 +421,8 @@ impl Engine {
 
     /// Makes what is ready what runs. False if nothing is, or another thread drives.
     fn take_ready(&self, me: usize) -> bool {
+        // Both are tried: a thread that forks has them for a moment, and then there is more to do.
+        let Some(_taking) = self.taking.try_lock(me) else { return false };
         let Some(mut driver) = self.driver.try_lock(me) else { return false };
         let ready = driver.with(|buckets| {
             let ready = buckets.take_ready();
@@ -483,28 +488,32 @@ impl Engine {
         }
     }
 
-    /// Before `fork`: holds the driver's lock and the wakers' across it, so that the child finds
-    /// what they guard whole. False if another thread has one of them now.
+    /// Before `fork`: holds the driver's lock, the runner's chain and the wakers' lock across it, so that the
+    /// child finds what they guard whole. False if another thread has one of them now.
     pub(crate) fn prepare_fork(&self, me: usize) -> bool {
         // A fork from a signal handler that interrupted this thread's own step: the step
         // goes on in the child, where this thread exists.
         let driver = self.driver.is_held_by(me) || self.driver.try_lock_for_fork(me);
-        driver && self.wakers.prepare_fork(me)
+        let taking = self.taking.is_held_by(me) || self.taking.try_lock_for_fork(me);
+        driver && taking && self.wakers.prepare_fork(me)
     }
 
     /// After `fork`, in the parent.
     pub(crate) fn parent_after_fork(&self, me: usize) {
         self.driver.unlock_after_fork(me);
+        self.taking.unlock_after_fork(me);
         self.wakers.parent_after_fork(me);
     }
 
     /// After `fork`, in the child, which has no other thread.
     ///
-    /// What a lost thread was running at that moment is lost; everything queued is kept. If
-    /// `prepare_fork` did not get the lock, what was in the buckets is lost too (leaked). `called` is how
+    /// The callback that a lost thread was running at that moment is lost; everything queued is kept. If
+    /// `prepare_fork` did not get the locks, what was in the buckets or just taken is lost too (leaked). `called` is how
     /// many were queued ever.
     pub(crate) fn child_after_fork(&self, me: usize, called: u64) {
         self.driver.unlock_after_fork(me);
+        self.taking.unlock_after_fork(me);
+        self.taking.abandon_unless_mine(me);
         self.wakers.child_after_fork(me);
         if self.driver.abandon_unless_mine(me) {
             if let Some(mut driver) = self.driver.try_lock(me) {

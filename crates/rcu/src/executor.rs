@@ -223,6 +223,10 @@ impl Service {
         let mine = self.job_runner.load(Ordering::Relaxed) == me;
         self.jobs_inside.store(usize::from(mine), Ordering::Relaxed);
         self.submitted.store(mine, Ordering::Relaxed);
+        if !mine {
+            // A thread of this process may have the same token.
+            self.job_runner.store(0, Ordering::Relaxed);
+        }
         self.join.store(ptr::null_mut(), Ordering::Relaxed);
         if self.is_on_thread(me) {
             return false;

@@ -140,7 +140,12 @@ pub(crate) fn child_after_fork(me: usize) {
     }
 }
 
-#[cfg(all(test, target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+#[cfg(all(
+    test,
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+))]
 mod tests {
     use super::{DONE, Ordering, WANTED, backtraces_by_signal, of_thread};
     use crate::system;

@@ -91,7 +91,10 @@ fn a_waker_that_is_called_by_a_job_may_drop_the_domain() {
     let waker = Waker::from(Arc::clone(&task));
     let mut future = Box::pin(async move { domain.barrier_async().await.expect("outside") });
     assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    assert!(told.try_recv().is_err(), "it wakes itself, again and again, while another runs callbacks");
+    assert!(
+        told.try_recv().is_err(),
+        "it wakes itself, again and again, while another runs callbacks"
+    );
     *task.future.lock().expect("the future") = Some(future);
     leave.wait();
     told.recv_timeout(HANG).expect("the last owner of the domain dropped it");
@@ -122,7 +125,8 @@ fn without_threads<R>(f: impl FnOnce() -> R) -> R {
     };
     // Something for the allocator, and less than a stack.
     let pages = std::fs::read_to_string("/proc/self/statm").expect("the size of this process");
-    let pages: u64 = pages.split(' ').next().and_then(|field| field.parse().ok()).expect("a number");
+    let pages: u64 =
+        pages.split(' ').next().and_then(|field| field.parse().ok()).expect("a number");
     let none = libc::rlimit { rlim_cur: pages * 4096 + (1 << 20), ..before };
     // SAFETY: reads a variable of ours.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const none) }, 0);

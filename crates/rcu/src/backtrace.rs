@@ -77,6 +77,8 @@ pub(crate) fn of_thread(tid: u32) -> Option<Vec<usize>> {
     let _asker = ASKER.try_lock(arch::thread_token())?;
     let wanted = u64::from(tid);
     let order = (Ordering::Relaxed, Ordering::Relaxed);
+    // An answer that came when its asker had gone is nobody's.
+    let _ = WANTED.compare_exchange(DONE, IDLE, order.0, order.1);
     WANTED.compare_exchange(IDLE, wanted, order.0, order.1).ok()?;
     if !system::send_to_thread(tid, signal as i32) || !wait_for_done() {
         // Relaxed: nothing was written for us.
@@ -135,5 +137,36 @@ fn answer(instruction: usize, frame: usize) {
 pub(crate) fn child_after_fork(me: usize) {
     if ASKER.abandon_unless_mine(me) {
         WANTED.store(IDLE, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(
+    test,
+    target_os = "linux",
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+))]
+mod tests {
+    use super::{DONE, Ordering, WANTED, backtraces_by_signal, of_thread};
+    use crate::system;
+    use std::sync::mpsc;
+    use std::thread;
+
+    #[test]
+    fn an_answer_that_nobody_waited_for_is_not_the_last() {
+        backtraces_by_signal(libc::SIGRTMIN() + 3).expect("a free signal");
+        let (told, tid) = mpsc::channel();
+        let (leave, wait) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            told.send(system::thread_id()).expect("received");
+            let _ = wait.recv();
+        });
+        let tid = tid.recv().expect("sent");
+        // What a handler does that was stopped for longer than its asker waits.
+        WANTED.store(DONE, Ordering::Relaxed);
+        // The thread may not get a processor in time, so several tries.
+        assert!((0..1000).find_map(|_| of_thread(tid)).is_some());
+        drop(leave);
+        thread.join().expect("joined");
     }
 }

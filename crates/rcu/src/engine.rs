@@ -26,6 +26,10 @@
 //!   `tests/loom_updaters.rs`).
 //!
 //! Whoever exchanges `asleep` from true to false has to wake the thread; nobody else.
+//!
+//! The thread's second look is under the driver's lock. A step of another may have taken the callback off
+//! `incoming` and not yet filed it, or ended its grace period and not yet said that it is ready: beside such a step
+//! there seems to be nothing to do. If that step began after the look, it found `ASLEEP`, or its caller did.
 
 use crate::blocks::Spent;
 use crate::callbacks::{self, Buckets, Chain, Node};
@@ -78,6 +82,8 @@ pub(crate) struct Engine {
     ran: Ran,
     driver: TryLock<Buckets>,
     runner: TryLock<()>,
+    /// The runner's while it has taken callbacks and they are not in `running` yet, so that a fork can wait.
+    taking: TryLock<()>,
     /// How many want grace periods to be driven without pauses; see `Domain::expedite`.
     expedited: unexplored::AtomicUsize,
     /// There are so many callbacks that they all do.
@@ -139,6 +145,7 @@ impl Engine {
                 },
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
+                taking: TryLock::new(()),
                 expedited: unexplored::AtomicUsize::new(0),
                 flooded: unexplored::AtomicBool::new(false),
                 begun: unexplored::AtomicU64::new(0),
@@ -368,7 +375,13 @@ impl Engine {
     /// Wakes tasks whose grace period has ended, and those that wait for callbacks which somebody else
     /// runs: after each `poll` that advanced, and each `drive`.
     pub(crate) fn wake_tasks(&self, me: usize) {
-        self.wakers.wake(me, |until| until == RUNNER || self.grace.is_done(until));
+        // A runner who is at it does this when he is not any more. (A task that has registered tries to be
+        // the runner itself, and by this would wake itself as long as another is.)
+        let is_done = |until| match until {
+            RUNNER => !self.runner.is_held(),
+            cookie => self.grace.is_done(cookie),
+        };
+        self.wakers.wake(me, is_done);
     }
 
     /// Whether callbacks could run now if somebody ran them.
@@ -409,6 +422,8 @@ impl Engine {
 
     /// Makes what is ready what runs. False if nothing is, or another thread drives.
     fn take_ready(&self, me: usize) -> bool {
+        // Both are tried: a thread that forks has them for a moment, and then there is more to do.
+        let Some(_taking) = self.taking.try_lock(me) else { return false };
         let Some(mut driver) = self.driver.try_lock(me) else { return false };
         let ready = driver.with(|buckets| {
             let ready = buckets.take_ready();
@@ -475,28 +490,32 @@ impl Engine {
         }
     }
 
-    /// Before `fork`: holds the driver's lock and the wakers' across it, so that the child finds
-    /// what they guard whole. False if another thread has one of them now.
+    /// Before `fork`: holds the driver's lock, the runner's chain and the wakers' lock across it, so that the
+    /// child finds what they guard whole. False if another thread has one of them now.
     pub(crate) fn prepare_fork(&self, me: usize) -> bool {
         // A fork from a signal handler that interrupted this thread's own step: the step
         // goes on in the child, where this thread exists.
         let driver = self.driver.is_held_by(me) || self.driver.try_lock_for_fork(me);
-        driver && self.wakers.prepare_fork(me)
+        let taking = self.taking.is_held_by(me) || self.taking.try_lock_for_fork(me);
+        driver && taking && self.wakers.prepare_fork(me)
     }
 
     /// After `fork`, in the parent.
     pub(crate) fn parent_after_fork(&self, me: usize) {
         self.driver.unlock_after_fork(me);
+        self.taking.unlock_after_fork(me);
         self.wakers.parent_after_fork(me);
     }
 
     /// After `fork`, in the child, which has no other thread.
     ///
-    /// What a lost thread was running at that moment is lost; everything queued is kept. If
-    /// `prepare_fork` did not get the lock, what was in the buckets is lost too (leaked). `called` is how
+    /// The callback that a lost thread was running at that moment is lost; everything queued is kept. If
+    /// `prepare_fork` did not get the locks, what was in the buckets or just taken is lost too (leaked). `called` is how
     /// many were queued ever.
     pub(crate) fn child_after_fork(&self, me: usize, called: u64) {
         self.driver.unlock_after_fork(me);
+        self.taking.unlock_after_fork(me);
+        self.taking.abandon_unless_mine(me);
         self.wakers.child_after_fork(me);
         if self.driver.abandon_unless_mine(me) {
             if let Some(mut driver) = self.driver.try_lock(me) {
@@ -523,11 +542,21 @@ impl Engine {
     }
 
     /// The domain's thread, before it sleeps: from here on who brings work wakes it. `calls`: callbacks
-    /// are work for it. False, and no sleep, if there is work already; `has_work` looks.
-    pub(crate) fn fall_asleep(&self, calls: bool, has_work: impl FnOnce() -> bool) -> bool {
+    /// are work for it. False, and no sleep, if there is work already; `has_work` looks, while nobody drives:
+    /// a driver in the middle of a step has callbacks in its hands that can be seen nowhere, and goes
+    /// when it has put them down.
+    pub(crate) fn fall_asleep(
+        &self,
+        me: usize,
+        calls: bool,
+        has_work: impl FnOnce() -> bool,
+    ) -> bool {
         self.announce_sleep();
-        if self.leave_calls_to_wake(calls) && !has_work() {
-            return true;
+        if self.leave_calls_to_wake(calls) {
+            let driver = self.driver.try_lock(me);
+            if driver.is_some() && !has_work() {
+                return true;
+            }
         }
         self.asleep.store(false, Ordering::Relaxed);
         false
@@ -539,6 +568,16 @@ impl Engine {
         // Pairs with the fence in `must_wake`: either that sees `asleep`, or what was asked for
         // is seen after this.
         fence(Ordering::SeqCst);
+    }
+
+    /// As `announce_sleep`, for a thread that could not be started: callbacks that are queued are taken off
+    /// the queue, so that the next one finds it asleep and tries again.
+    pub(crate) fn announce_sleep_behind_calls(&self, me: usize, calls: bool) {
+        if let Some(mut driver) = self.driver.try_lock(me) {
+            driver.with(|buckets| self.collect(buckets));
+        }
+        self.announce_sleep();
+        let _ = self.leave_calls_to_wake(calls);
     }
 
     /// False if callbacks are queued.

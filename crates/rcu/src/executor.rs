@@ -223,6 +223,10 @@ impl Service {
         let mine = self.job_runner.load(Ordering::Relaxed) == me;
         self.jobs_inside.store(usize::from(mine), Ordering::Relaxed);
         self.submitted.store(mine, Ordering::Relaxed);
+        if !mine {
+            // A thread of this process may have the same token.
+            self.job_runner.store(0, Ordering::Relaxed);
+        }
         self.join.store(ptr::null_mut(), Ordering::Relaxed);
         if self.is_on_thread(me) {
             return false;
@@ -264,7 +268,7 @@ impl Region {
     /// For a domain that is being made and wants a thread as soon as there is something to do.
     pub(crate) fn wants_thread(&self) {
         self.service.mode.store(THREAD, Ordering::Relaxed);
-        self.engine.fall_asleep(true, || false);
+        self.engine.fall_asleep(arch::thread_token(), true, || false);
     }
 
     /// [`Domain::poll`].
@@ -329,20 +333,22 @@ impl Region {
         }
     }
 
-    /// If the thread cannot be started now, leaves it asleep: the next request tries again.
+    /// Wakes the thread, or starts it. An error is not lost: grace periods go on by those who wait, and who brings
+    /// work next tries again.
     fn wake_or_sleep_on(&'static self) {
-        // An error is not lost: grace periods go on by those who wait, and the next request or flood
-        // tries again.
-        if self.wake().is_err() {
-            self.engine.announce_sleep();
-        }
+        let _ = self.wake();
     }
 
-    /// Wakes the thread, or starts it.
+    /// Wakes the thread, or starts it. If it cannot be started now, it is as if it slept.
     #[cold]
     fn wake(&'static self) -> io::Result<()> {
         if !self.service.started.swap(true, Ordering::AcqRel) {
-            return self.start();
+            let started = self.start();
+            if started.is_err() {
+                let calls = !self.service.is_driven_by_users();
+                self.engine.announce_sleep_behind_calls(arch::thread_token(), calls);
+            }
+            return started;
         }
         // Acquire: pairs with the release in `serve`. If it is not there yet, the thread has yet to look around.
         let handle = self.service.handle.load(Ordering::Acquire);
@@ -355,7 +361,9 @@ impl Region {
     }
 
     fn start(&'static self) -> io::Result<()> {
-        let builder = thread::Builder::new().name(format!("rcu:{}", self.engine.observed.name()));
+        // A thread's name cannot have a NUL; a domain's can.
+        let name = self.engine.observed.name().replace('\0', "?");
+        let builder = thread::Builder::new().name(format!("rcu:{name}"));
         match system::with_signals_blocked(|| builder.spawn(move || serve(self))) {
             Ok(join) => {
                 let join = Box::into_raw(Box::new(join));
@@ -448,7 +456,7 @@ impl Region {
         self.engine.child_after_fork(me, self.called());
         if self.service.child_after_fork(me) {
             // As it is before there is a thread. Where callbacks are queued, what follows next wakes it.
-            self.engine.fall_asleep(!self.service.is_driven_by_users(), || false);
+            self.engine.fall_asleep(me, !self.service.is_driven_by_users(), || false);
             self.engine.announce_sleep();
         }
     }
@@ -472,7 +480,8 @@ impl Region {
         let service = &self.service;
         let work = match service.mode.load(Ordering::Acquire) {
             THREAD => self.engine.has_callbacks(),
-            GIVEN => self.engine.has_ready() && !service.submitted.load(Ordering::Acquire),
+            // Not only what is ready: somebody else may be running callbacks, and leave some.
+            GIVEN => self.engine.has_callbacks() && !service.submitted.load(Ordering::Acquire),
             _ => false,
         };
         work || self.engine.grace.is_wanted() || service.stop.load(Ordering::Acquire)
@@ -482,7 +491,9 @@ impl Region {
     /// dropped. False if that has to wait until this thread is out of the domain's own code.
     pub(crate) fn retire_service(&'static self, me: usize) -> bool {
         let service = &self.service;
-        if service.is_on_thread(me) || self.engine.is_running_callbacks(me) {
+        // A job also wakes tasks, after its callbacks, and a task may own the domain.
+        let in_job = service.job_runner.load(Ordering::Relaxed) == me;
+        if service.is_on_thread(me) || in_job || self.engine.is_running_callbacks(me) {
             // Release: pairs with the acquire in `serve`.
             service.orphaned.store(true, Ordering::Release);
             self.tell_to_stop();
@@ -538,9 +549,12 @@ fn serve(region: &'static Region) {
                 });
                 vain += 1;
             }
+            Progress::Idle if sleep(region, me) => vain = 0,
+            // There is work that this thread does not do. An executor that throws its jobs away must not keep
+            // a processor busy with them.
             Progress::Idle => {
-                vain = 0;
-                sleep(region);
+                wait::pause(engine::delay(vain / 4));
+                vain += 1;
             }
         }
     }
@@ -557,14 +571,19 @@ fn serve(region: &'static Region) {
     }
 }
 
-/// Until there is something to do.
-fn sleep(region: &'static Region) {
+/// Until there is something to do. False if there is already.
+fn sleep(region: &'static Region, me: usize) -> bool {
     let calls = !region.service.is_driven_by_users();
-    if region.engine.fall_asleep(calls, || region.has_work()) {
+    // If the executor was changed since, callbacks would wake nobody, or the wrong one. (Pairs with the fence in
+    // `must_wake`, as requests do.)
+    let has_work = || region.has_work() || calls == region.service.is_driven_by_users();
+    let slept = region.engine.fall_asleep(me, calls, has_work);
+    if slept {
         while region.engine.is_asleep() {
             thread::park();
         }
     }
+    slept
 }
 
 impl Domain {

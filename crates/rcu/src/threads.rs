@@ -415,6 +415,8 @@ pub fn refresh_names() {
                 tell_hook(index);
                 indices::put_back(&TAKEN, index);
             }
+        } else if info.ended {
+            // It is about to be gone, or another thread has its number by now: neither is the one that was.
         } else if let Some(name) = system::task_name(info.tid) {
             record.amend(version, LIVE, |record| record.set_name(name));
         }

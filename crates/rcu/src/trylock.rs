@@ -47,6 +47,11 @@ impl<T> TryLock<T> {
         self.owner.load(Ordering::Relaxed) & !FORKING == me
     }
 
+    /// Whether anybody holds the lock at this moment.
+    pub(crate) fn is_held(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) != 0
+    }
+
     /// Takes the lock for the duration of a `fork`; see [`unlock_after_fork`](Self::unlock_after_fork).
     pub(crate) fn try_lock_for_fork(&self, me: usize) -> bool {
         self.take(me | FORKING)

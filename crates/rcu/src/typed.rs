@@ -35,6 +35,21 @@ impl<D> TypedDomain<D> {
         Self { domain: Domain::new(name), tag: PhantomData }
     }
 
+    /// [`Domain::with_thread`], with a type of its own.
+    ///
+    /// ```
+    /// use gracepoint_rcu::{RcuCell, TypedDomain};
+    ///
+    /// enum Routes {}
+    /// static ROUTES: TypedDomain<Routes> = TypedDomain::with_thread("routes");
+    /// let table = RcuCell::new(&ROUTES, vec!["here"]);
+    /// table.replace(vec!["there"]); // the first is dropped on the domain's thread, soon
+    /// ```
+    #[must_use]
+    pub const fn with_thread(name: &'static str) -> Self {
+        Self { domain: Domain::with_thread(name), tag: PhantomData }
+    }
+
     /// [`Domain::read`], with a guard of this domain's type.
     #[inline]
     #[track_caller]

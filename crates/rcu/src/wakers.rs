@@ -148,7 +148,8 @@ impl Wakers {
         self.list.unlock_after_fork(me);
         if self.list.abandon_unless_mine(me) {
             self.change(me, |list| {
-                let torn = std::mem::replace(list, List { entries: Vec::new(), next_key: 1 << 32 });
+                let torn =
+                    std::mem::replace(list, List { entries: Vec::new(), next_key: usize::MAX / 2 });
                 let _ = std::mem::ManuallyDrop::new(torn);
             });
         }

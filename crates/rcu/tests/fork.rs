@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// So long that only a hang reaches it.
 const HANG: Duration = Duration::from_secs(60);
@@ -284,4 +284,50 @@ fn forks_in_the_middle_of_everything() {
         assert!(good, "a child failed or hung");
     });
     DOMAIN.barrier().expect("outside");
+}
+
+/// A runner that has taken very many callbacks puts them in order first, which takes a while.
+#[test]
+fn callbacks_that_a_runner_has_just_taken_are_the_childs_too() {
+    static DOMAIN: Domain = Domain::new("fork, just taken");
+    static RAN: AtomicUsize = AtomicUsize::new(0);
+    const MANY: usize = 200_000;
+    let _one = ONE.lock();
+    let mut short = Vec::new();
+    for delay in [0, 300, 600, 1000] {
+        RAN.store(0, Ordering::Relaxed);
+        for _ in 0..MANY {
+            DOMAIN.call(|| {
+                RAN.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        DOMAIN.synchronize().expect("outside");
+        DOMAIN.synchronize().expect("outside");
+        let begin = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                begin.wait();
+                DOMAIN.drive();
+            });
+            begin.wait();
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_micros(delay) {
+                std::hint::spin_loop();
+            }
+            let forks = Instant::now();
+            let good = in_child(|| {
+                if forks.elapsed() > Duration::from_millis(90) {
+                    return; // The runner may not have had a processor for as long as a fork waits.
+                }
+                DOMAIN.barrier().expect("outside");
+                // The one that the runner was running is lost.
+                assert!(RAN.load(Ordering::Relaxed) + 1 >= MANY);
+            });
+            if !good {
+                short.push(delay);
+            }
+        });
+        DOMAIN.barrier().expect("outside");
+    }
+    assert!(short.is_empty(), "lost after {short:?} us");
 }

@@ -1,8 +1,8 @@
 //! The orderings between updaters, under loom: that no wakeup is lost.
 //!
 //! As in `tests/loom.rs`, the files that ship are compiled here with loom's types. Three protocols
-//! of `src/engine.rs` and `src/wakers.rs`: a callback against the domain's thread that is about to sleep, a
-//! request against the same, and a task that registers against the end of a grace period. A *twin* leaves
+//! of `src/engine.rs` and `src/wakers.rs`: a callback against the domain's thread that is about to sleep (also one
+//! that another has just taken in hand), a request against the same, and a task that registers against the end of a grace period. A *twin* leaves
 //! one thing out, and must be caught: somebody sleeps although there is work, and nobody wakes it.
 //!
 //! Beside them, the blocks of `src/blocks.rs`: freed once, after everybody's last use of a place.
@@ -136,6 +136,8 @@ enum Twin {
     NoFences,
     /// A caller does not wake the thread that its callback found asleep.
     CallWakesNobody,
+    /// The thread looks for work while somebody may be driving.
+    LooksBesideDriver,
     /// A task that has registered does not look again.
     RegistersLast,
 }
@@ -191,7 +193,12 @@ fn fall_asleep(engine: &Engine, twin: Twin) -> bool {
         let _ = engine.leave_calls_to_wake(true);
         return true;
     }
-    engine.fall_asleep(true, || engine.has_callbacks() || engine.grace.is_wanted())
+    let has_work = || engine.has_callbacks() || engine.grace.is_wanted();
+    if twin == Twin::LooksBesideDriver {
+        engine.announce_sleep();
+        return engine.leave_calls_to_wake(true) && !has_work();
+    }
+    engine.fall_asleep(96, true, has_work)
 }
 
 fn expect_no_sleeper(engine: &Engine, asleep: bool, woken: bool, slept: &Count) {
@@ -213,6 +220,19 @@ fn call_against_sleep(twin: Twin, slept: &Count) {
     expect_no_sleeper(&engine, asleep, woken, slept);
 }
 
+/// The same, where the caller also makes a step, and goes: what it has in its hands meanwhile is work too.
+fn call_and_poll_against_sleep(twin: Twin, slept: &Count) {
+    let engine = Arc::new(Engine::new());
+    let sleeper = {
+        let engine = Arc::clone(&engine);
+        thread::spawn(move || fall_asleep(&engine, twin))
+    };
+    let woken = engine.call(|| {});
+    engine.poll(&Nobody, 64);
+    let asleep = sleeper.join().expect("the thread");
+    expect_no_sleeper(&engine, asleep, woken, slept);
+}
+
 /// A request against the same.
 fn request_against_sleep(twin: Twin, slept: &Count) {
     let engine = Arc::new(Engine::new());
@@ -229,7 +249,7 @@ fn request_against_sleep(twin: Twin, slept: &Count) {
 /// A callback and a request of two threads against a third that sleeps: one of them wakes it, once.
 fn both_against_a_sleeper(twin: Twin, slept: &Count) {
     let engine = Arc::new(Engine::new());
-    assert!(engine.fall_asleep(true, || false));
+    assert!(engine.fall_asleep(96, true, || false));
     let caller = {
         let engine = Arc::clone(&engine);
         thread::spawn(move || engine.call(|| {}) && twin != Twin::CallWakesNobody)
@@ -337,6 +357,16 @@ fn sound_call_against_sleep() {
 #[test]
 fn sound_call_against_sleep_without_fences() {
     assert!(explore(Twin::NoFences, call_against_sleep));
+}
+
+#[test]
+fn sound_call_and_poll_against_sleep() {
+    assert!(explore(Twin::Sound, call_and_poll_against_sleep));
+}
+
+#[test]
+fn a_thread_that_looks_while_another_drives_loses_what_that_one_has_in_its_hands() {
+    assert!(!explore(Twin::LooksBesideDriver, call_and_poll_against_sleep));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use gracepoint_rcu::{Domain, live_threads, refresh_names, thread_index, thread_i
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Barrier, Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError, mpsc};
 use std::thread;
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -271,5 +271,62 @@ fn ten_thousand_threads_come_and_go_and_memory_stays() {
         assert!(after.1 < before.1 + (1 << 20), "{before:?}, {after:?}");
         assert_eq!(DOMAIN.pending_callbacks(), 0);
         assert!(DOMAIN.holdouts().is_empty());
+    });
+}
+
+/// A thread that has ended for this crate but not for the kernel: in a destructor that comes after ours.
+static LINGERS: Mutex<Option<(mpsc::Sender<u32>, mpsc::Receiver<()>)>> = Mutex::new(None);
+static LINGERS_KEY: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "C" fn linger(round: *mut c_void) {
+    // In the last of four rounds, and of keys in their order.
+    if round.addr() < 4 {
+        let next = std::ptr::without_provenance(round.addr() + 1);
+        // SAFETY: the test's own key.
+        unsafe { libc::pthread_setspecific(LINGERS_KEY.load(Ordering::Relaxed), next) };
+        return;
+    }
+    let ends = LINGERS.lock().expect("the ends").take();
+    if let Some((here, leave)) = ends {
+        here.send(0).expect("received");
+        let _ = leave.recv();
+    }
+}
+
+#[test]
+fn a_thread_that_ended_inside_stays_known_as_ended() {
+    alone(|| {
+        let domain = Domain::new("ended inside");
+        let mut key = 0;
+        // SAFETY: a key of the test's own, made after the crate's.
+        assert_eq!(unsafe { libc::pthread_key_create(&raw mut key, Some(linger)) }, 0);
+        LINGERS_KEY.store(key, Ordering::Relaxed);
+        let (here, lingers) = mpsc::channel();
+        let (leave, left) = mpsc::channel();
+        *LINGERS.lock().expect("the ends") = Some((here, left));
+        let index = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                #[expect(clippy::mem_forget, reason = "leaking a guard is what is tested")]
+                std::mem::forget(domain.read());
+                // SAFETY: the key is there.
+                unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(1)) };
+                thread_index().expect("an index")
+            });
+            lingers.recv().expect("it lingers");
+            let ended = || live_threads().find(|(_, info)| info.ended);
+            assert!(ended().is_some(), "its end was noticed");
+            refresh_names();
+            let still = ended();
+            leave.send(()).expect("received");
+            let index = thread.join().expect("joined");
+            assert_eq!(still.expect("it ended, whatever the kernel knows").0, index);
+            index
+        });
+        assert!(thread_info(index).expect("kept").ended);
+        drop(domain);
+        refresh_names();
+        assert!(thread_info(index).is_none(), "its section is gone");
+        // SAFETY: nobody has a value for it any more.
+        unsafe { libc::pthread_key_delete(key) };
     });
 }

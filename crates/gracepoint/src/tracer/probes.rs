@@ -308,8 +308,13 @@ pub(crate) fn on_failure(owner: u64, tell: Box<Tell>) {
 /// Threads that a grace period waits for, and what they run there.
 pub(crate) fn stalls() -> Vec<Stall> {
     let holdouts = TRACE.holdouts();
+    let known: Vec<_> = TRACE.stalls().into_iter().flat_map(|stall| stall.culprits).collect();
     let Some(state) = lock_unless_held() else { return Vec::new() };
     let stall = |holdout: gracepoint_rcu::Holdout| Stall {
+        seen: known
+            .iter()
+            .find(|known| known.reader.index == holdout.index)
+            .map(|known| known.seen),
         probes: holdout
             .index
             .map(|index| running::ids(index).filter_map(|id| state.registry.named(id)).collect())

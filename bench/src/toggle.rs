@@ -19,8 +19,8 @@ use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gracepoint::Tracer;
 use gracepoint::__private::{Policy, Probes};
+use gracepoint::Tracer;
 use gracepoint_bench_points::{HITS, LOGS};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};

@@ -39,7 +39,8 @@ struct Eight<'a> {
 /// Measures on a thread of its own, which is pinned.
 pub(super) fn of_probes(found: &mut Findings) -> Result<(), Box<dyn Error>> {
     let tracer = Tracer::new("hits");
-    let eight = |_| tracer.tracepoint::<Eight<'_>>().attach(|event: &Eight<'_>| no_op(event.number));
+    let eight =
+        |_| tracer.tracepoint::<Eight<'_>>().attach(|event: &Eight<'_>| no_op(event.number));
     let one = tracer.tracepoint::<One<'_>>().attach(|event: &One<'_>| no_op(event.number));
     let _one: Probe = one?;
     let _eight: Vec<Probe> = (0..8).map(eight).collect::<Result<_, _>>()?;

@@ -4,20 +4,23 @@
 //! * in process, under four policies of synchronisation, and beside a `reload` of `tracing`;
 //! * from outside, over the agent's socket, beside `lttng enable-event` on the same number of events
 //!   and beside the kernel's own `events/enable` ([`outside`], [`lttng`]);
+//! * what a hit of a tracepoint costs that has one probe, and eight ([`hits`]);
 //! * the bytes of 500 sites, beside 500 callsites of `tracing` ([`size`]).
 //!
 //! Peers that are not there have no row, and say so. Times are medians and minima of rounds in which
 //! all rows take their turn.
 
+mod hits;
 mod lttng;
 mod outside;
 mod size;
 
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gracepoint::__private::{Policy, Probes};
+use gracepoint::Tracer;
 use gracepoint_bench_points::{HITS, LOGS};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -36,6 +39,7 @@ const HOT: usize = 64;
 const GLOB: &str = "points:*";
 
 const OURS: &str = "ours";
+const SESSION: &str = "ours, as sessions";
 const NOTHING: &str = "no synchronisation (unsafe)";
 const EACH: &str = "one grace period per transition";
 const COOKIES: &str = "shared cookies";
@@ -71,6 +75,7 @@ impl Row {
 #[derive(Default)]
 struct Findings {
     rows: Vec<Row>,
+    hits: Vec<crate::measure::Cost>,
     sizes: Vec<size::Size>,
     notes: Vec<String>,
     goals: Vec<Goal>,
@@ -108,6 +113,7 @@ pub(crate) fn run(rounds: Option<usize>, json: bool) -> Result<(), Box<dyn Error
         stop.store(true, Ordering::Relaxed);
         done
     })?;
+    hits::of_probes(&mut found)?;
     eprintln!("in process and over the socket: done; now the peers");
     lttng::enable_event(HITS.len(), rounds.min(10), &mut found);
     outside::kernel(rounds.min(5), &mut found);
@@ -135,27 +141,75 @@ fn timed<T, E>(times: &mut Vec<Duration>, body: impl FnOnce() -> Result<T, E>) -
     result
 }
 
+/// What is switched on and off.
+trait Switched {
+    fn on(&mut self) -> Result<(), Box<dyn Error>>;
+    fn off(&mut self) -> Result<(), Box<dyn Error>>;
+    /// Waits until what was switched off has been freed.
+    fn settle(&self);
+}
+
+impl Switched for Probes {
+    fn on(&mut self) -> Result<(), Box<dyn Error>> {
+        Ok(self.set(true)?)
+    }
+
+    fn off(&mut self) -> Result<(), Box<dyn Error>> {
+        Ok(self.set(false)?)
+    }
+
+    fn settle(&self) {
+        Probes::settle(self);
+    }
+}
+
+/// As any program has it: one probe of all tracepoints that match, found anew each time.
+#[derive(Default)]
+struct Public(Option<gracepoint::Probe>);
+
+impl Switched for Public {
+    fn on(&mut self) -> Result<(), Box<dyn Error>> {
+        self.0 = Some(Tracer::global().tracepoints(GLOB).attach(|_| {})?);
+        Ok(())
+    }
+
+    fn off(&mut self) -> Result<(), Box<dyn Error>> {
+        self.0 = None;
+        Ok(())
+    }
+
+    fn settle(&self) {
+        while Tracer::global().statistics().waiting_callbacks > 0 {
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+}
+
 /// On, off, on again, off, under each policy in turn.
 fn policies(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
     let policies = [
-        (NOTHING, Policy::Nothing, rounds),
-        (EACH, Policy::EachTransition, rounds.min(SLOW_ROUNDS)),
-        (COOKIES, Policy::Cookies, rounds),
-        (OURS, Policy::Ours, rounds),
+        (NOTHING, Some(Policy::Nothing), rounds),
+        (EACH, Some(Policy::EachTransition), rounds.min(SLOW_ROUNDS)),
+        (COOKIES, Some(Policy::Cookies), rounds),
+        (SESSION, Some(Policy::Ours), rounds),
+        (OURS, None, rounds),
     ];
-    let mut times = [const { [const { Vec::new() }; 4] }; 4];
+    let mut times = [const { [const { Vec::new() }; 4] }; 5];
     for round in 0..rounds + 1 {
         for ((_, policy, most), times) in policies.iter().zip(&mut times) {
             if round > *most {
                 continue;
             }
-            let mut probes = Probes::new(GLOB, *policy);
+            let mut probes: Box<dyn Switched> = match policy {
+                Some(policy) => Box::new(Probes::new(GLOB, *policy)),
+                None => Box::new(Public::default()),
+            };
             let [on, off, again, freed] = times;
-            timed(on, || probes.set(true))?;
-            timed(off, || probes.set(false))?;
-            timed(again, || probes.set(true))?;
+            timed(on, || probes.on())?;
+            timed(off, || probes.off())?;
+            timed(again, || probes.on())?;
             let begin = Instant::now();
-            probes.set(false)?;
+            probes.off()?;
             probes.settle();
             freed.push(begin.elapsed());
         }
@@ -173,10 +227,27 @@ fn policies(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A layer that is interested in everything and does nothing.
+/// A layer that is interested in everything, and only counts it.
 struct Nothing;
 
-impl<S: tracing::Subscriber> Layer<S> for Nothing {}
+static LOGGED: AtomicU64 = AtomicU64::new(0);
+
+impl<S: tracing::Subscriber> Layer<S> for Nothing {
+    fn on_event(
+        &self,
+        _event: &tracing::Event<'_>,
+        _context: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        LOGGED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How many of the peer's callsites are on.
+fn logged() -> usize {
+    let before = LOGGED.load(Ordering::Relaxed);
+    LOGS.iter().for_each(|log| log(0));
+    (LOGGED.load(Ordering::Relaxed) - before) as usize
+}
 
 type Filter = reload::Handle<LevelFilter, Registry>;
 
@@ -193,7 +264,12 @@ fn reloads(filter: &Filter, rounds: usize, found: &mut Findings) -> Result<(), B
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         timed(&mut on, || filter.reload(LevelFilter::TRACE))?;
+        let all = logged();
         timed(&mut off, || filter.reload(LevelFilter::OFF))?;
+        let none = logged();
+        if (all, none) != (LOGS.len(), 0) {
+            return Err(format!("tracing: {all} callsites on, then {none}").into());
+        }
     }
     found.rows.push(Row::new(format!("{RELOAD}: on"), on));
     found.rows.push(Row::new(format!("{RELOAD}: off"), off));
@@ -206,16 +282,20 @@ fn judge(found: &mut Findings) {
         let ours = found.median(&format!("{OURS}: {what}")).unwrap_or(f64::NAN);
         found.goal(format!("{what}: {ours:.0} µs, at most 1000"), ours <= 1000.0);
     }
+    hits::judge(found);
     let sum = |found: &Findings, name: &str| -> f64 {
         let of = |what| found.median(&format!("{name}: {what}")).unwrap_or(f64::NAN);
         ["on", "off", "on again"].map(of).iter().sum()
     };
-    let [ours, each, nothing] = [OURS, EACH, NOTHING].map(|name| sum(found, name));
+    let names = [OURS, SESSION, EACH, NOTHING];
+    let [ours, session, each, nothing] = names.map(|name| sum(found, name));
     let times = each / ours;
     found.goal(format!("{times:.0} x as fast as {EACH}, at least 20"), times >= 20.0);
-    let beside = ours / nothing;
-    // The noise of a shared machine.
-    found.goal(format!("{beside:.2} x {NOTHING}, at most 1.5"), beside <= 1.5);
+    for (name, time) in [(OURS, ours), (SESSION, session)] {
+        let beside = time / nothing;
+        // The noise of a shared machine.
+        found.goal(format!("{name}: {beside:.2} x {NOTHING}, at most 1.5"), beside <= 1.5);
+    }
     if let (Some(ours), Some(theirs)) =
         (found.median(outside::STARTED), found.median(lttng::ENABLE))
     {
@@ -235,6 +315,7 @@ fn as_json(found: &Findings) -> String {
         });
         text += &format!("{row}\n");
     }
+    text += &hits::json(found);
     for size in &found.sizes {
         text += &format!("{}\n", size.json());
     }
@@ -257,6 +338,7 @@ fn as_text(found: &Findings) -> String {
         let (min, median, rounds) = (row.min(), row.median(), row.times.len());
         text += &format!("{:width$}  {min:10.1}  {median:10.1}  {rounds:6}\n", row.what);
     }
+    text += &hits::table(found);
     text += &size::table(&found.sizes);
     for goal in &found.goals {
         text += &format!("{}: {}\n", if goal.met { "met" } else { "NOT MET" }, goal.what);

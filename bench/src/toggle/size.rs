@@ -70,7 +70,7 @@ fn nops(program: &Path) -> Result<usize, Box<dyn Error>> {
     let file = object::File::parse(&*image)?;
     let records = file.section_by_name("gp1_sites").ok_or("no section gp1_sites")?;
     let text = file.section_by_name(".text").ok_or("no text")?;
-    let starts = records.data()?.chunks_exact(16).zip((records.address()..).step_by(16));
+    let starts = records.data()?.chunks_exact(12).zip((records.address()..).step_by(12));
     let is_nop = |(record, at): &(&[u8], u64)| {
         let distance = i32::from_le_bytes([record[0], record[1], record[2], record[3]]);
         let code = at.wrapping_add_signed(distance.into());

@@ -1,5 +1,6 @@
 //! Who drives the grace periods of [`TRACE`] for probes: a thread of its own that exists while
-//! something waits for a grace period, and for [`LINGER`] longer.
+//! something waits for a grace period, and for [`LINGER`] longer. Why it is not the domain's own thread:
+//! `DESIGN.md`.
 //!
 //! It is started by whoever first leaves something behind, blocks all signals, and belongs to one
 //! process: a forked child has none and starts its own when it needs one. What was left behind before a

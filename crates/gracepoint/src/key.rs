@@ -16,7 +16,7 @@ use crate::view::Encode;
 use gracepoint_rcu::Domain;
 use std::ptr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 
 /// Read sections of tracepoints.
 pub(crate) static TRACE: Domain = Domain::new("gracepoint");
@@ -72,6 +72,8 @@ impl Member {
 #[doc(hidden)]
 pub struct Key {
     on: AtomicU32,
+    /// Part of the change that is being made; of use to its maker alone, under the tracer's lock.
+    marked: AtomicBool,
     probes: AtomicPtr<Member>,
     pub(crate) desc: &'static EventDesc,
     /// The session writer, made for this event type.
@@ -95,6 +97,7 @@ impl Key {
     pub const fn new<E: Event>() -> Key {
         Key {
             on: AtomicU32::new(0),
+            marked: AtomicBool::new(false),
             probes: AtomicPtr::new(ptr::null_mut()),
             desc: E::DESC,
             #[cfg(gp_supported)]
@@ -109,6 +112,14 @@ impl Key {
     /// grace period after its own replacement.
     pub(crate) fn publish(&self, array: *mut Member) {
         self.probes.store(array, Release); // pairs with the load in `fire`
+    }
+
+    pub(crate) fn mark(&self, marked: bool) {
+        self.marked.store(marked, Relaxed);
+    }
+
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked.load(Relaxed)
     }
 
     /// The switch of sites that load and branch.

@@ -18,6 +18,7 @@
 //! goes at once: its destructor waits for the tracer's lock, which nobody holds for long, and for
 //! nothing else.
 
+use crate::key::Key;
 use crate::site::Site;
 use crate::sys;
 use std::ffi::OsString;
@@ -33,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 pub(crate) struct Record {
     code: i32,
     cold: i32,
-    site: &'static Site,
+    site: i32,
 }
 
 impl Record {
@@ -50,11 +51,13 @@ impl Record {
     }
 
     pub(crate) fn site(&self) -> &'static Site {
-        self.site
+        let site = offset(&raw const self.site, self.site) as *const Site;
+        // SAFETY: the linker put the distance of a static of the same object here, which stays mapped as
+        // long as the record does.
+        unsafe { &*site }
     }
 }
 
-#[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
 fn offset(from: *const i32, distance: i32) -> usize {
     (from as usize).wrapping_add_signed(distance as isize)
 }
@@ -81,12 +84,14 @@ const MOST_MODULES: usize = 512;
 
 static MODULES: [Module; MOST_MODULES] = [const { Module::none() }; MOST_MODULES];
 
-/// Called by a shared object's constructor, before `main` or in `dlopen`: no allocation, no lock.
+/// Called by a shared object's constructor, before `main` or in `dlopen`: no allocation and no lock, unless
+/// another constructor came first and has attached probes.
 #[doc(hidden)]
 pub extern "C" fn gp1_load_module(start: *const u8, end: *const u8) {
     for module in &MODULES {
         if module.end.compare_exchange(0, end as usize, AcqRel, Relaxed).is_ok() {
             module.start.store(start as usize, Release);
+            crate::tracer::catch_up();
             return;
         }
     }
@@ -95,9 +100,6 @@ pub extern "C" fn gp1_load_module(start: *const u8, end: *const u8) {
 /// Called by a shared object's destructor, in `dlclose` or at exit.
 #[doc(hidden)]
 pub extern "C" fn gp1_unload_module(start: *const u8, _end: *const u8) {
-    if crate::start::is_inherited() {
-        return; // a forked child that leaves: nothing is switched on, and the lock is the parent's
-    }
     crate::tracer::forget(|| {
         for module in &MODULES {
             if module.start.load(Acquire) == start as usize {
@@ -133,9 +135,15 @@ pub(crate) fn records() -> impl Iterator<Item = Found> {
     })
 }
 
+/// Has everything that there is been pinned, and with it the runtime?
+pub(crate) fn all_pinned() -> bool {
+    let mut used = MODULES.iter().filter(|module| module.end.load(Relaxed) != 0).peekable();
+    used.peek().is_some() && used.all(|module| module.pinned.load(Relaxed))
+}
+
 /// Addresses of the objects that have sites of keys that are `wanted`, and may be unloaded. The caller
 /// holds the tracer's lock.
-pub(crate) fn unpinned(wanted: impl Fn(&'static crate::key::Key) -> bool) -> Vec<usize> {
+pub(crate) fn unpinned(wanted: impl Fn(&'static Key) -> bool) -> Vec<usize> {
     let open = |found: &Found| !MODULES[found.module].pinned.load(Relaxed);
     let mut starts: Vec<usize> = records()
         .filter(|found| open(found) && wanted(found.record.site().key))

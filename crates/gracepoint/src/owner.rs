@@ -7,6 +7,7 @@ use crate::tracer::{self, Candidate};
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// An owner of probes.
 ///
@@ -203,15 +204,21 @@ pub struct Stall {
     pub holdout: String,
     /// The kernel's number of the thread; `None` for threads without an index.
     pub tid: Option<u32>,
+    /// It has been inside for at least so long: since a grace period first waited for it. `None` where that
+    /// is not known (yet).
+    pub seen: Option<Duration>,
     /// The user probes that it is running, innermost first, as (name, tracepoint). Empty while a session
     /// records.
     pub probes: Vec<(String, String)>,
 }
 
-/// For people: the holdout, then `, running probe "slow" of kv:get`.
+/// For people: the holdout, then `, for at least 2.5s, running probe "slow" of kv:get`.
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.holdout)?;
+        if let Some(seen) = self.seen {
+            write!(f, ", for at least {seen:.1?}")?;
+        }
         for (probe, tracepoint) in &self.probes {
             write!(f, ", running probe {probe:?} of {tracepoint}")?;
         }

@@ -8,7 +8,7 @@ use crate::key::Key;
 /// What kind of macro made a site.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u16)]
 pub enum SiteKind {
     /// `trace!`
     Event = 0,
@@ -21,17 +21,17 @@ pub enum SiteKind {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Site {
-    abi: u32,
+    abi: u16,
     pub(crate) kind: SiteKind,
-    pub(crate) key: &'static Key,
     pub(crate) line: u32,
+    pub(crate) key: &'static Key,
     pub(crate) file: &'static str,
 }
 
 impl Site {
     /// Called by the macros.
     pub const fn new(key: &'static Key, kind: SiteKind, file: &'static str, line: u32) -> Site {
-        Site { abi: gracepoint_wire::ABI_MAJOR as u32, kind, key, line, file }
+        Site { abi: gracepoint_wire::ABI_MAJOR, kind, line, key, file }
     }
 
     /// The site's key, for sites that load and branch.

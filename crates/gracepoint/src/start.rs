@@ -105,6 +105,7 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
 pub(crate) fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        HOOKED.store(std::process::id(), Relaxed);
         sys::at_fork(tracer::before_fork, tracer::after_fork, child_after_fork);
         sys::at_exit(exit);
         gracepoint_rcu::on_thread_exit(session::thread_ends);
@@ -119,9 +120,13 @@ fn prepare(forked: bool) {
     }
 }
 
-/// Is this a forked child that has not started an agent of its own?
-pub(crate) fn is_inherited() -> bool {
-    let pid = RUNNING.load(Acquire);
+/// Pid of the process that the hooks know of; 0 before they are registered.
+static HOOKED: AtomicU32 = AtomicU32::new(0);
+
+/// Is this a child that was made past the hooks, by a bare system call? Then a lock may be held by a
+/// thread that it does not have.
+pub(crate) fn is_past_hooks() -> bool {
+    let pid = HOOKED.load(Relaxed);
     pid != 0 && pid != std::process::id()
 }
 
@@ -132,6 +137,7 @@ pub(crate) fn agent_is_gone() {
 }
 
 extern "C" fn child_after_fork() {
+    HOOKED.store(std::process::id(), Relaxed);
     tracer::after_fork();
     running::child_after_fork();
     drive::child_after_fork();

@@ -1,5 +1,5 @@
 //! Thousands of tracepoints switched at once, under four policies of synchronisation: what the
-//! benchmark `toggle` compares. Only ours is used by anything else.
+//! benchmark `toggle` compares. Only ours is used by anything else: here as sessions have it.
 //!
 //! All of them switch the sites in one batch. They differ in when the next step may come, and when an
 //! array that was replaced is freed. The policies that wait do so while the sites are on, as they would
@@ -138,11 +138,8 @@ impl Probes {
     }
 
     fn switch(&self, on: bool) -> Result<(), patch::PatchError> {
-        let keys: BTreeSet<usize> =
-            self.points.iter().map(|point| ptr::from_ref(point.key) as usize).collect();
-        let ours = |key: &'static Key| keys.contains(&(ptr::from_ref(key) as usize));
-        let found = module::records().filter(|found| ours(found.record.site().key));
-        patch::switch(found.map(|found| (found, on)))
+        let keys: Vec<&'static Key> = self.points.iter().map(|point| point.key).collect();
+        tracer::switch(&keys, on)
     }
 
     /// Drives grace periods until what was replaced before may be freed.

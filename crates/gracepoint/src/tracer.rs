@@ -62,11 +62,20 @@ pub(crate) fn switch_sites(glob: &str, on: bool) -> Result<(), PatchError> {
     patch::switch(wanted.map(|found| (found, on)))
 }
 
+/// Switches the sites of these keys, whatever probes they have; for benchmarks. The caller holds the lock.
+pub(crate) fn switch(keys: &[&'static Key], on: bool) -> Result<(), PatchError> {
+    state::switch(keys, on)
+}
+
 /// Makes the objects that have sites of these keys stay loaded (see `module.rs`). Not under the lock, because
 /// the loader has one of its own, which it holds while it tells us of objects.
-fn pin(keys: &KeySet) {
+fn pin(keys: impl Iterator<Item = KeyId>) {
     let open = {
         let _state = lock();
+        if module::all_pinned() {
+            return;
+        }
+        let keys: KeySet = keys.collect();
         module::unpinned(|key| keys.contains(&KeyId::of(key)))
     };
     module::pin(&open);
@@ -77,13 +86,13 @@ fn pin(keys: &KeySet) {
 /// # Errors
 /// When sites cannot be switched on; then no probe has been added.
 pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
-    pin(&probes.iter().map(|(key, _)| *key).collect());
+    pin(probes.iter().map(|(key, _)| *key));
     let mut garbage = Garbage::new();
     let (result, due) = {
         let mut state = state::prepare(&probes.iter().map(|(key, _)| *key).collect::<Vec<_>>());
         let loaded = state::loaded();
         let member = |entry: &Entry| Member { entry: *entry, priority: 0, session: true };
-        let found = |(key, entry): &(KeyId, Entry)| Some((*loaded.get(key)?, member(entry)));
+        let found = |(key, entry): &(KeyId, Entry)| Some((loaded.get(*key)?, member(entry)));
         let members = probes.iter().filter_map(found).collect();
         let result = state.add(members, &mut garbage);
         (result, state.hooks_due(probes.iter().map(|(key, _)| *key)))
@@ -168,14 +177,29 @@ pub(crate) fn catalogue() -> Vec<Known> {
 pub(crate) fn forget(unload: impl FnOnce()) {
     let mut garbage = Garbage::new();
     {
-        let mut state = lock();
+        // Without the lock nobody else can be waited for: in a child that was made past the hooks; and where
+        // a handler that interrupted our own change ends the program.
+        let lock = if crate::start::is_past_hooks() { None } else { state::lock_unless_held() };
+        let Some(mut state) = lock else { return unload() };
         let before = state::loaded();
         unload();
         let left = state::loaded();
-        let gone = before.keys().filter(|key| !left.contains_key(key)).copied();
+        let gone = before.keys().map(KeyId::of).filter(|key| left.get(*key).is_none());
         state.clear(gone, &mut garbage);
     }
     retire(garbage);
+}
+
+/// For an object that has just been registered: switches its sites on whose keys have probes already. A
+/// constructor that runs before the one of the sites may have attached them.
+pub(crate) fn catch_up() {
+    if !state::was_ever_used() {
+        return;
+    }
+    let Some(state) = state::lock_unless_held() else { return };
+    let keys = state.attached();
+    // Refused, they stay off, as they would have if the probes had come later and failed.
+    let _ = state::switch(&keys, true);
 }
 
 /// In a forked child, before its next session: no session of the parent's is attached any more. Probes

@@ -70,13 +70,13 @@ impl Image {
         let file = self.file();
         let section = file.section_by_name("gp1_sites").expect("ABI 1: the section's name");
         let data = section.data().unwrap();
-        assert_eq!(data.len() % 16, 0, "ABI 1: a record has 16 bytes");
+        assert_eq!(data.len() % 12, 0, "ABI 1: a record has 12 bytes");
         let word = |at: usize| i32::from_le_bytes(data[at..at + 4].try_into().unwrap());
-        (0..data.len() / 16)
+        (0..data.len() / 12)
             .map(|i| {
-                let here = section.address() + i as u64 * 16;
-                let code = here.wrapping_add_signed(word(i * 16).into());
-                (code, (here + 4).wrapping_add_signed(word(i * 16 + 4).into()))
+                let here = section.address() + i as u64 * 12;
+                let code = here.wrapping_add_signed(word(i * 12).into());
+                (code, (here + 4).wrapping_add_signed(word(i * 12 + 4).into()))
             })
             .collect()
     }

@@ -12,6 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 /// Something happened in the program.
 #[derive(gracepoint::Event)]
@@ -229,6 +230,43 @@ fn plugins_come_and_go_while_others_hit_and_are_recorded() {
     assert!(!before.work());
     assert!(!before.close());
     assert_eq!(tool.events(), [("program:event".to_owned(), true)]);
+}
+
+/// Somebody waits for the test to wake them up.
+#[derive(gracepoint::Event)]
+#[event(name = "program:sleep")]
+struct Sleep;
+
+#[test]
+fn plugins_are_closed_while_a_reader_sleeps() {
+    const PATIENCE: Duration = Duration::from_secs(240);
+    static SLEEPS: AtomicBool = AtomicBool::new(false);
+    static WAKE: AtomicBool = AtomicBool::new(false);
+    own_socket();
+    let sleeper = Sleep::tracepoint().name("sleeper").attach(|_| {
+        SLEEPS.store(true, Relaxed);
+        let begun = Instant::now();
+        while !WAKE.load(Relaxed) && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        SLEEPS.store(false, Relaxed);
+    });
+    let reader = std::thread::spawn(|| gracepoint::trace!(Sleep));
+    let begun = Instant::now();
+    while !SLEEPS.load(Relaxed) && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let goes = Plugin::load("goes.so");
+    goes.switch(true);
+    assert!(goes.work());
+    assert!(!goes.close(), "gone, with its sites on");
+    let stays = Plugin::load("stays-closed.so");
+    stays.start();
+    assert!(stays.close(), "closed, and still there because of its agent");
+    sleeper.unwrap().detach();
+    assert!(SLEEPS.load(Relaxed), "nobody has waited for the reader");
+    WAKE.store(true, Relaxed);
+    reader.join().unwrap();
 }
 
 #[test]

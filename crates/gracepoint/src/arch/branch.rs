@@ -1,6 +1,6 @@
 //! Sites that load and branch: the same record and registration, no patched code.
 //!
-//! The record's two distances are 0: there is no code to patch.
+//! The record's distances to code are 0: there is no code to patch.
 
 /// Is this site on? A relaxed load of its key's switch and a branch.
 #[doc(hidden)]
@@ -13,11 +13,12 @@ macro_rules! __gp1_site {
         unsafe {
             ::core::arch::asm!(
                 $crate::__gp1_section!(),
-                ".p2align 3",
-                ".long 0",
-                ".long 0",
-                ".8byte {site}",
+                ".p2align 2",
+                ".4byte 0",
+                ".4byte 0",
+                ".4byte {site} - .",
                 ".popsection",
+                ".hidden {site}",
                 $crate::__gp1_module!(),
                 site = sym $site,
                 load = sym $crate::__private::gp1_load_module,
@@ -34,7 +35,7 @@ macro_rules! __gp1_site {
 #[cfg(target_arch = "aarch64")]
 macro_rules! __gp1_section {
     () => {
-        ".pushsection gp1_sites, \"awR\", %progbits"
+        ".pushsection gp1_sites, \"aR\", %progbits"
     };
 }
 
@@ -43,6 +44,6 @@ macro_rules! __gp1_section {
 #[cfg(not(target_arch = "aarch64"))]
 macro_rules! __gp1_section {
     () => {
-        ".pushsection gp1_sites, \"awR\", @progbits"
+        ".pushsection gp1_sites, \"aR\", @progbits"
     };
 }

@@ -7,9 +7,11 @@
 //! be changed by such a store, it is for a moment an instruction that sets them (`patch/code.rs`).
 //!
 //! # The record (ABI 1, section `gp1_sites`)
-//! `i32` distance to the NOP, `i32` distance to the cold block, 8 bytes pointer to the [`Site`].
-//! The section is writable (its pointers are relocated) and retained (`R`): without that flag the
-//! default linker drops it, since nothing refers to it by name.
+//! Three distances of 4 bytes, each from where it stands: to the NOP, to the cold block, to the [`Site`].
+//! So the record needs no relocation when the program is loaded. The section is retained (`R`):
+//! without that flag the default linker drops it, since nothing refers to it by name. The [`Site`] is
+//! hidden, because only an address in the same object is at a fixed distance (rustc would export
+//! that of a generic or inlined function of a `dylib`).
 //!
 //! [`Site`]: crate::site::Site
 
@@ -26,12 +28,13 @@ macro_rules! __gp1_site {
                 ::core::arch::asm!(
                     ".p2align 3,,4",
                     "2: .byte 0x0f, 0x1f, 0x44, 0x00, 0x00",
-                    ".pushsection gp1_sites, \"awR\", @progbits",
-                    ".p2align 3",
+                    ".pushsection gp1_sites, \"aR\", @progbits",
+                    ".p2align 2",
                     ".long 2b - .",
                     ".long {cold} - .",
-                    ".quad {site}",
+                    ".long {site} - .",
                     ".popsection",
+                    ".hidden {site}",
                     $crate::__gp1_module!(),
                     cold = label { break 'gp1_site true },
                     site = sym $site,

@@ -106,7 +106,7 @@ pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> R
     let (id, priority) = (body.head().id, body.head().priority);
     let member = |(key, entry)| (key, Member { entry, priority, session: false });
     let members = entries.into_iter().map(member).collect();
-    super::pin(&keys.iter().copied().collect());
+    super::pin(keys.iter().copied());
     let mut garbage = Garbage::new();
     let (result, due) = {
         let mut state = state::prepare(&keys);
@@ -262,7 +262,7 @@ pub(crate) fn candidates() -> Result<Vec<Candidate>, Error> {
     }
     let _state = lock();
     let named = |key: &'static Key| Candidate { key, name: key.desc.name() };
-    Ok(state::loaded().into_values().map(named).collect())
+    Ok(state::loaded().keys().map(named).collect())
 }
 
 /// Adds a hook to a key.
@@ -308,8 +308,13 @@ pub(crate) fn on_failure(owner: u64, tell: Box<Tell>) {
 /// Threads that a grace period waits for, and what they run there.
 pub(crate) fn stalls() -> Vec<Stall> {
     let holdouts = TRACE.holdouts();
+    let known: Vec<_> = TRACE.stalls().into_iter().flat_map(|stall| stall.culprits).collect();
     let Some(state) = lock_unless_held() else { return Vec::new() };
     let stall = |holdout: gracepoint_rcu::Holdout| Stall {
+        seen: known
+            .iter()
+            .find(|known| known.reader.index == holdout.index)
+            .map(|known| known.seen),
         probes: holdout
             .index
             .map(|index| running::ids(index).filter_map(|id| state.registry.named(id)).collect())

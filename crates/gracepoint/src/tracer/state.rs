@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, fn_addr_eq};
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Arrays that were replaced, to be freed a grace period later.
@@ -26,6 +26,14 @@ static STATE: Mutex<State> = Mutex::new(State {
 /// Token of the thread that holds the lock; 0 for none. Only compared with one's own, which no other
 /// thread writes, so relaxed accesses do.
 static HOLDER: AtomicUsize = AtomicUsize::new(0);
+/// Has a site ever been switched?
+static USED: AtomicBool = AtomicBool::new(false);
+
+/// Called after an object has been registered.
+pub(super) fn was_ever_used() -> bool {
+    fence(SeqCst); // pairs with the one in `switch`
+    USED.load(Relaxed)
+}
 
 /// See the top.
 pub(super) struct State {
@@ -194,18 +202,43 @@ pub(super) fn prepare(keys: &[KeyId]) -> Locked {
     lock()
 }
 
-/// The keys of all loaded objects. The caller holds the lock, so none of them goes meanwhile.
-pub(super) fn loaded() -> ByKey<&'static Key> {
-    module::records().map(|f| f.record.site().key).map(|key| (KeyId::of(key), key)).collect()
+/// The keys of all loaded objects, by address. The caller holds the lock, so none of them goes meanwhile.
+pub(super) struct Loaded(Vec<&'static Key>);
+
+pub(super) fn loaded() -> Loaded {
+    // Mostly in order already: the linker puts keys and records in the order of their files.
+    let mut keys: Vec<_> = module::records().map(|found| found.record.site().key).collect();
+    keys.sort_unstable_by_key(|key| KeyId::of(key));
+    keys.dedup_by_key(|key| KeyId::of(key));
+    Loaded(keys)
 }
 
-/// Switches all sites of these keys, in one batch.
-fn switch(keys: &KeySet, on: bool) -> Result<(), PatchError> {
+impl Loaded {
+    pub(super) fn get(&self, id: KeyId) -> Option<&'static Key> {
+        let at = self.0.binary_search_by_key(&id, |key| KeyId::of(key)).ok()?;
+        Some(self.0[at])
+    }
+
+    pub(super) fn keys(&self) -> impl ExactSizeIterator<Item = &'static Key> {
+        self.0.iter().copied()
+    }
+}
+
+/// Switches all sites of these keys, in one batch. The caller holds the lock. (Marks make it one walk over
+/// all records without looking anything up.)
+pub(super) fn switch(keys: &[&'static Key], on: bool) -> Result<(), PatchError> {
     if keys.is_empty() {
         return Ok(());
     }
-    let sites = module::records().filter(|f| keys.contains(&KeyId::of(f.record.site().key)));
-    patch::switch(sites.map(|found| (found, on)))
+    keys.iter().for_each(|key| key.mark(true));
+    USED.store(true, Relaxed);
+    // Pairs with the fence in `was_ever_used`: an object that is registered meanwhile is found below, or
+    // finds the word set.
+    fence(SeqCst);
+    let sites = module::records().filter(|found| found.record.site().key.is_marked());
+    let switched = patch::switch(sites.map(|found| (found, on)));
+    keys.iter().for_each(|key| key.mark(false));
+    switched
 }
 
 impl State {
@@ -218,7 +251,7 @@ impl State {
         members: Vec<(&'static Key, Member)>,
         garbage: &mut Garbage,
     ) -> Result<(), PatchError> {
-        let mut fresh = KeySet::default();
+        let mut fresh = Vec::with_capacity(members.len());
         self.keys.reserve(members.len());
         let mut places = Vec::with_capacity(members.len());
         for (key, member) in members {
@@ -226,11 +259,14 @@ impl State {
             places.push((id, member.entry.data));
             let before = self.keys.get(&id).map_or(&[][..], Attached::members);
             if before.is_empty() {
-                fresh.insert(id);
+                fresh.push(key);
             }
             let at = before.partition_point(|other| other.priority >= member.priority);
             let (first, last) = before.split_at(at);
-            let array = [first, &[member], last, &[Member::END]].concat();
+            let array: Box<[Member]> = match before {
+                [] => Box::new([member, Member::END]),
+                _ => [first, &[member], last, &[Member::END]].concat().into(),
+            };
             self.replace(key, array, garbage);
         }
         switch(&fresh, true).inspect_err(|_| self.take_off(&places, garbage))
@@ -239,11 +275,11 @@ impl State {
     /// Removes from each key the probe with this data; sites of keys that have none left are switched off
     /// first.
     pub(super) fn take(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
-        let is_last = |&&(key, data): &&(KeyId, *const ())| {
-            let members = self.keys.get(&key).map_or(&[][..], Attached::members);
-            !members.is_empty() && members.iter().all(|member| member.entry.data == data)
+        let is_last = |&(key, data): &(KeyId, *const ())| {
+            let known = self.keys.get(&key)?;
+            known.members().iter().all(|member| member.entry.data == data).then_some(known.key)
         };
-        let last = places.iter().filter(is_last).map(|(key, _)| *key).collect();
+        let last: Vec<_> = places.iter().filter_map(is_last).collect();
         // Refused, the sites stay on and find no probes: slower, but right.
         let _ = switch(&last, false);
         self.take_off(places, garbage);
@@ -251,15 +287,18 @@ impl State {
 
     /// A key that has the probe not (any more: see [`clear`](Self::clear)) is left alone.
     fn take_off(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
+        garbage.reserve(places.len());
         for &(key, data) in places {
             let Some(known) = self.keys.get(&key) else { continue };
             let stays = |member: &&Member| member.entry.data != data;
             let left = known.members().iter().filter(stays).count();
-            if left < known.members().len() {
+            if left == 0 {
+                self.empty(key, garbage);
+            } else if left < known.members().len() {
                 // Exact: a list that grows has room to spare, which would be kept with it.
                 let mut array = Vec::with_capacity(left + 1);
                 array.extend(known.members().iter().filter(stays).chain([&Member::END]));
-                self.replace(known.key, array, garbage);
+                self.replace(known.key, array.into(), garbage);
             }
         }
     }
@@ -268,23 +307,23 @@ impl State {
     pub(super) fn clear(&mut self, keys: impl Iterator<Item = KeyId>, garbage: &mut Garbage) {
         for key in keys {
             self.hooks.remove(&key);
-            if let Some(known) = self.keys.get(&key) {
-                self.replace(known.key, vec![Member::END], garbage);
-            }
+            self.empty(key, garbage);
         }
     }
 
-    /// Publishes the array, which ends with the end, as the key's; the one before is garbage.
-    fn replace(&mut self, key: &'static Key, array: Vec<Member>, garbage: &mut Garbage) {
-        let old = if array.len() == 1 {
-            key.publish(ptr::null_mut());
-            self.keys.remove(&KeyId::of(key))
-        } else {
-            let mut arrays = Arrays::new(key, array.into_boxed_slice());
-            key.publish(arrays.published());
-            self.keys.insert(KeyId::of(key), Attached { key, arrays })
-        };
+    /// Publishes the array, which has members and then the end, as the key's; the one before is garbage.
+    fn replace(&mut self, key: &'static Key, array: Box<[Member]>, garbage: &mut Garbage) {
+        let mut arrays = Arrays::new(key, array);
+        key.publish(arrays.published());
+        let old = self.keys.insert(KeyId::of(key), Attached { key, arrays });
         garbage.extend(old.map(|old| old.arrays));
+    }
+
+    /// Publishes that the key has no probes; the array before is garbage.
+    fn empty(&mut self, key: KeyId, garbage: &mut Garbage) {
+        let Some(known) = self.keys.remove(&key) else { return };
+        known.key.publish(ptr::null_mut());
+        garbage.push(known.arrays);
     }
 
     /// How many probes a key has.
@@ -295,6 +334,11 @@ impl State {
     /// The keys that have probes.
     pub(super) fn keys(&self) -> KeySet {
         self.keys.keys().copied().collect()
+    }
+
+    /// The same, to be switched.
+    pub(super) fn attached(&self) -> Vec<&'static Key> {
+        self.keys.values().map(|known| known.key).collect()
     }
 
     /// Where sessions are attached.

@@ -2,7 +2,7 @@
 //! handlers, forked children, the program's own allocator.
 
 use crate::memory::{Alloc, TRACED};
-use crate::program::{Gate, says, until};
+use crate::program::{Gate, command, run, says, until};
 use gracepoint::{Probe, Tracer};
 use libtest_mimic::Failed;
 use std::cell::{Cell, RefCell};
@@ -43,6 +43,27 @@ extern "C" fn early() {
     }
 }
 
+/// Runs before the constructor of the sites: they are not known yet.
+#[unsafe(link_section = ".init_array.00101")]
+#[used]
+static EARLIEST: extern "C" fn() = earliest;
+
+extern "C" fn earliest() {
+    if std::env::args().any(|arg| arg == "earliest") {
+        attach_seen(Tracer::global()).keep();
+        gracepoint::trace!(Hit { n: 20 });
+    }
+}
+
+pub(crate) fn program_earliest() {
+    gracepoint::trace!(Hit { n: 21 });
+    println!("sites were known: {}, are on: {}", saw(20), saw(21));
+}
+
+pub(crate) fn test_earliest() -> Result<(), Failed> {
+    says("earliest", "sites were known: false, are on: true")
+}
+
 /// After the destructor of the sites, which takes all probes off.
 #[unsafe(link_section = ".fini_array.00101")]
 #[used]
@@ -75,6 +96,28 @@ pub(crate) fn program_main() {
 
 pub(crate) fn test_main() -> Result<(), Failed> {
     says("main", "before main: true, in an exit handler: true")
+}
+
+/// A forked child of a program with an agent leaves as any program does: probes go before the objects do.
+pub(crate) fn program_fork_exit() {
+    let Ok(gracepoint::Status::Listening(_)) = gracepoint::init() else { panic!("no agent") };
+    attach_seen(Tracer::global()).keep();
+    in_child(|| {
+        gracepoint::trace!(Hit { n: 9 });
+        // SAFETY: the destructors are those of this file, the runtime and the C library.
+        unsafe { libc::exit(if saw(9) { 0 } else { 4 }) };
+    });
+    println!("the child left");
+}
+
+pub(crate) fn test_fork_exit() -> Result<(), Failed> {
+    let folder = std::env::temp_dir().join(format!("gp-fork-exit-{}", std::process::id()));
+    let mut command = command("fork-exit");
+    command.env("GRACEPOINT_DIR", &folder);
+    let output = run(command);
+    let _ = std::fs::remove_dir_all(&folder);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.contains("the child left") { Ok(()) } else { Err(text.into()) }
 }
 
 /// Hits when it is dropped, and goes on to hit in the next round of destructors.

@@ -13,13 +13,15 @@ pub(crate) type Test = fn() -> Result<(), Failed>;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) fn begin(name: &str) {
-    let programs: [(&str, fn()); 11] = [
+    let programs: [(&str, fn()); 13] = [
         ("teardown-stall", teardown_stall::program),
         ("exit", teardown_stall::program_exit),
         ("system-calls", system_calls::program),
         ("recorded", recorder::program),
         ("recorder", recorder::program_recorder),
         ("main", places::program_main),
+        ("earliest", places::program_earliest),
+        ("fork-exit", places::program_fork_exit),
         ("thread-locals", places::program_thread_locals),
         ("signals", places::program_signals),
         ("fork", places::program_fork),

@@ -146,7 +146,7 @@ pub(crate) fn program() {
         stall.holdout.contains("(the-reader)")
             && stall.probes == [("sleeper".to_owned(), "stall:same".to_owned())]
     };
-    until(|| tracer.stalls().iter().any(named));
+    until(|| tracer.stalls().iter().any(|stall| named(stall) && stall.seen.is_some()));
 
     // Grace periods of others go on, and so does detaching the very probe that sleeps.
     OTHER_DOMAIN.synchronize().unwrap();

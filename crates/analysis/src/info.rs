@@ -299,7 +299,8 @@ impl<'t> Count<'t> {
                 per_event.push(EventInfo { name, events, lost });
             }
         }
-        let unknown = |id: &u32| self.kinds.index(*id).is_none() && self.asked.iter().all(|a| *a);
+        let all = trace.events().iter().zip(&self.asked).all(|(e, asked)| *asked || e.is_module());
+        let unknown = |id: &u32| self.kinds.index(*id).is_none() && all;
         for (&id, &lost) in self.lost.iter().filter(|(id, _)| unknown(id)) {
             per_event.push(EventInfo { name: format!("(id {id})"), events: 0, lost });
         }

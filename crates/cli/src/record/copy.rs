@@ -17,6 +17,7 @@
 //! anew, since what is left out is counted as lost.
 
 use super::arena::{Arena, is_full, is_owned};
+use super::own::Own;
 use super::streams::Streams;
 use gracepoint_wire::arena::PageEntry;
 use gracepoint_wire::packet::{
@@ -66,6 +67,8 @@ pub(crate) struct Copier {
     pub(crate) tells_throttling: bool,
     /// What lies before the fields of each event.
     pub(crate) context: Context,
+    /// What the recorder writes itself.
+    pub(crate) own: Own,
     page: Vec<u8>,
 }
 
@@ -91,6 +94,7 @@ impl Copier {
             told_before: BTreeMap::new(),
             tells_throttling: false,
             context: Context::default(),
+            own: Own::default(),
             page: Vec::new(),
         }
     }
@@ -99,6 +103,7 @@ impl Copier {
     pub(crate) fn next_piece(&mut self, streams: Streams) {
         self.streams = streams;
         self.told_before = self.told.clone();
+        self.own.next_piece();
         for slot in self.slots.values_mut() {
             slot.begun = false;
             slot.base = slot.discarded;

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         ("eight_sessions_record_the_same", eight_sessions_record_the_same),
         ("context_is_recorded", context_is_recorded),
+        ("modules_lead_from_addresses_to_files", modules_lead_from_addresses_to_files),
         ("what_limits_leave_out_is_counted", what_limits_leave_out_is_counted),
         ("a_limit_on_overhead_is_exact_too", a_limit_on_overhead_is_exact_too),
     ];
@@ -19,7 +20,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {
-    vec![("babeltrace_reads_context", babeltrace_reads_context as fn())]
+    vec![
+        ("babeltrace_reads_context", babeltrace_reads_context as fn()),
+        ("babeltrace_reads_modules", babeltrace_reads_modules),
+    ]
 }
 
 fn program(scene: &Scene, threads: u64, events: u64) -> Running {
@@ -98,6 +102,49 @@ fn context_is_recorded() {
         assert_eq!(fields["procname"], event["thread"]);
         assert!(fields["cpu_id"].as_u64().is_some_and(|cpu| cpu < 4096), "{event}");
         assert!(!fields["callstack"].is_null() && fields["n"].is_u64(), "{event}");
+    }
+}
+
+fn modules(scene: &Scene) -> Vec<Value> {
+    let said = scene.run(&["report", "--json", "-e", "gp:module", "t.trace"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn modules_lead_from_addresses_to_files() {
+    let scene = Scene::new();
+    let program = program(&scene, 1, 10);
+    let recorder = scene.recorder(program.pid(), &["--context", "stack"]);
+    fire(program, vec![recorder]);
+    let events = report(&scene, "t.trace");
+    assert_eq!(events.len(), 10, "a report has no modules where nobody asks for them");
+    let modules = modules(&scene);
+    let place = |address: u64| {
+        modules.iter().find(|module| {
+            let number = |name: &str| module["fields"][name].as_u64().unwrap();
+            (number("base")..number("base") + number("size")).contains(&address)
+        })
+    };
+    let stack = events[0]["fields"]["callstack"].as_array().unwrap();
+    let module = place(stack[0].as_u64().unwrap()).expect("the first frame is the program's own");
+    let exe = std::env::current_exe().unwrap();
+    assert_eq!(module["fields"]["path"], exe.to_str().unwrap());
+    assert!(modules.iter().all(|module| module["ts_ns"].as_u64() <= events[0]["ts_ns"].as_u64()));
+}
+
+fn babeltrace_reads_modules() {
+    let scene = Scene::new();
+    let program = program(&scene, 1, 10);
+    let recorder = scene.recorder(program.pid(), &["--context=tid,stack"]);
+    fire(program, vec![recorder]);
+    let told = babeltrace(&scene.trace());
+    let ours = modules(&scene);
+    assert_eq!((told.modules.len(), told.warnings.as_str()), (ours.len(), ""));
+    for module in ours {
+        let path = format!("path = {}", module["fields"]["path"]);
+        let base = format!("base = {},", module["fields"]["base"]);
+        let same = |line: &&String| line.contains(&path) && line.contains(&base);
+        assert_eq!(told.modules.iter().filter(same).count(), 1, "{module} in {:?}", told.modules);
     }
 }
 

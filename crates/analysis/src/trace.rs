@@ -412,6 +412,12 @@ impl ToNs {
     }
 }
 
+/// Whether it is `gp:unthrottle`, laid out as ours.
+pub(crate) fn is_unthrottle(event: &EventType) -> bool {
+    let [_, ours] = gracepoint_wire::schema::throttle_events();
+    event.declared.role == Role::Event && agree(&ours, &event.declared)
+}
+
 /// Whether it is `gp:loss`, laid out as ours.
 pub(crate) fn is_loss(event: &EventType) -> bool {
     let ours = gracepoint_wire::schema::loss_event();

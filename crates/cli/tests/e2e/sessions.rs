@@ -1,20 +1,22 @@
 //! Several sessions on the same events, and what a session may ask for: context and limits.
 
-use crate::scene::{Running, Scene};
+use crate::scene::{DEADLINE, Running, Scene};
 use crate::trace::babeltrace;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Instant;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         ("eight_sessions_record_the_same", eight_sessions_record_the_same),
         ("context_is_recorded", context_is_recorded),
         ("modules_lead_from_addresses_to_files", modules_lead_from_addresses_to_files),
         ("what_limits_leave_out_is_counted", what_limits_leave_out_is_counted),
         ("a_limit_on_overhead_is_exact_too", a_limit_on_overhead_is_exact_too),
+        ("a_limit_on_overhead_says_so", a_limit_on_overhead_says_so),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -166,7 +168,11 @@ fn counted(scene: &Scene) -> (u64, u64) {
     let events = report(scene, "t.trace");
     let steps = events.iter().filter(|event| event["name"] == "work:step").count() as u64;
     let left_out = events.iter().filter(|event| event["name"] == "gp:unthrottle");
-    (steps, left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum())
+    let left_out: u64 =
+        left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum();
+    let info = crate::real::info(scene);
+    assert_eq!((&info["events"], &info["throttled"]), (&steps.into(), &Value::from(left_out)));
+    (steps, left_out)
 }
 
 fn what_limits_leave_out_is_counted() {
@@ -187,6 +193,27 @@ fn what_limits_leave_out_is_counted() {
             assert_eq!(recorded, most);
         }
     }
+}
+
+fn a_limit_on_overhead_says_so() {
+    let scene = Scene::new();
+    let mut program = scene.program(&["forever", "2"]);
+    program.expect("ready");
+    // One event in a window: less than any machine fires.
+    let recorder = scene.recorder(program.pid(), &["--max-overhead", "0.0001%"]);
+    let begun = Instant::now();
+    let throttled = || {
+        let said = scene.run(&["report", "-e", "gp:throttle", "t.trace"]);
+        said.out.contains("gp:throttle")
+    };
+    while !throttled() {
+        assert!(begun.elapsed() < DEADLINE, "the rate is never lowered");
+    }
+    recorder.signal(Signal::INT);
+    let said = recorder.end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    let (recorded, left_out) = counted(&scene);
+    assert!(recorded > 0 && left_out > 0, "{recorded} {left_out}");
 }
 
 fn a_limit_on_overhead_is_exact_too() {

@@ -324,7 +324,12 @@ impl<'t> Count<'t> {
         let all = trace.events().iter().zip(&self.asked).all(|(e, asked)| *asked || e.is_module());
         let unknown = |id: &u32| self.kinds.index(*id).is_none() && all;
         for (&id, &lost) in self.lost.iter().filter(|(id, _)| unknown(id)) {
-            per_event.push(EventInfo { name: format!("(id {id})"), events: 0, lost, throttled: throttled(id) });
+            per_event.push(EventInfo {
+                name: format!("(id {id})"),
+                events: 0,
+                lost,
+                throttled: throttled(id),
+            });
         }
         let thread = |((tid, name), events): (&(u32, [u8; NAME]), &u64)| {
             let header = PacketHeader { thread: *name, ..PacketHeader::default() };

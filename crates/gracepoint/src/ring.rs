@@ -278,9 +278,7 @@ impl Ring {
             if local::replace(&writer.pos, pos, end) {
                 writer.last.store(now, Relaxed);
                 // No page is closed with `depth` raised, so this is the page of the record.
-                if COUNTS
-                    && let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id)
-                {
+                if COUNTS && let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id) {
                     local::increment_short(counter);
                 }
                 return Some(Reserved { pos, end, now, extended });

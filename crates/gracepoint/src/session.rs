@@ -13,13 +13,13 @@ use crate::ring::arena::{Shape, counts_bytes};
 use crate::ring::{Place, Ring};
 use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
-use modules::Modules;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
 use gracepoint_wire::schema::{
     Context, Declared, FIRST_USER_ID, Role, Schema, THROTTLE_ID, UNTHROTTLE_ID, loss_event,
     module_event, throttle_events,
 };
+use modules::Modules;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr;

@@ -133,9 +133,8 @@ unsafe fn object(info: &libc::dl_phdr_info) -> Option<Object> {
             let at = info.dlpi_addr.wrapping_add(note.p_vaddr);
             // SAFETY: these bytes lie in a readable segment of the object (above), which the loader
             // has mapped and nobody writes.
-            let notes = unsafe {
-                std::slice::from_raw_parts(at as *const u8, note.p_filesz as usize)
-            };
+            let notes =
+                unsafe { std::slice::from_raw_parts(at as *const u8, note.p_filesz as usize) };
             build_id = find_build_id(notes, if note.p_align == 8 { 8 } else { 4 });
         }
     }

@@ -2,7 +2,9 @@
 //! loads a copy of `examples/plugin.rs`, so that each has an object of its own.
 #![cfg(target_os = "linux")]
 
-use gracepoint_wire::control::{Create, Created, Hello, MAX_REPLY, Message, Module, Program, next_frame};
+use gracepoint_wire::control::{
+    Create, Created, Hello, MAX_REPLY, Message, Module, Program, next_frame,
+};
 use std::ffi::{CStr, CString, c_void};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -257,8 +259,9 @@ fn sessions_are_told_of_objects_that_are_loaded_later() {
     assert!(module.at > created.clock.triples[0].ticks);
     assert_eq!(told(&mut tool), [], "once");
     // Whoever looks at the session hears of all.
-    let Message::Created(seen) =
-        Tool::connect(own_socket()).0.ask(&Message::Attach { session: created.session, look: true })
+    let Message::Created(seen) = Tool::connect(own_socket())
+        .0
+        .ask(&Message::Attach { session: created.session, look: true })
     else {
         panic!()
     };

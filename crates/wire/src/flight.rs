@@ -111,7 +111,8 @@ mod tests {
         };
         let bytes = about.to_bytes();
         assert_eq!(About::parse(&bytes).as_ref(), Ok(&about));
-        let later = Module { path: "/lib/plugin.so".into(), build_id: vec![1], ..Module::default() };
+        let later =
+            Module { path: "/lib/plugin.so".into(), build_id: vec![1], ..Module::default() };
         let frame = About::later(vec![later.clone()]);
         let more = About::parse(&[bytes.as_slice(), &frame].concat()).unwrap();
         assert_eq!(more.created.modules[1], later);

@@ -59,7 +59,8 @@ fn write(out: &mut String, info: &Info) -> std::fmt::Result {
 }
 
 fn write_tables(out: &mut String, info: &Info) -> std::fmt::Result {
-    let shown: Vec<_> = info.per_event.iter().filter(|e| e.events > 0 || e.lost > 0 || e.throttled > 0).collect();
+    let shown: Vec<_> =
+        info.per_event.iter().filter(|e| e.events > 0 || e.lost > 0 || e.throttled > 0).collect();
     if !shown.is_empty() {
         let throttled = if info.throttled > 0 { "       throttled" } else { "" };
         writeln!(out, "\n{:>15} {:>15}{throttled}  event", "events", "lost")?;

@@ -94,4 +94,3 @@ fn records(id: u32, context: usize, at: u64, losses: &[&Loss]) -> Vec<u8> {
     }
     events
 }
-

@@ -170,8 +170,7 @@ fn counted(scene: &Scene) -> (u64, u64) {
     let events = report(scene, "t.trace");
     let steps = events.iter().filter(|event| event["name"] == "work:step").count() as u64;
     let left_out = events.iter().filter(|event| event["name"] == "gp:unthrottle");
-    let left_out: u64 =
-        left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum();
+    let left_out: u64 = left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum();
     let info = crate::real::info(scene);
     assert_eq!((&info["events"], &info["throttled"]), (&steps.into(), &Value::from(left_out)));
     (steps, left_out)

@@ -8,7 +8,7 @@ use crate::damage::DamageLog;
 use crate::filter::{Choice, Filter};
 use crate::read::next_packet;
 use crate::stream::{Budget, Kinds, Packet, StreamFile};
-use crate::trace::{ToNs, is_loss};
+use crate::trace::{ToNs, is_loss, is_unthrottle};
 use crate::{Damage, Result, Trace, escape};
 use gracepoint_wire::packet::{NAME, PacketHeader};
 use serde::Serialize;
@@ -28,6 +28,9 @@ pub struct Info {
     pub events: u64,
     /// Events lost, by the trace's `gp:loss` records.
     pub lost: u64,
+    /// Events that the session's limits left out, by the trace's `gp:unthrottle` records: fired =
+    /// events + lost + throttled.
+    pub throttled: u64,
     /// Stream files.
     pub streams: u64,
     /// Packets in them.
@@ -89,6 +92,8 @@ pub struct EventInfo {
     pub events: u64,
     /// How many were lost.
     pub lost: u64,
+    /// How many the session's limits left out.
+    pub throttled: u64,
 }
 
 /// Counts of one thread.
@@ -160,8 +165,11 @@ struct Count<'t> {
     events: Vec<u64>,
     /// Lost events by id, from `gp:loss`.
     lost: BTreeMap<u32, u64>,
-    /// Position of `gp:loss`.
+    /// The same of events left out, from `gp:unthrottle`.
+    throttled: BTreeMap<u32, u64>,
+    /// Positions of `gp:loss` and `gp:unthrottle`.
     loss: u32,
+    unthrottle: u32,
     own: Vec<bool>,
     threads: HashMap<(u32, [u8; NAME]), u64>,
     packets: u64,
@@ -174,11 +182,14 @@ impl<'t> Count<'t> {
     fn new(trace: &'t Trace, mut choice: Choice) -> Count<'t> {
         let events = trace.events();
         let loss = events.iter().position(is_loss).map_or(u32::MAX, |i| i as u32);
+        let unthrottle = events.iter().position(is_unthrottle).map_or(u32::MAX, |i| i as u32);
         let asked = choice.wanted.clone();
-        if let Some(wanted) = choice.wanted.get_mut(loss as usize)
-            && choice.skip == 0
-        {
-            *wanted = true; // it tells of the others
+        for teller in [loss, unthrottle] {
+            if let Some(wanted) = choice.wanted.get_mut(teller as usize)
+                && choice.skip == 0
+            {
+                *wanted = true; // it tells of the others
+            }
         }
         Count {
             trace,
@@ -190,7 +201,9 @@ impl<'t> Count<'t> {
             damage: trace.damage_log(),
             events: vec![0; events.len()],
             lost: BTreeMap::new(),
+            throttled: BTreeMap::new(),
             loss,
+            unthrottle,
             own: events.iter().map(|e| e.is_own()).collect(),
             threads: HashMap::new(),
             packets: 0,
@@ -231,8 +244,8 @@ impl<'t> Count<'t> {
                 n += 1;
                 first = first.min(record.ticks);
                 last = last.max(record.ticks);
-            } else if record.event == self.loss {
-                self.loss(&file.window()[record.payload]);
+            } else {
+                self.told(record.event, &file.window()[record.payload]);
             }
         }
         self.range = (first, last);
@@ -254,24 +267,31 @@ impl<'t> Count<'t> {
         self.packets = reader.packets();
         self.damage = reader.into_damage_log();
         let mut losses = self.choice.clone();
-        losses.wanted = (0..).zip(&self.own).map(|(i, _): (u32, _)| i == self.loss).collect();
+        let tells = |i| i == self.loss || i == self.unthrottle;
+        losses.wanted = (0..).zip(&self.own).map(|(i, _): (u32, _)| tells(i)).collect();
         losses.span = begin.zip(losses.span).map(|(begin, (_, last))| (begin, last));
         losses.skip = 0;
         let mut reader = self.trace.reader_of(&losses);
         while let Some(event) = reader.next_event() {
-            self.loss(event.payload);
+            self.told(event.index, event.payload);
         }
     }
 
-    /// A `gp:loss` record.
-    fn loss(&mut self, payload: &[u8]) {
-        let (Some(id), Some(count)) = (payload.first_chunk(), payload.last_chunk()) else { return };
-        let mut id = u32::from_le_bytes(*id);
-        if self.lost.len() >= MOST_KEYS && !self.lost.contains_key(&id) {
+    /// A record of the tracer's own: `gp:loss` and `gp:unthrottle` tell an id and a count, which come
+    /// last, after the context.
+    fn told(&mut self, event: u32, payload: &[u8]) {
+        let counts = match event {
+            event if event == self.loss => &mut self.lost,
+            event if event == self.unthrottle => &mut self.throttled,
+            _ => return,
+        };
+        let Some([a, b, c, d, count @ ..]) = payload.last_chunk::<12>() else { return };
+        let mut id = u32::from_le_bytes([*a, *b, *c, *d]);
+        if counts.len() >= MOST_KEYS && !counts.contains_key(&id) {
             id = u32::MAX;
         }
-        let lost = self.lost.entry(id).or_default();
-        *lost = lost.saturating_add(u64::from_le_bytes(*count));
+        let counted = counts.entry(id).or_default();
+        *counted = counted.saturating_add(u64::from_le_bytes(*count));
     }
 
     /// `n` more events of a thread.
@@ -291,17 +311,25 @@ impl<'t> Count<'t> {
         let trace = self.trace;
         let to_ns = ToNs::new(trace.clock());
         let lost = |id: u32| self.lost.get(&id).copied().unwrap_or(0);
+        let throttled = |id: u32| self.throttled.get(&id).copied().unwrap_or(0);
         let mut per_event = Vec::new();
         let wanted = trace.events().iter().zip(&self.asked);
         for ((event, wanted), &events) in wanted.zip(&self.events) {
             if *wanted && !event.is_own() {
-                let (name, lost) = (event.name.clone(), lost(event.declared.id));
-                per_event.push(EventInfo { name, events, lost });
+                let (name, id) = (event.name.clone(), event.declared.id);
+                let (lost, throttled) = (lost(id), throttled(id));
+                per_event.push(EventInfo { name, events, lost, throttled });
             }
         }
-        let unknown = |id: &u32| self.kinds.index(*id).is_none() && self.asked.iter().all(|a| *a);
+        let all = trace.events().iter().zip(&self.asked).all(|(e, asked)| *asked || e.is_module());
+        let unknown = |id: &u32| self.kinds.index(*id).is_none() && all;
         for (&id, &lost) in self.lost.iter().filter(|(id, _)| unknown(id)) {
-            per_event.push(EventInfo { name: format!("(id {id})"), events: 0, lost });
+            per_event.push(EventInfo {
+                name: format!("(id {id})"),
+                events: 0,
+                lost,
+                throttled: throttled(id),
+            });
         }
         let thread = |((tid, name), events): (&(u32, [u8; NAME]), &u64)| {
             let header = PacketHeader { thread: *name, ..PacketHeader::default() };
@@ -317,6 +345,7 @@ impl<'t> Count<'t> {
         Info {
             events: per_event.iter().map(|e| e.events).sum(),
             lost: per_event.iter().fold(0, |sum, e| u64::saturating_add(sum, e.lost)),
+            throttled: per_event.iter().fold(0, |sum, e| u64::saturating_add(sum, e.throttled)),
             streams: trace.streams() as u64,
             packets: self.packets,
             begin_ns: (begin <= end).then(|| to_ns.real(begin)),

@@ -11,7 +11,7 @@ use crate::read::Reader;
 use crate::sidecar::{self, Sidecar};
 use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
-use gracepoint_wire::schema::{Context, Declared, Field, Role, Type};
+use gracepoint_wire::schema::{Context, Declared, Field, MODULE_NAME, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
 use std::fs;
@@ -48,6 +48,11 @@ impl EventType {
     /// Whether it is one of Gracepoint's own (`gp:*`) and no event of the program.
     pub fn is_own(&self) -> bool {
         self.name.starts_with("gp:")
+    }
+
+    /// Whether it is `gp:module`, which is there for tools and chosen only where it is asked for.
+    pub(crate) fn is_module(&self) -> bool {
+        self.name == MODULE_NAME
     }
 
     /// Position of the field called `name`; the event's own before one of the context.
@@ -176,12 +181,13 @@ impl Trace {
     }
 
     /// Events whose full name, or name without a role's suffix, matches one of `globs`; every
-    /// event where there are no globs.
+    /// event but `gp:module` where there are no globs.
     ///
     /// # Errors
     /// When a glob matches no event of the trace; the message suggests names.
     pub(crate) fn select(&self, globs: &[String]) -> Result<Vec<bool>> {
-        let mut wanted = vec![globs.is_empty(); self.events.len()];
+        let all = |event: &EventType| globs.is_empty() && !event.is_module();
+        let mut wanted: Vec<bool> = self.events.iter().map(all).collect();
         for pattern in globs {
             let mut any = false;
             for (event, wanted) in self.events.iter().zip(&mut wanted) {
@@ -404,6 +410,12 @@ impl ToNs {
     pub(crate) fn real(self, ticks: u64) -> u64 {
         self.epoch_ns.saturating_add(self.length(ticks))
     }
+}
+
+/// Whether it is `gp:unthrottle`, laid out as ours.
+pub(crate) fn is_unthrottle(event: &EventType) -> bool {
+    let [_, ours] = gracepoint_wire::schema::throttle_events();
+    event.declared.role == Role::Event && agree(&ours, &event.declared)
 }
 
 /// Whether it is `gp:loss`, laid out as ours.

@@ -3,6 +3,7 @@
 pub(crate) mod arena;
 pub(crate) mod copy;
 mod launch;
+mod own;
 pub(crate) mod recover;
 pub(crate) mod residue;
 pub(crate) mod session;

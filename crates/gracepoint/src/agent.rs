@@ -151,11 +151,7 @@ impl Agent {
         }
         if self.is_recording() && self.ticked.elapsed() >= self.tick_every() {
             self.ticked = Instant::now();
-            for session in self.held.iter().filter_map(Held::recording) {
-                session.tick();
-                session.free_idle_pages();
-                session.adapt();
-            }
+            self.held.iter().for_each(Held::look_after);
         }
         true
     }

@@ -43,6 +43,19 @@ pub(crate) struct Flight {
     pub(crate) session: Option<Arc<Session>>,
     /// Holds the lock.
     pub(crate) file: Option<OwnedFd>,
+    /// The description, to which objects are added that are loaded later.
+    pub(crate) about: PathBuf,
+}
+
+/// Adds what the session's program has loaded to the description at `about`. In vain where the file
+/// is gone or the disk full: then addresses in new objects stay numbers.
+pub(crate) fn tell_later(session: &Session, about: &Path) {
+    let modules = session.news();
+    if !modules.is_empty()
+        && let Ok(mut file) = OpenOptions::new().append(true).open(about)
+    {
+        let _ = file.write_all(&About::later(modules));
+    }
 }
 
 impl Drop for Flight {
@@ -89,7 +102,7 @@ pub(crate) fn begin(wanted: &Wanted, mut program: Program, since: Triple) -> Res
             About { program, arena: *session.ring.arena.header(), created: session.created(since) };
         write_whole(&about, &about_it.to_bytes()).map_err(|error| failed(&error))?;
         session.start().map_err(|failure| failed(&failure.text))?;
-        Ok(Flight { session: Some(session), file: Some(file) })
+        Ok(Flight { session: Some(session), file: Some(file), about: about.clone() })
     })();
     begun.inspect_err(|_| remove())
 }

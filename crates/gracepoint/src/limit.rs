@@ -26,7 +26,8 @@ pub(crate) struct Limit {
     window_ns: u64,
     /// Events in a window; 0 for no limit.
     quota: AtomicU32,
-    /// Number of the window (32 bits), events seen in it (32 bits), of which at most quota + 1.
+    /// Number of the window (32 bits), whether it has been told that events are left out
+    /// ([`THROTTLED`]), events recorded in it (31 bits).
     window: AtomicU64,
     /// Hits since the last look, for `adapt`.
     demand: AtomicU64,
@@ -42,6 +43,9 @@ pub(crate) enum Verdict {
     /// Drop it, and say that the event is throttled.
     DropAndTell,
 }
+
+/// See `Limit::window`. A bit of its own, because the quota may change at any time.
+const THROTTLED: u64 = 1 << 31;
 
 /// Windows are so long, unless that is too short for one event.
 const WINDOW_NS: u64 = 100_000_000;
@@ -85,22 +89,22 @@ impl Limit {
             return Verdict::Drop;
         }
         self.demand.fetch_add(1, Relaxed);
-        let quota = self.quota.load(Relaxed);
-        if quota == 0 {
-            return Verdict::Record;
-        }
+        let quota = match self.quota.load(Relaxed) {
+            0 if self.window.load(Relaxed) & THROTTLED == 0 => return Verdict::Record,
+            0 => MOST_QUOTA, // the limit is lifted, and that is to be told
+            quota => quota,
+        };
         // Wraps after 13 years of windows; then one window is longer.
         let now = (now_ns / self.window_ns) & 0xffff_ffff;
         let mut word = self.window.load(Relaxed);
         loop {
-            let (window, seen) = (word >> 32, word as u32);
-            let (next, verdict) = if window != now {
-                let told = if seen > quota { Verdict::RecordAndTell } else { Verdict::Record };
-                (now << 32 | 1, told)
-            } else if seen < quota {
-                (word + 1, Verdict::Record)
-            } else if seen == quota {
-                (word + 1, Verdict::DropAndTell)
+            let seen = if word >> 32 == now { word & (THROTTLED - 1) } else { 0 };
+            let throttled = word & THROTTLED != 0;
+            let (next, verdict) = if seen < u64::from(quota) {
+                let told = if throttled { Verdict::RecordAndTell } else { Verdict::Record };
+                (now << 32 | (seen + 1), told)
+            } else if !throttled {
+                (word | THROTTLED, Verdict::DropAndTell)
             } else {
                 return Verdict::Drop;
             };
@@ -112,11 +116,14 @@ impl Limit {
     }
 }
 
+/// Most events in a window, so that a count fits beside [`THROTTLED`].
+const MOST_QUOTA: u32 = (THROTTLED - 1) as u32;
+
 fn quota(rate: u64, window_ns: u64) -> u32 {
     if rate == 0 {
         return 0;
     }
-    u32::try_from(rate * window_ns / 1_000_000_000).unwrap_or(u32::MAX - 1).max(1)
+    u32::try_from(rate * window_ns / 1_000_000_000).unwrap_or(MOST_QUOTA).clamp(1, MOST_QUOTA)
 }
 
 /// Shares out what `ppm` millionths of a CPU can record among events by their demand over
@@ -176,6 +183,40 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(passed, 10_000);
+    }
+
+    #[test]
+    fn a_quota_that_changes_within_a_window_is_told_too() {
+        use Verdict::{Drop, DropAndTell, Record, RecordAndTell};
+        let limit = Limit::new(1000, 0);
+        assert!(run(&limit, 1, 50).iter().all(|v| *v == Record));
+        limit.set_rate(100);
+        assert_eq!(run(&limit, 2, 2), [DropAndTell, Drop], "40 too many already");
+        limit.set_rate(600);
+        assert_eq!(run(&limit, 3, 2), [RecordAndTell, Record]);
+        limit.set_rate(100);
+        assert_eq!(run(&limit, 4, 1), [DropAndTell]);
+        limit.set_rate(0);
+        assert_eq!(run(&limit, 5, 2), [RecordAndTell, Record], "lifted");
+    }
+
+    #[test]
+    fn a_limit_on_overhead_lowers_the_rate_and_lifts_it_again() {
+        // 1 % of a CPU is 250,000 events a second, 25,000 in a window.
+        let (limit, mut now) = (Limit::new(0, 0), 1_000_000_000);
+        let mut window = |hits| {
+            now += WINDOW_NS;
+            let recorded = |v: &&Verdict| matches!(v, Verdict::Record | Verdict::RecordAndTell);
+            let recorded = run(&limit, now, hits).iter().filter(recorded).count();
+            limit.set_rate(shares(&[limit.take_demand()], WINDOW_NS, 10_000, 0)[0]);
+            recorded
+        };
+        assert_eq!(window(100_000), 100_000, "nobody has looked yet");
+        assert_eq!(window(100_000), 25_000);
+        assert_eq!(window(50_000), 25_000);
+        assert_eq!(window(10_000), 10_000, "less than is allowed");
+        assert_eq!(window(100_000), 100_000, "lifted");
+        assert_eq!(window(100_000), 25_000);
     }
 
     #[test]

@@ -217,15 +217,18 @@ impl Ring {
     /// Finds a place for an event with `len` bytes of fields, which the caller must write to
     /// `Place::fields` before it calls [`Ring::publish`]. `None` if the event was lost (and counted),
     /// or if this is a forked child.
+    ///
+    /// `COUNTS`: the ring may be one that overwrites, whose records are counted.
     #[inline(always)]
-    pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
+    pub(crate) fn place<const COUNTS: bool>(&self, id: u32, len: usize) -> Option<Place<'_>> {
+        debug_assert!(COUNTS || !self.arena.overwrites());
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
                 let writer = self.writer(index);
                 local::increment(&writer.depth);
                 if writer.claim.load(Relaxed) == 0 || twin!(self, IgnoresClaim) {
-                    self.reserve(writer, id, len).map(|reserved| (writer, reserved))
+                    self.reserve::<COUNTS>(writer, id, len).map(|reserved| (writer, reserved))
                 } else {
                     None
                 }
@@ -251,7 +254,12 @@ impl Ring {
 
     /// Reserves space on the current page; `None` if there is none. `depth` is raised.
     #[inline(always)]
-    fn reserve(&self, writer: &Writer, id: u32, len: usize) -> Option<Reserved> {
+    fn reserve<const COUNTS: bool>(
+        &self,
+        writer: &Writer,
+        id: u32,
+        len: usize,
+    ) -> Option<Reserved> {
         loop {
             let early = if twin!(self, ClockFirst) { self.ticks() } else { 0 };
             let pos = writer.pos.load(Relaxed);
@@ -270,7 +278,7 @@ impl Ring {
             if local::replace(&writer.pos, pos, end) {
                 writer.last.store(now, Relaxed);
                 // No page is closed with `depth` raised, so this is the page of the record.
-                if let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id) {
+                if COUNTS && let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id) {
                     local::increment_short(counter);
                 }
                 return Some(Reserved { pos, end, now, extended });

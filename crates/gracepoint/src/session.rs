@@ -1,6 +1,7 @@
 //! A recording: which events go into which ring, and the agent's verbs on it.
 
 mod counting;
+mod modules;
 
 pub(crate) use counting::Counting;
 
@@ -13,11 +14,12 @@ use crate::ring::{Place, Ring};
 use crate::tracer::KeyId;
 use crate::{clock, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Stopped};
+use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
 use gracepoint_wire::schema::{
     Context, Declared, FIRST_USER_ID, Role, Schema, THROTTLE_ID, UNTHROTTLE_ID, loss_event,
-    throttle_events,
+    module_event, throttle_events,
 };
+use modules::Modules;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr;
@@ -47,8 +49,8 @@ struct Target {
     event: u32,
     begin: u32,
     end: u32,
-    /// Not 0 where there is more to do than to write down the fields: [`LIMITED`] and the bits of
-    /// the context.
+    /// Not 0 where there is more to do than to write down the fields: [`LIMITED`], [`COUNTED`] and
+    /// the bits of the context. One test decides.
     extras: u32,
     /// The program's pid, for the context.
     pid: u32,
@@ -57,6 +59,8 @@ struct Target {
 
 /// Bit of `Target::extras`: not every event is recorded.
 const LIMITED: u32 = 1 << 31;
+/// Bit of `Target::extras`: records are counted, since they may be written over.
+const COUNTED: u32 = 1 << 30;
 
 /// The sessions of one key, when there are several: the event is encoded once and copied.
 pub(crate) struct Merged {
@@ -94,6 +98,7 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    modules: Modules,
     made: Triple,
     context: Context,
     limits: Limits,
@@ -127,7 +132,7 @@ pub(crate) unsafe fn record<E: Event>(
         (Some(event), None) if target.extras == 0 => {
             let prepared = event.prepare();
             let ring = target.ring();
-            let Some(place) = ring.place(target.event, event.size(&prepared)) else {
+            let Some(place) = ring.place::<false>(target.event, event.size(&prepared)) else {
                 return false;
             };
             // SAFETY: the place has room for the `size` bytes that this writes.
@@ -180,12 +185,12 @@ unsafe fn record_plain<E: Event>(targets: &[*const ()], event: &E) -> bool {
     let len = event.size(&prepared);
     // SAFETY: the caller's promise.
     let mut targets = targets.iter().map(|data| unsafe { &*data.cast::<Target>() });
-    let first = targets.find_map(|t| Some((t.ring(), t.ring().place(t.event, len)?)));
+    let first = targets.find_map(|t| Some((t.ring(), t.ring().place::<false>(t.event, len)?)));
     let Some((ring, place)) = first else { return false };
     // SAFETY: the place has room for the `size` bytes that this writes.
     unsafe { event.write(&prepared, place.fields) };
     for target in targets {
-        if let Some(copy) = target.ring().place(target.event, len) {
+        if let Some(copy) = target.ring().place::<false>(target.event, len) {
             // SAFETY: both places have room for `len` bytes and are in different rings; the first
             // is written, and not published.
             unsafe { copy_record(place.fields, copy.fields, len) };
@@ -293,11 +298,11 @@ impl Target {
     /// A place for the context, which is written, and `len` more bytes, where the pointer leads.
     #[inline(always)]
     fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
-        let context = self.extras & !LIMITED;
+        let context = self.extras & !(LIMITED | COUNTED);
         if context != 0 {
             return self.place_with_context(context, id, len);
         }
-        let place = self.ring().place(id, len)?;
+        let place = self.ring().place::<true>(id, len)?;
         let at = place.fields;
         Some((place, at))
     }
@@ -311,7 +316,7 @@ impl Target {
     ) -> Option<(Place<'_>, *mut u8)> {
         let context = Gathered::now(Context::from_bits(context), self.pid);
         let bytes = context.bytes();
-        let place = self.ring().place(id, bytes.len() + len)?;
+        let place = self.ring().place::<true>(id, bytes.len() + len)?;
         // SAFETY: the place has room for the context and `len` bytes.
         let at = unsafe {
             place.fields.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -372,7 +377,7 @@ impl Target {
     /// Writes an event of the tracer's own about the events `of`.
     fn tell(&self, id: u32, of: u32, number: impl FnOnce() -> u64) {
         let context = self.ring().context as usize;
-        let Some(place) = self.ring().place(id, context + 12) else { return };
+        let Some(place) = self.ring().place::<true>(id, context + 12) else { return };
         // SAFETY: the place has room for the context, a u32 and a u64.
         unsafe {
             place.fields.write_bytes(0, context);
@@ -404,6 +409,7 @@ impl Session {
         if is_limited(wanted) {
             declared.splice(1..1, throttle_events());
         }
+        declared.push(module_event());
         let shape = shape(wanted, next, most_bytes)?;
         let mut ring = Ring::new(shape, file).map_err(|error| {
             let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
@@ -416,7 +422,9 @@ impl Session {
         })?;
         let file = ring.arena.take_file();
         let ring = Box::new(ring);
-        let extras = wanted.context.bits() | if is_limited(wanted) { LIMITED } else { 0 };
+        let extras = wanted.context.bits()
+            | if is_limited(wanted) { LIMITED } else { 0 }
+            | if wanted.mode == Mode::Overwrite { COUNTED } else { 0 };
         let of = |[event, begin, end]: [u32; 3]| Target {
             ring: &raw const *ring,
             event,
@@ -433,6 +441,7 @@ impl Session {
             ring,
             keys,
             declared,
+            modules: Modules::default(),
             made: clock::triple(clock::source()),
             context: wanted.context,
             limits: wanted.limits,
@@ -461,7 +470,14 @@ impl Session {
             triples: vec![first, self.made, clock::triple(source)],
         };
         clock.refine();
-        Created { session: self.id, events: self.declared.clone(), clock, context: self.context }
+        self.modules.look(clock.triples.last().map_or(0, |now| now.ticks));
+        Created {
+            session: self.id,
+            events: self.declared.clone(),
+            clock,
+            context: self.context,
+            modules: self.modules.all(),
+        }
     }
 
     fn probes(&self) -> Vec<(KeyId, Entry)> {
@@ -500,7 +516,8 @@ impl Session {
     /// writing.
     pub(crate) fn settled(&self, settled: bool) -> Stopped {
         self.ring.take_back();
-        Stopped { settled, holdouts: holdouts(settled), at: self.tick() }
+        let (holdouts, at) = (holdouts(settled), self.tick());
+        Stopped { settled, holdouts, at, modules: self.news() }
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -512,11 +529,17 @@ impl Session {
         self.targets.len() as u32
     }
 
-    /// Takes a clock triple and publishes it.
+    /// Takes a clock triple and publishes it; sees what was loaded since.
     pub(crate) fn tick(&self) -> Triple {
         let triple = clock::triple(clock::source());
         self.ring.arena.set_triple(&triple);
+        self.modules.look(triple.ticks);
         triple
+    }
+
+    /// Objects that whoever drains the session has not been told of.
+    pub(crate) fn news(&self) -> Vec<Module> {
+        self.modules.news()
     }
 
     /// In overwrite mode: when threads hold most of the pages, takes back those of idle ones.

@@ -71,7 +71,107 @@ pub(crate) fn object_of(address: usize) -> Option<CString> {
     search.found
 }
 
-/// Makes the object that `address` lies in stay loaded to the end, whoever closes it. False if the
+/// An executable or shared object, as the loader describes it.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// Address of its first segment, and bytes to the end of the last one.
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    pub(crate) build_id: Vec<u8>,
+    /// Empty for the program.
+    pub(crate) name: CString,
+}
+
+/// The objects that are loaded, the program first, and how many were loaded in its life; `None` if
+/// that is `before`. Takes the loader's lock.
+pub(crate) fn objects(before: Option<u64>) -> Option<(u64, Vec<Object>)> {
+    struct List {
+        before: Option<u64>,
+        loaded: u64,
+        found: Vec<Object>,
+    }
+    unsafe extern "C" fn look(
+        info: *mut libc::dl_phdr_info,
+        _size: libc::size_t,
+        list: *mut c_void,
+    ) -> c_int {
+        // SAFETY: the loader's description of an object, and our own list, for this call.
+        let (info, list) = unsafe { (&*info, &mut *list.cast::<List>()) };
+        list.loaded = info.dlpi_adds;
+        if list.before == Some(list.loaded) {
+            return 1;
+        }
+        // SAFETY: a description that the loader has just given, of an object that it keeps mapped
+        // during this call.
+        list.found.extend(unsafe { object(info) });
+        0
+    }
+    let mut list = List { before, loaded: 0, found: Vec::new() };
+    // SAFETY: the callback has the wanted signature; it and `list` live during the call, and it does
+    // not unwind: it can only run out of memory, which aborts.
+    let cut = unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut list).cast()) } != 0;
+    (!cut).then_some((list.loaded, list.found))
+}
+
+/// # Safety
+/// `info` is the loader's description of an object that stays mapped during the call.
+unsafe fn object(info: &libc::dl_phdr_info) -> Option<Object> {
+    // SAFETY: the loader's table of this object's segments, of this length.
+    let segments = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+    let loads = || segments.iter().filter(|s| s.p_type == libc::PT_LOAD);
+    let start = loads().map(|s| s.p_vaddr).min()?;
+    let end = loads().map(|s| s.p_vaddr.saturating_add(s.p_memsz)).max()?;
+    let mut build_id = Vec::new();
+    for note in segments.iter().filter(|s| s.p_type == libc::PT_NOTE) {
+        // What no segment maps from the file is not there to be read.
+        let mapped = loads().any(|s| {
+            let at = note.p_vaddr.wrapping_sub(s.p_vaddr);
+            at.checked_add(note.p_filesz).is_some_and(|end| end <= s.p_filesz)
+                && s.p_flags & libc::PF_R != 0
+        });
+        if mapped && build_id.is_empty() {
+            let at = info.dlpi_addr.wrapping_add(note.p_vaddr);
+            // SAFETY: these bytes lie in a readable segment of the object (above), which the loader
+            // has mapped and nobody writes.
+            let notes =
+                unsafe { std::slice::from_raw_parts(at as *const u8, note.p_filesz as usize) };
+            build_id = find_build_id(notes, if note.p_align == 8 { 8 } else { 4 });
+        }
+    }
+    let name = match info.dlpi_name.is_null() {
+        true => CString::default(),
+        // SAFETY: the loader's C string.
+        false => unsafe { CStr::from_ptr(info.dlpi_name) }.to_owned(),
+    };
+    let base = info.dlpi_addr.wrapping_add(start);
+    Some(Object { base, size: end - start, build_id, name })
+}
+
+/// The build id among `notes`, which begin on `align` bytes each; empty if there is none.
+fn find_build_id(mut notes: &[u8], align: usize) -> Vec<u8> {
+    const BUILD_ID: u32 = 3;
+    const MOST: usize = 64;
+    let word = |notes: &[u8], at: usize| {
+        notes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes)
+    };
+    let mut found = || {
+        let (name, desc) = (word(notes, 0)? as usize, word(notes, 4)? as usize);
+        let at = 12usize.checked_add(name)?.checked_next_multiple_of(align)?;
+        let end = at.checked_add(desc)?;
+        let content = notes.get(at..end)?;
+        let ours = word(notes, 8)? == BUILD_ID && notes.get(12..12 + name)? == b"GNU\0";
+        notes = notes.get(end.checked_next_multiple_of(align)?..).unwrap_or_default();
+        Some((ours && content.len() <= MOST).then(|| content.to_vec()))
+    };
+    while let Some(note) = found() {
+        if let Some(id) = note {
+            return id;
+        }
+    }
+    Vec::new()
+}
+
+/// A mapping, unmapped on drop. `address` lies in stay loaded to the end, whoever closes it. False if the
 /// loader does not want to. Takes the loader's lock, and must not be called under one of ours that
 /// unloading takes.
 pub(crate) fn keep_loaded(address: usize) -> bool {

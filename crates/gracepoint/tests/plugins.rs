@@ -2,7 +2,9 @@
 //! loads a copy of `examples/plugin.rs`, so that each has an object of its own.
 #![cfg(target_os = "linux")]
 
-use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, Program, next_frame};
+use gracepoint_wire::control::{
+    Create, Created, Hello, MAX_REPLY, Message, Module, Program, next_frame,
+};
 use std::ffi::{CStr, CString, c_void};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -193,12 +195,13 @@ impl Tool {
     }
 
     /// Records all events there are.
-    fn record(&mut self) {
+    fn record(&mut self) -> Created {
         let create = Create { globs: vec!["*".into()], buffer_bytes: 1 << 20, ..Create::default() };
         let created = self.ask(&Message::Create(create));
         let Message::Created(created) = created else { panic!("{created:?}") };
         let started = self.ask(&Message::Start(created.session));
         assert!(matches!(started, Message::Started(_)), "{started:?}");
+        created
     }
 }
 
@@ -267,6 +270,41 @@ fn plugins_are_closed_while_a_reader_sleeps() {
     assert!(SLEEPS.load(Relaxed), "nobody has waited for the reader");
     WAKE.store(true, Relaxed);
     reader.join().unwrap();
+}
+
+#[test]
+fn sessions_are_told_of_objects_that_are_loaded_later() {
+    let (mut tool, _) = Tool::connect(own_socket());
+    let created = tool.record();
+    let exe = std::env::current_exe().unwrap();
+    let program = &created.modules[0];
+    assert_eq!(Path::new(&program.path), exe);
+    let here = (hit as fn() -> bool) as usize as u64;
+    assert!((program.base..program.base + program.size).contains(&here), "{program:?}");
+    let told = |tool: &mut Tool| {
+        let flushed = tool.ask(&Message::Flush(created.session));
+        let Message::Flushed(flushed) = flushed else { panic!("{flushed:?}") };
+        // Other tests load objects too.
+        let later = |module: &&Module| module.path.ends_with("/later.so");
+        flushed.modules.iter().filter(later).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut tool), []);
+    let plugin = Plugin::load("later.so");
+    let code = plugin.function(c"plugin_work") as usize as u64;
+    let news = told(&mut tool);
+    let [module] = news.as_slice() else { panic!("{news:?}") };
+    assert!((module.base..module.base + module.size).contains(&code), "{module:?}");
+    assert!(module.at > created.clock.triples[0].ticks);
+    assert_eq!(told(&mut tool), [], "once");
+    // Whoever looks at the session hears of all.
+    let Message::Created(seen) = Tool::connect(own_socket())
+        .0
+        .ask(&Message::Attach { session: created.session, look: true })
+    else {
+        panic!()
+    };
+    assert!(seen.modules.contains(module));
+    assert!(!plugin.close());
 }
 
 #[test]

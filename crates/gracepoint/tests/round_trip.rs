@@ -405,6 +405,7 @@ fn what_is_declared_is_declared() {
         }
         let recording = Recording::new(&[]);
         let created = control::Message::Created(control::Created {
+            modules: Vec::new(),
             session: random.next(),
             events: vec![a.clone(), b.clone()],
             clock: recording.clock.clone(),

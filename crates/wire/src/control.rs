@@ -149,6 +149,30 @@ pub struct Limits {
     pub max_overhead_ppm: u32,
 }
 
+/// An executable or shared object of the program, for `gp:module`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Module {
+    /// When it was first seen to be loaded, in ticks.
+    pub at: u64,
+    /// Address of the first byte that is mapped.
+    pub base: u64,
+    /// Bytes from there to the end of its last segment.
+    pub size: u64,
+    /// The linker's build id; empty if there is none.
+    pub build_id: Vec<u8>,
+    /// Its file, as the program sees it.
+    pub path: String,
+}
+
+/// Reply to `Flush`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Flushed {
+    /// So many pages were closed.
+    pub pages: u32,
+    /// Objects that this connection has not been told of.
+    pub modules: Vec<Module>,
+}
+
 /// Reply to [`Create`] and to `Attach`; the arena's descriptor comes with it. Reply to `Count`, without
 /// a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +185,8 @@ pub struct Created {
     pub clock: Clock,
     /// What lies before the fields of each event.
     pub context: Context,
+    /// The objects that the program has loaded, as far as the session has seen them.
+    pub modules: Vec<Module>,
 }
 
 /// Reply to `Stop`.
@@ -172,6 +198,8 @@ pub struct Stopped {
     pub holdouts: Vec<String>,
     /// The moment of the stop.
     pub at: Triple,
+    /// Objects that this connection has not been told of.
+    pub modules: Vec<Module>,
 }
 
 /// Reply that a request failed.
@@ -208,8 +236,8 @@ pub enum Message {
     Release(u64, Vec<(u32, u64)>),
     /// Tool: close the partly filled pages of threads that are not writing.
     Flush(u64),
-    /// Agent: so many were closed.
-    Flushed(u32),
+    /// Agent: they are closed.
+    Flushed(Flushed),
     /// Tool: no session will come; do not wait for one.
     Proceed,
     /// Agent: noted.
@@ -322,6 +350,7 @@ impl Message {
                     b.nested(3, |b| write_declared(b, event));
                 }
                 b.u64(4, created.context.bits().into());
+                write_modules(b, 5, &created.modules);
             }
             Message::Start(session)
             | Message::Stop(session)
@@ -343,8 +372,9 @@ impl Message {
                 }
                 b.bytes(2, &list);
             }
-            Message::Flushed(pages) => {
-                b.u64(1, u64::from(*pages));
+            Message::Flushed(flushed) => {
+                b.u64(1, u64::from(flushed.pages));
+                write_modules(b, 2, &flushed.modules);
             }
             Message::Failure(failure) => {
                 b.str(1, &failure.code).str(2, &failure.text);
@@ -383,7 +413,10 @@ impl Message {
             9 => Message::Stopped(read_stopped(body)?),
             10 => Message::Release(number(body, 1)?, read_pages(body)?),
             11 => Message::Flush(number(body, 1)?),
-            12 => Message::Flushed(number(body, 1)?.try_into().unwrap_or(u32::MAX)),
+            12 => Message::Flushed(Flushed {
+                pages: number(body, 1)?.try_into().unwrap_or(u32::MAX),
+                modules: list(body, 2, read_module)?,
+            }),
             13 => Message::Proceed,
             14 => Message::Done,
             15 => Message::Failure(Failure { code: text(body, 1)?, text: text(body, 2)? }),
@@ -579,6 +612,26 @@ fn write_stopped(b: &mut Builder, stopped: &Stopped) {
     for who in &stopped.holdouts {
         b.str(3, who);
     }
+    write_modules(b, 4, &stopped.modules);
+}
+
+fn write_modules(b: &mut Builder, tag: u16, modules: &[Module]) {
+    for module in modules {
+        b.nested(tag, |b| {
+            b.u64(1, module.at).u64(2, module.base).u64(3, module.size);
+            b.bytes(4, &module.build_id).str(5, &module.path);
+        });
+    }
+}
+
+fn read_module(body: &[u8]) -> Result<Module> {
+    Ok(Module {
+        at: number(body, 1)?,
+        base: number(body, 2)?,
+        size: number(body, 3)?,
+        build_id: bytes(body, 4)?.to_vec(),
+        path: text(body, 5)?,
+    })
 }
 
 fn read_stopped(body: &[u8]) -> Result<Stopped> {
@@ -586,6 +639,7 @@ fn read_stopped(body: &[u8]) -> Result<Stopped> {
         settled: number(body, 1)? != 0,
         at: triple(body, 2)?,
         holdouts: list(body, 3, |b| Item { tag: 3, value: b }.string())?,
+        modules: list(body, 4, read_module)?,
     })
 }
 
@@ -595,6 +649,7 @@ fn read_created(body: &[u8]) -> Result<Created> {
         clock: read_clock(bytes(body, 2)?)?,
         events: list(body, 3, read_declared)?,
         context: Context::from_bits(number32(body, 4)?),
+        modules: list(body, 5, read_module)?,
     })
 }
 

@@ -5,11 +5,12 @@
 //! ```text
 //!   0 magic     GPABOUT1
 //!   8 header    the first 128 bytes of the arena's header
-//! 136 frames    as on the socket: the agent's hello, then the reply to `Create`
+//! 136 frames    as on the socket: the agent's hello, then the reply to `Create`; later, replies to
+//!               `Flush`, with objects that were loaded meanwhile
 //! ```
 
 use crate::arena::{ArenaHeader, TRIPLE_LOCK_AT};
-use crate::control::{Created, Hello, MAX_REPLY, Message, Program, next_frame};
+use crate::control::{Created, Flushed, Hello, MAX_REPLY, Message, Module, Program, next_frame};
 use crate::{Error, Result};
 
 /// What follows the pid in an arena's name.
@@ -42,6 +43,11 @@ impl About {
         bytes
     }
 
+    /// What to append to the file when the program has loaded more objects.
+    pub fn later(modules: Vec<Module>) -> Vec<u8> {
+        Message::Flushed(Flushed { pages: 0, modules }).to_frame()
+    }
+
     /// Reads the content of the file.
     ///
     /// # Errors
@@ -54,7 +60,7 @@ impl About {
             .split_at_checked(TRIPLE_LOCK_AT)
             .ok_or_else(|| Error::new("the description of the flight recorder is cut"))?;
         let arena = ArenaHeader::parse(header)?;
-        let (mut program, mut created) = (None, None);
+        let (mut program, mut created, mut later) = (None, None, Vec::new());
         while let Some((payload, taken)) = next_frame(rest, MAX_REPLY)? {
             match Message::parse(payload)? {
                 Message::Hello(hello) if Hello::current(None).speaks_to(&hello) => {
@@ -62,12 +68,16 @@ impl About {
                 }
                 Message::Hello(_) => return Err(Error::new("it is of another version")),
                 Message::Created(found) => created = Some(found),
+                Message::Flushed(flushed) => later.extend(flushed.modules),
                 _ => {}
             }
             rest = &rest[taken..];
         }
         match (program, created) {
-            (Some(program), Some(created)) => Ok(About { program, arena, created }),
+            (Some(program), Some(mut created)) => {
+                created.modules.extend(later);
+                Ok(About { program, arena, created })
+            }
             _ => Err(Error::new("the description of the flight recorder is cut")),
         }
     }
@@ -91,10 +101,25 @@ mod tests {
         let about = About {
             program: Program { name: "kv".into(), pid: 12, ..Program::default() },
             arena: ArenaHeader::lay_out(4096, 10, 17, 5),
-            created: Created { session: 1, events, clock, context: Context::default() },
+            created: Created {
+                session: 1,
+                events,
+                clock,
+                context: Context::default(),
+                modules: vec![Module { path: "/bin/kv".into(), ..Module::default() }],
+            },
         };
         let bytes = about.to_bytes();
-        assert_eq!(About::parse(&bytes), Ok(about));
+        assert_eq!(About::parse(&bytes).as_ref(), Ok(&about));
+        let later =
+            Module { path: "/lib/plugin.so".into(), build_id: vec![1], ..Module::default() };
+        let frame = About::later(vec![later.clone()]);
+        let more = About::parse(&[bytes.as_slice(), &frame].concat()).unwrap();
+        assert_eq!(more.created.modules[1], later);
+        for end in 0..frame.len() {
+            let cut = [&bytes, &frame[..end]].concat();
+            assert_eq!(About::parse(&cut).as_ref(), Ok(&about), "a later frame cut at {end}");
+        }
         for end in 0..bytes.len() {
             assert!(About::parse(&bytes[..end]).is_err(), "cut at {end}");
         }

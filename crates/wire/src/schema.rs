@@ -15,6 +15,10 @@ pub const LOSS_ID: u32 = 0;
 pub const THROTTLE_ID: u32 = 1;
 /// Id of `gp:unthrottle`.
 pub const UNTHROTTLE_ID: u32 = 2;
+/// Id of `gp:module`.
+pub const MODULE_ID: u32 = 3;
+/// Name of the event that says where an object of the program is loaded.
+pub const MODULE_NAME: &str = "gp:module";
 /// Name of the event that says how many events of one kind were lost since the last such record.
 pub const LOSS_NAME: &str = "gp:loss";
 /// Deepest nesting a parsed type may have.
@@ -401,6 +405,25 @@ pub fn loss_event() -> Declared {
         "id of the lost events in this trace",
         ("count", "how many were lost"),
     )
+}
+
+/// `gp:module`, which sessions declare whose programs tell what they have loaded.
+pub fn module_event() -> Declared {
+    let field = |name: &str, ty, docs: &str| Field { name: name.into(), ty, docs: docs.into() };
+    Declared {
+        id: MODULE_ID,
+        role: Role::Event,
+        schema: Schema {
+            name: MODULE_NAME.into(),
+            docs: "An executable or a shared object is loaded.".into(),
+            fields: vec![
+                field("base", Type::Uint(8), "address of the first byte that is mapped"),
+                field("size", Type::Uint(8), "bytes from there to the end of its last segment"),
+                field("build_id", Type::Str, "the linker's build id, hexadecimal; empty if none"),
+                field("path", Type::Str, "its file, as the program sees it"),
+            ],
+        },
+    }
 }
 
 /// `gp:throttle` and `gp:unthrottle`, which sessions with limits declare.

@@ -32,6 +32,9 @@ fn write(out: &mut String, info: &Info) -> std::fmt::Result {
     }
     writeln!(out, "events    {}", grouped(info.events))?;
     writeln!(out, "lost      {}", grouped(info.lost))?;
+    if info.throttled > 0 {
+        writeln!(out, "throttled {}", grouped(info.throttled))?;
+    }
     writeln!(
         out,
         "size      {} bytes, {} packets, {} streams",
@@ -56,12 +59,18 @@ fn write(out: &mut String, info: &Info) -> std::fmt::Result {
 }
 
 fn write_tables(out: &mut String, info: &Info) -> std::fmt::Result {
-    let shown: Vec<_> = info.per_event.iter().filter(|e| e.events > 0 || e.lost > 0).collect();
+    let shown: Vec<_> =
+        info.per_event.iter().filter(|e| e.events > 0 || e.lost > 0 || e.throttled > 0).collect();
     if !shown.is_empty() {
-        writeln!(out, "\n{:>15} {:>15}  event", "events", "lost")?;
+        let throttled = if info.throttled > 0 { "       throttled" } else { "" };
+        writeln!(out, "\n{:>15} {:>15}{throttled}  event", "events", "lost")?;
     }
     for e in &shown {
-        writeln!(out, "{:>15} {:>15}  {}", grouped(e.events), grouped(e.lost), name(&e.name))?;
+        write!(out, "{:>15} {:>15}", grouped(e.events), grouped(e.lost))?;
+        if info.throttled > 0 {
+            write!(out, " {:>15}", grouped(e.throttled))?;
+        }
+        writeln!(out, "  {}", name(&e.name))?;
     }
     let never = info.per_event.len() - shown.len();
     if never > 0 {

@@ -17,6 +17,7 @@
 //! anew, since what is left out is counted as lost.
 
 use super::arena::{Arena, is_full, is_owned};
+use super::own::Own;
 use super::streams::Streams;
 use gracepoint_wire::arena::PageEntry;
 use gracepoint_wire::packet::{
@@ -66,6 +67,8 @@ pub(crate) struct Copier {
     pub(crate) tells_throttling: bool,
     /// What lies before the fields of each event.
     pub(crate) context: Context,
+    /// What the recorder writes itself.
+    pub(crate) own: Own,
     page: Vec<u8>,
 }
 
@@ -91,6 +94,7 @@ impl Copier {
             told_before: BTreeMap::new(),
             tells_throttling: false,
             context: Context::default(),
+            own: Own::default(),
             page: Vec::new(),
         }
     }
@@ -99,6 +103,7 @@ impl Copier {
     pub(crate) fn next_piece(&mut self, streams: Streams) {
         self.streams = streams;
         self.told_before = self.told.clone();
+        self.own.next_piece();
         for slot in self.slots.values_mut() {
             slot.begun = false;
             slot.base = slot.discarded;
@@ -226,7 +231,7 @@ impl Copier {
                 let first = PacketHeader::parse(&copies.0).map_or(0, |header| header.seq);
                 slot.shift = slot.next_seq.wrapping_add(slot.shift).wrapping_sub(first);
                 let discarded = slot.discarded;
-                self.append_committed(&page.entry, &copies, discarded)?;
+                self.append_committed(&page.entry, &copies, discarded, None)?;
             }
         }
         Ok(())
@@ -272,17 +277,18 @@ impl Copier {
     }
 
     /// Appends what is committed on a page that was copied while it may have been filled; returns how
-    /// many bytes that is.
+    /// many bytes that is. `next` is when the slot's next page begins, where that is known.
     pub(crate) fn append_committed(
         &mut self,
         entry: &PageEntry,
         (marks, content): &Copies,
         discarded: u64,
+        next: Option<u64>,
     ) -> io::Result<usize> {
         let stream = entry.slot;
         let mut after = self.slots.get(&stream).copied().unwrap_or_default();
         let most = if self.arena.overwrites() { discarded } else { u64::MAX };
-        let mut bytes = committed(marks, content, stream, &mut after, discarded..=most);
+        let mut bytes = committed(marks, content, stream, &mut after, discarded..=most, next);
         after.next_ordinal = entry.ordinal.saturating_add(1);
         // In overwrite mode the first packets of a stream are gone, and readers are told by the
         // count of lost events, not by a gap.
@@ -298,7 +304,7 @@ impl Copier {
 
     fn copy_open_page(&mut self, page: Page, discarded: u64) -> io::Result<()> {
         let copies = self.read_twice(page.index)?;
-        self.append_committed(&page.entry, &copies, discarded).map(drop)
+        self.append_committed(&page.entry, &copies, discarded, None).map(drop)
     }
 }
 
@@ -402,12 +408,16 @@ fn walk_closed(bytes: &[u8], stream: u32, slot: &mut Slot) -> usize {
 /// copies of the page, the second begun when the first was done: what lies before a commit mark, and
 /// the end of the last event, is read after the mark. `discarded` is what the last packet tells of
 /// losses at least, and what any tells at most: in overwrite mode losses go on while pages are copied.
+///
+/// A packet ends when the next one begins, at the latest: one that says otherwise (`next` is the
+/// moment for the page's last) has been scribbled on, and would make all that follows look too early.
 fn committed(
     marks: &[u8],
     content: &[u8],
     stream: u32,
     slot: &mut Slot,
     discarded: RangeInclusive<u64>,
+    next: Option<u64>,
 ) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;
@@ -427,6 +437,16 @@ fn committed(
             break;
         }
         header.discarded = header.discarded.min(*discarded.end());
+        let later = successor(&marks[at + (size as usize).max(HEADER)..], &header).or(next);
+        match later {
+            Some(later) if later >= header.begin => header.end = header.end.min(later),
+            // Its own begin is the one that lies: the next one's could follow what came before.
+            Some(later) if !open && later >= slot.end => {
+                at += size as usize;
+                continue;
+            }
+            _ => {}
+        }
         // An empty packet that is closed stays: sequence numbers without gaps tell readers that no
         // packet is missing.
         if !open || length > HEADER {
@@ -443,6 +463,13 @@ fn committed(
         at += size as usize;
     }
     out
+}
+
+/// When the packet begins that lies behind `header`'s on its page, if there is such a one.
+fn successor(behind: &[u8], header: &PacketHeader) -> Option<u64> {
+    let next = PacketHeader::parse(behind).ok()?;
+    let ours = next.stream == header.stream && Some(next.seq) == header.seq.checked_add(1);
+    (ours && header.packet_bits != 0).then_some(next.begin)
 }
 
 #[cfg(test)]

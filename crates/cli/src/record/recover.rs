@@ -3,6 +3,7 @@
 
 use super::arena::Arena;
 use super::copy::Copier;
+use super::own::Own;
 use super::snapshot;
 use super::streams::Streams;
 use super::trace_dir::{self, Description, TraceDir};
@@ -116,7 +117,8 @@ fn copy(stem: &Path, out: &Path, force: bool) -> Result<Recovered> {
     copier.since = clock.triples.first().map_or(0, |triple| triple.ticks);
     let now = clock.triples.last().map_or(0, |triple| triple.ticks);
     copier.context = about.created.context;
-    let copied = snapshot::copy(&mut copier, now);
+    copier.own = Own::of(&about.created.events, about.created.modules.clone());
+    let copied = copier.write_modules().and_then(|()| snapshot::copy(&mut copier, now));
     let missed = copied.map_err(|e| cannot("copy", &path, &e))?;
     let program = &about.program;
     let entry = ProgramEntry {

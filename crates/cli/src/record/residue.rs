@@ -7,7 +7,7 @@
 
 use super::arena::{Loss, SlotLoss};
 use super::copy::{Copier, empty_packet};
-use gracepoint_wire::packet::{HEADER, NAME, PacketHeader, compact_header, round_up};
+use gracepoint_wire::packet::{HEADER, PacketHeader, compact_header};
 use gracepoint_wire::schema::{LOSS_ID, UNTHROTTLE_ID};
 use std::collections::BTreeMap;
 use std::io;
@@ -32,6 +32,7 @@ pub(crate) fn write_these(
     slots: Vec<SlotLoss>,
 ) -> io::Result<BTreeMap<u32, u64>> {
     let after_all = copier.slots.values().map(|slot| slot.end).fold(now, u64::max);
+    let after_all = after_all.max(copier.own.at);
     for loss in slots {
         write_discarded(copier, loss, now)?;
     }
@@ -48,9 +49,7 @@ pub(crate) fn write_these(
         if told {
             records.extend(self::records(UNTHROTTLE_ID, context, after_all, &left_out));
         }
-        // No ring slot has this number.
-        let stream = u64::from(copier.arena.header.slots);
-        copier.streams.append(stream, &own_packet(stream, after_all, &records))?;
+        copier.append_own(after_all, &records)?;
     }
     let before = |id| copier.told_before.get(&id).copied().unwrap_or(0);
     let here = losses.iter().map(|loss| (loss.id, loss.lost.saturating_sub(before(loss.id))));
@@ -94,24 +93,4 @@ fn records(id: u32, context: usize, at: u64, losses: &[&Loss]) -> Vec<u8> {
         events.extend_from_slice(&(loss.lost - loss.folded).to_le_bytes());
     }
     events
-}
-
-/// One packet of the recorder's own.
-fn own_packet(stream: u64, at: u64, events: &[u8]) -> Vec<u8> {
-    let content = (HEADER + events.len()) as u64;
-    let mut thread = [0; NAME];
-    thread[..10].copy_from_slice(b"gracepoint");
-    let header = PacketHeader {
-        stream,
-        begin: at,
-        end: at,
-        content_bits: content * 8,
-        packet_bits: round_up(content) * 8,
-        thread,
-        ..PacketHeader::default()
-    };
-    let mut packet = header.to_bytes().to_vec();
-    packet.extend_from_slice(events);
-    packet.resize(round_up(content) as usize, 0);
-    packet
 }

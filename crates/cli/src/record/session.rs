@@ -12,6 +12,7 @@ pub(crate) use rotate::{Pieces, Rotate};
 use super::arena::Arena;
 use super::copy::Copier;
 use super::launch::Launched;
+use super::own::Own;
 use super::streams::Streams;
 use super::trace_dir::{Description, TraceDir};
 use super::{residue, snapshot};
@@ -216,7 +217,7 @@ impl Session {
         let Message::Created(created) = reply else {
             return Err(unexpected());
         };
-        let Created { session, mut events, mut clock, context } = created;
+        let Created { session, mut events, mut clock, context, modules } = created;
         clock.refine();
         if !events.iter().any(|event| event.id == LOSS_ID) {
             events.insert(0, loss_event());
@@ -256,6 +257,7 @@ impl Session {
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
         session.copier.context = session.context;
+        session.copier.own = Own::of(&session.events, modules);
         session.describe()?;
         Ok(session)
     }
@@ -331,6 +333,7 @@ impl Session {
 
     /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
+        self.copier.write_modules()?;
         if self.copier.arena.overwrites() {
             return Ok(0); // the newest are copied at the end
         }
@@ -346,7 +349,11 @@ impl Session {
         loop {
             match self.link.try_receive() {
                 Ok(None) => break,
-                Ok(Some(Message::Flushed(_) | Message::Failure(_))) => self.flushing = false,
+                Ok(Some(Message::Flushed(flushed))) => {
+                    self.copier.own.add(flushed.modules);
+                    self.flushing = false;
+                }
+                Ok(Some(Message::Failure(_))) => self.flushing = false,
                 Ok(Some(Message::Ended { by, stopped, .. })) => {
                     return Some(Ended::Reset(by, stopped));
                 }
@@ -484,6 +491,7 @@ impl Session {
         let mut holdouts = Vec::new();
         match &stopped {
             Some(stopped) => {
+                self.copier.own.add(stopped.modules.clone());
                 self.note_time(stopped.at);
                 if !stopped.settled {
                     holdouts = stopped.holdouts.clone();
@@ -498,13 +506,14 @@ impl Session {
         }
         let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
+            let told = self.copier.write_modules();
             let snapshot = matches!(ended, Ended::Snapshot) && !self.copier.arena.overwrites();
             let copied = if snapshot {
                 self.copier.copy_as_it_is().and_then(|()| self.tell_losses())
             } else {
                 self.copy_rest()
             };
-            failure = copied.err().map(|e| e.to_string());
+            failure = told.and(copied).err().map(|e| e.to_string());
         }
         self.count_lost();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
@@ -547,6 +556,10 @@ impl Session {
             match self.link.receive(deadline) {
                 Ok(Message::Stopped(stopped)) => return Some(stopped),
                 Ok(Message::Ended { stopped, .. }) => return Some(stopped),
+                Ok(Message::Flushed(flushed)) => {
+                    self.copier.own.add(flushed.modules);
+                    self.flushing = false;
+                }
                 // Somebody is ending it already, and its end will be told.
                 Ok(Message::Failure(failure)) if !self.flushing && failure.code != "session" => {
                     return None;

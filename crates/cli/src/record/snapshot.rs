@@ -14,6 +14,7 @@ use super::arena::{Loss, SlotLoss, is_full};
 use super::copy::{Copier, Copies, Page};
 use super::residue;
 use gracepoint_wire::arena::PageEntry;
+use gracepoint_wire::packet::PacketHeader;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{Ordering, fence};
@@ -83,17 +84,26 @@ fn copy_stream(copier: &mut Copier, pages: &[Page], discarded: u64) -> io::Resul
         }
     }
     let rejected = pages.len() - copied.len();
-    for (entry, copies) in copied.into_iter().rev() {
+    for at in (0..copied.len()).rev() {
+        let (entry, copies) = &copied[at];
         let next = copier.slots.get(&entry.slot).map_or(0, |slot| slot.next_ordinal);
         if entry.ordinal < next {
             copier.spoilt += 1;
             continue;
         }
-        let bytes = copier.append_committed(&entry, &copies, discarded)?;
+        // The newest come first.
+        let later = at.checked_sub(1).and_then(|at| begin(&copied[at]));
+        let bytes = copier.append_committed(entry, copies, discarded, later)?;
         // A full page is packets from end to end.
-        copier.spoilt += u64::from(is_full(&entry) && bytes < entry.used as usize);
+        copier.spoilt += u64::from(is_full(entry) && bytes < entry.used as usize);
     }
     Ok(rejected as u64)
+}
+
+/// When a page begins.
+fn begin((entry, copies): &(PageEntry, Copies)) -> Option<u64> {
+    let first = PacketHeader::parse(&copies.0).ok()?;
+    (first.stream == u64::from(entry.slot)).then_some(first.begin)
 }
 
 /// Copies one page; `None` if it was written over meanwhile.

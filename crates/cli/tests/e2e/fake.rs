@@ -4,7 +4,7 @@
 use crate::ring::{Ring, triple};
 use gracepoint_wire::clock::{Clock, Source};
 use gracepoint_wire::control::{
-    Created, Failure, Hello, Listed, MAX_REQUEST, Message, Program, Stopped, next_frame,
+    Created, Failure, Flushed, Hello, Listed, MAX_REQUEST, Message, Program, Stopped, next_frame,
 };
 use gracepoint_wire::schema::{Declared, Field, Role, Schema, loss_event};
 use rustix::fd::AsFd;
@@ -138,7 +138,7 @@ impl Fake {
                 let holdouts = vec!["thread 101 (writer)".to_owned()];
                 let settled = self.mode != "holdout";
                 let holdouts = if settled { Vec::new() } else { holdouts };
-                Message::Stopped(Stopped { settled, holdouts, at: triple() })
+                Message::Stopped(Stopped { settled, holdouts, at: triple(), modules: Vec::new() })
             }
             Message::Release(..) if self.mode == "starved" => return true,
             Message::Release(_, pages) => {
@@ -148,7 +148,7 @@ impl Fake {
             Message::Flush(_) => {
                 (0..SLOTS).for_each(|slot| self.ring.as_mut().unwrap().finish_page(slot));
                 self.ring.as_ref().unwrap().write_triple();
-                Message::Flushed(SLOTS as u32)
+                Message::Flushed(Flushed { pages: SLOTS as u32, modules: Vec::new() })
             }
             Message::Proceed => {
                 say("proceed");
@@ -181,6 +181,7 @@ impl Fake {
         };
         let tick = Declared { id: TICK, role: Role::Event, schema: schema("t:tick") };
         let created = Created {
+            modules: Vec::new(),
             session: 5,
             events: vec![loss_event(), tick],
             clock,

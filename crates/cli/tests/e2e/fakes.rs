@@ -239,7 +239,7 @@ fn refusals() {
     );
     refused(
         "future",
-        "gracepoint: process PID speaks version 9.0 of the protocol and this is 1.0: use the \
+        "gracepoint: process PID speaks version 9.0 of the protocol and this is 1.1: use the \
          gracepoint command of its version\n",
     );
     refused(

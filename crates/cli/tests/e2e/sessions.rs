@@ -1,25 +1,31 @@
 //! Several sessions on the same events, and what a session may ask for: context and limits.
 
-use crate::scene::{Running, Scene};
+use crate::scene::{DEADLINE, Running, Scene};
 use crate::trace::babeltrace;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Instant;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 6] = [
         ("eight_sessions_record_the_same", eight_sessions_record_the_same),
         ("context_is_recorded", context_is_recorded),
+        ("modules_lead_from_addresses_to_files", modules_lead_from_addresses_to_files),
         ("what_limits_leave_out_is_counted", what_limits_leave_out_is_counted),
         ("a_limit_on_overhead_is_exact_too", a_limit_on_overhead_is_exact_too),
+        ("a_limit_on_overhead_says_so", a_limit_on_overhead_says_so),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
 
 pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {
-    vec![("babeltrace_reads_context", babeltrace_reads_context as fn())]
+    vec![
+        ("babeltrace_reads_context", babeltrace_reads_context as fn()),
+        ("babeltrace_reads_modules", babeltrace_reads_modules),
+    ]
 }
 
 fn program(scene: &Scene, threads: u64, events: u64) -> Running {
@@ -101,6 +107,53 @@ fn context_is_recorded() {
     }
 }
 
+fn modules(scene: &Scene) -> Vec<Value> {
+    let said = scene.run(&["report", "--json", "-e", "gp:module", "t.trace"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn modules_lead_from_addresses_to_files() {
+    let scene = Scene::new();
+    let program = program(&scene, 1, 10);
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", program.pid())).unwrap();
+    let recorder = scene.recorder(program.pid(), &["--context", "cpu"]);
+    fire(program, vec![recorder]);
+    let events = report(&scene, "t.trace");
+    assert_eq!(events.len(), 10, "a report has no modules where nobody asks for them");
+    let modules = modules(&scene);
+    let exe = std::env::current_exe().unwrap();
+    assert_eq!(modules[0]["fields"]["path"], exe.to_str().unwrap());
+    assert!(modules.len() > 2, "the loader and a library: {modules:?}");
+    for module in &modules {
+        let (fields, number) = (&module["fields"], |of: &Value| of.as_u64().unwrap());
+        let (path, base) = (fields["path"].as_str().unwrap(), number(&fields["base"]));
+        let first = format!("{base:08x}-");
+        // The kernel names files without links; what it maps itself has none.
+        let file = std::fs::canonicalize(path).unwrap_or_default();
+        let mapped =
+            |line: &str| line.starts_with(&first) && line.ends_with(file.to_str().unwrap());
+        assert!(!path.starts_with('/') || maps.lines().any(mapped), "{module} in {maps}");
+        assert!(number(&module["ts_ns"]) <= number(&events[0]["ts_ns"]));
+    }
+}
+
+fn babeltrace_reads_modules() {
+    let scene = Scene::new();
+    let program = program(&scene, 1, 10);
+    let recorder = scene.recorder(program.pid(), &["--context=tid,stack"]);
+    fire(program, vec![recorder]);
+    let told = babeltrace(&scene.trace());
+    let ours = modules(&scene);
+    assert_eq!((told.modules.len(), told.warnings.as_str()), (ours.len(), ""));
+    for module in ours {
+        let path = format!("path = {}", module["fields"]["path"]);
+        let base = format!("base = {},", module["fields"]["base"]);
+        let same = |line: &&String| line.contains(&path) && line.contains(&base);
+        assert_eq!(told.modules.iter().filter(same).count(), 1, "{module} in {:?}", told.modules);
+    }
+}
+
 fn babeltrace_reads_context() {
     let scene = Scene::new();
     let program = program(&scene, 2, 10);
@@ -117,7 +170,10 @@ fn counted(scene: &Scene) -> (u64, u64) {
     let events = report(scene, "t.trace");
     let steps = events.iter().filter(|event| event["name"] == "work:step").count() as u64;
     let left_out = events.iter().filter(|event| event["name"] == "gp:unthrottle");
-    (steps, left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum())
+    let left_out: u64 = left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum();
+    let info = crate::real::info(scene);
+    assert_eq!((&info["events"], &info["throttled"]), (&steps.into(), &Value::from(left_out)));
+    (steps, left_out)
 }
 
 fn what_limits_leave_out_is_counted() {
@@ -138,6 +194,27 @@ fn what_limits_leave_out_is_counted() {
             assert_eq!(recorded, most);
         }
     }
+}
+
+fn a_limit_on_overhead_says_so() {
+    let scene = Scene::new();
+    let mut program = scene.program(&["forever", "2"]);
+    program.expect("ready");
+    // One event in a window: less than any machine fires.
+    let recorder = scene.recorder(program.pid(), &["--max-overhead", "0.0001%"]);
+    let begun = Instant::now();
+    let throttled = || {
+        let said = scene.run(&["report", "-e", "gp:throttle", "t.trace"]);
+        said.out.contains("gp:throttle")
+    };
+    while !throttled() {
+        assert!(begun.elapsed() < DEADLINE, "the rate is never lowered");
+    }
+    recorder.signal(Signal::INT);
+    let said = recorder.end();
+    assert_eq!(said.status, 0, "{}", said.err);
+    let (recorded, left_out) = counted(&scene);
+    assert!(recorded > 0 && left_out > 0, "{recorded} {left_out}");
 }
 
 fn a_limit_on_overhead_is_exact_too() {

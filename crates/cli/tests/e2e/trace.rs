@@ -1,6 +1,7 @@
 //! Reads a trace without the code under test: packets by the wire crate, and babeltrace2.
 
 use gracepoint_wire::packet::{HEADER, PacketHeader, parse_event_header};
+use gracepoint_wire::schema::MODULE_ID;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -67,6 +68,13 @@ fn read_packet(slot: u64, packet: &[u8], begin: u64, streams: &mut Streams) -> u
         let event = parse_event_header(&packet[at..], now).unwrap();
         (at, now) = (at + event.len, event.ticks);
         let word = |at: usize| u64::from_le_bytes(packet[at..at + 8].try_into().unwrap());
+        if event.id == MODULE_ID {
+            at += 16; // and two texts
+            for _ in 0..2 {
+                at += packet[at..].iter().position(|&b| b == 0).unwrap() + 1;
+            }
+            continue;
+        }
         if event.id == 0 {
             let id = u32::from_le_bytes(packet[at..at + 4].try_into().unwrap());
             *streams.lost.entry(id).or_default() += word(at + 4);
@@ -84,7 +92,9 @@ fn read_packet(slot: u64, packet: &[u8], begin: u64, streams: &mut Streams) -> u
 
 /// What babeltrace2 says about a trace.
 pub(crate) struct Babel {
+    /// Events but for `gp:module`.
     pub(crate) lines: Vec<String>,
+    pub(crate) modules: Vec<String>,
     pub(crate) warnings: String,
 }
 
@@ -93,7 +103,10 @@ pub(crate) fn babeltrace(dir: &Path) -> Babel {
     let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "babeltrace2 refuses the trace: {warnings}");
     let text = String::from_utf8(output.stdout).unwrap();
-    Babel { lines: text.lines().map(str::to_owned).collect(), warnings }
+    // Each trace tells where the program's objects lie, before anything else.
+    let (modules, lines) =
+        text.lines().map(str::to_owned).partition(|line| line.contains(" gp:module: "));
+    Babel { modules, lines, warnings }
 }
 
 impl Babel {

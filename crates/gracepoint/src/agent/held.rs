@@ -3,7 +3,7 @@
 //! program itself.
 
 use super::descriptors::Kept;
-use crate::flight::Flight;
+use crate::flight::{self, Flight};
 use crate::session::{Counting, Session};
 use crate::{clock, sys};
 use gracepoint_wire::control::{
@@ -11,6 +11,7 @@ use gracepoint_wire::control::{
 };
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Entries of the log that are kept.
@@ -39,6 +40,8 @@ pub(super) struct Held {
     /// The connection that drains it, by number, and the pid behind it.
     pub(super) consumer: Option<(u64, u32)>,
     pub(super) arena: Option<Kept>,
+    /// Where a flight recorder's description lies.
+    about: Option<PathBuf>,
 }
 
 impl Held {
@@ -55,6 +58,7 @@ impl Held {
             mode: wanted.mode,
             consumer: Some((consumer, who.pid)),
             arena: None,
+            about: None,
         }
     }
 
@@ -73,12 +77,24 @@ impl Held {
         held.consumer = None;
         // With it goes the lock by which others see that this program lives.
         held.arena = flight.file.take().map(Kept::new);
+        held.about = Some(std::mem::take(&mut flight.about));
         Some(held)
     }
 
     /// Is it the flight recorder of `init`?
     pub(super) fn is_flight(&self) -> bool {
         self.origin.pid == std::process::id() && self.name == FLIGHT
+    }
+
+    /// What is to be done about once a second, or more often, while it is on.
+    pub(super) fn look_after(&self) {
+        let Some(session) = self.recording() else { return };
+        session.tick();
+        session.free_idle_pages();
+        session.adapt();
+        if let Some(about) = &self.about {
+            flight::tell_later(session, about);
+        }
     }
 
     /// Keeps a descriptor of the arena for those who attach.

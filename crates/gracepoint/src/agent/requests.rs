@@ -6,7 +6,7 @@ use crate::key::TRACE;
 use crate::session::{self, Counting, MOST_SESSIONS, Session};
 use crate::{clock, sys, tracer};
 use gracepoint_rcu::Cookie;
-use gracepoint_wire::control::{Create, Hello, Listed, Message, Stopped, WasReset};
+use gracepoint_wire::control::{Create, Flushed, Hello, Listed, Message, Stopped, WasReset};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -107,13 +107,14 @@ impl Agent {
                 })
             }),
             Message::Flush(id) => self.with_held(at, id, |agent, _, held| {
-                let pages = agent.held[held].recording().map_or(0, |session| {
+                let flush = |session: &std::sync::Arc<Session>| {
                     // First the time: what was recorded by then is in closed pages afterwards, but for
                     // what is being written now.
                     session.tick();
-                    session.ring.take_back()
-                });
-                Reply::Plain(Message::Flushed(pages))
+                    Flushed { pages: session.ring.take_back(), modules: session.news() }
+                };
+                let flushed = agent.held[held].recording().map(flush);
+                Reply::Plain(Message::Flushed(flushed.unwrap_or_default()))
             }),
             Message::Release(id, pages) => {
                 let held = self.find(at, id);
@@ -310,7 +311,7 @@ impl Agent {
             Some(Kind::Recording(session)) => Message::Stopped(session.settled(settled)),
             Some(Kind::Counting(_)) => {
                 let (at, holdouts) = (clock::triple(clock::source()), session::holdouts(settled));
-                Message::Stopped(Stopped { settled, holdouts, at })
+                Message::Stopped(Stopped { settled, holdouts, at, ..Stopped::default() })
             }
             None => refusal("session", format!("session {id} was ended meanwhile")),
         }

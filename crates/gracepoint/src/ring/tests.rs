@@ -139,7 +139,7 @@ fn read_events(header: &PacketHeader, mut bytes: &[u8]) -> Vec<Event> {
 
 /// Records an event whose fields `fill` writes.
 fn write(ring: &Ring, id: u32, len: usize, fill: impl FnOnce(*mut u8)) -> bool {
-    let Some(place) = ring.place(id, len) else { return false };
+    let Some(place) = ring.place::<true>(id, len) else { return false };
     fill(place.fields);
     ring.publish(&place);
     true

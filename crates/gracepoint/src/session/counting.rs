@@ -84,7 +84,13 @@ impl Counting {
         let mut clock = Clock { source, freq_hz: 1_000_000_000, boot_id, triples };
         clock.refine();
         let context = Context::default();
-        Created { session: self.id, events: self.declared.clone(), clock, context }
+        Created {
+            session: self.id,
+            events: self.declared.clone(),
+            clock,
+            context,
+            modules: Vec::new(),
+        }
     }
 
     pub(crate) fn kinds(&self) -> u32 {

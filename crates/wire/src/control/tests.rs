@@ -35,6 +35,7 @@ fn every_message() -> Vec<Message> {
             events: vec![declared, loss_event()],
             clock,
             context: Context::TID,
+            modules: vec![module(), Module::default()],
         }),
         Message::Start(3),
         Message::Started(at),
@@ -42,7 +43,7 @@ fn every_message() -> Vec<Message> {
         Message::Stopped(stopped(at)),
         Message::Release(3, vec![(1, 2), (u32::MAX, u64::MAX)]),
         Message::Flush(3),
-        Message::Flushed(4),
+        Message::Flushed(Flushed { pages: 4, modules: vec![module()] }),
         Message::Proceed,
         Message::Done,
         Message::Failure(Failure { code: "busy".into(), text: "sorry".into() }),
@@ -79,7 +80,11 @@ fn program() -> Program {
 }
 
 fn stopped(at: Triple) -> Stopped {
-    Stopped { settled: false, holdouts: vec!["thread 1".into()], at }
+    Stopped { settled: false, holdouts: vec!["thread 1".into()], at, modules: vec![module()] }
+}
+
+fn module() -> Module {
+    Module { at: 1, base: 2, size: 3, build_id: vec![4, 5], path: "/bin/kv".into() }
 }
 
 fn session() -> SessionInfo {

@@ -1,7 +1,7 @@
 //! What goes from an arena to the files, page by page; and that no arena whatever makes it panic or
 //! write something else than packets.
 
-use super::super::{residue, streams::Streams};
+use super::super::{residue, snapshot, streams::Streams};
 use super::*;
 use gracepoint_wire::arena::{ArenaHeader, HEADER as ARENA_HEADER, PAGE_ENTRY, PageState};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -107,6 +107,38 @@ fn pages_go_in_the_order_of_their_ordinals() {
     assert_eq!(scene.written(1), [0, 1, 2, 3, 4]);
     // Not given back yet, and not copied twice.
     assert_eq!(scene.copier.copy_full().unwrap(), []);
+}
+
+#[test]
+fn times_that_were_scribbled_on_spoil_one_packet_and_not_the_stream() {
+    // Where: a packet's begin and end, in the middle of a page and at the end of one.
+    const BEGIN_AT: u64 = END_AT as u64 - 8;
+    for (word, nth, left) in [
+        (END_AT as u64, 0, [0, 1, 2, 3].as_slice()),
+        (END_AT as u64, 1, &[0, 1, 2, 3]),
+        (BEGIN_AT, 0, &[1, 2, 3]),
+        (BEGIN_AT, 1, &[0, 2, 3]),
+    ] {
+        let mut scene = Scene::new();
+        scene.header.mode = 1;
+        scene.copier.arena.header.mode = 1;
+        let mut places = Vec::new();
+        for (page, seq) in [(0, 0), (1, 2)] {
+            let next = scene.packet(page, 0, 1, seq, false);
+            let used = scene.packet(page, next, 1, seq + 1, false);
+            scene.entry(page, PageState::Full, 1, page.into(), used as u32);
+            places.extend([scene.header.page_at(page), scene.header.page_at(page) + next]);
+        }
+        let far = 1_u64 << 60;
+        scene.memory.write_all_at(&far.to_le_bytes(), places[nth] + word).unwrap();
+        if word == BEGIN_AT {
+            scene.memory.write_all_at(&far.to_le_bytes(), places[nth] + END_AT as u64).unwrap();
+        }
+        snapshot::copy(&mut scene.copier, 5000).unwrap();
+        let first = left[0];
+        let wanted: Vec<u64> = left.iter().map(|seq| seq - first).collect();
+        assert_eq!(scene.written(1), wanted, "word {word} of packet {nth}");
+    }
 }
 
 #[test]

@@ -355,8 +355,8 @@ fn bytes_of_any_kind_are_exported() {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
-    let recording = busy(30);
-    for round in 0..60 {
+    let recording = busy(12);
+    for round in 0..12 {
         let dir = recording.write();
         let path = dir.join(&format!("stream_{}", random(3)));
         let mut bytes = std::fs::read(&path).unwrap();

@@ -4,6 +4,7 @@
 use protobuf::reflect::{FileDescriptor, MessageDescriptor, ReflectValueBox, ReflectValueRef};
 use protobuf::{CodedOutputStream, MessageDyn};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 /// Name, and value as text with its type: `u:7`, `s:text`.
 pub(crate) type Annotations = BTreeMap<String, Vec<String>>;
@@ -113,6 +114,11 @@ impl Message {
 }
 
 fn schema() -> MessageDescriptor {
+    static SCHEMA: OnceLock<MessageDescriptor> = OnceLock::new();
+    SCHEMA.get_or_init(parse_schema).clone()
+}
+
+fn parse_schema() -> MessageDescriptor {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/perfetto_trace.proto");
     let parsed = protobuf_parse::Parser::new()
         .pure()

@@ -192,7 +192,7 @@ fn group_field(event: &EventType, options: &Options) -> Result<Option<usize>> {
     options.by.as_ref().map(find).transpose()
 }
 
-fn no_such_field(event: &EventType, field: &str) -> Error {
+pub(crate) fn no_such_field(event: &EventType, field: &str) -> Error {
     let names: Vec<&str> = event.fields.iter().map(|f| f.name.as_str()).collect();
     let hint = match glob::near(field, names.iter().copied(), 1).first() {
         Some(near) => format!("did you mean {}?", escape::name(near)),
@@ -203,7 +203,7 @@ fn no_such_field(event: &EventType, field: &str) -> Error {
     Error::new(format!("event {event} has no field `{field}`: {hint}"))
 }
 
-fn is_number(ty: &Type) -> bool {
+pub(crate) fn is_number(ty: &Type) -> bool {
     match ty {
         Type::Option(of) => is_number(of),
         Type::Duration => true,

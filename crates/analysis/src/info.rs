@@ -402,7 +402,7 @@ impl<'t> Count<'t> {
 }
 
 /// Who was traced: by the sidecar, else by the metadata's `env`.
-fn program(trace: &Trace) -> ProgramInfo {
+pub(crate) fn program(trace: &Trace) -> ProgramInfo {
     if let Some(sidecar) = trace.sidecar() {
         let p = sidecar.program.clone();
         return ProgramInfo { name: p.name, pid: p.pid, exe: p.exe, args: p.args };

@@ -15,6 +15,7 @@
 //! | [`filter`], [`when`] | which of them: by name, thread, time, the last so many |
 //! | [`value`] | what a field holds |
 //! | [`report`] | events as lines of text or JSON |
+//! | [`export`] | events and spans for Perfetto, Chrome and flame graphs |
 //! | [`info`] | what a trace contains, counted without decoding values |
 //! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
@@ -42,6 +43,7 @@
 pub mod damage;
 pub mod error;
 mod escape;
+pub mod export;
 pub mod filter;
 pub mod hang;
 pub mod hist;

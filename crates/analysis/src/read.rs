@@ -144,6 +144,11 @@ impl<'t> Reader<'t> {
         self.lanes.iter().map(|lane| lane.packets).sum()
     }
 
+    /// Bytes of the stream files behind which it is.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.packet.at).sum()
+    }
+
     pub(crate) fn into_damage_log(self) -> DamageLog {
         self.damage
     }

@@ -64,7 +64,7 @@ pub(crate) struct StreamFile {
 pub(crate) struct Packet {
     pub(crate) header: PacketHeader,
     /// Offset in the file.
-    at: u64,
+    pub(crate) at: u64,
     /// Next record and end of the content, as offsets in the window.
     from: usize,
     to: usize,

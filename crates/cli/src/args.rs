@@ -208,6 +208,19 @@ Examples:
   gracepoint hist -e kv:get -f latency --by hit
   gracepoint hist slow.trace -e db:query -f duration     length of a span")]
     Hist(HistArgs),
+    /// Write a trace for other viewers: Perfetto, Chrome, flame graphs
+    #[command(after_long_help = "\
+Examples:
+  gracepoint export --to perfetto                       gracepoint.pftrace, for https://ui.perfetto.dev
+  gracepoint export slow.trace --to flamegraph -o slow.svg
+  gracepoint export --to chrome --since -10s --counter kv:get.took -o last.json
+  gracepoint export --to folded -o - | inferno-flamegraph > spans.svg
+
+Spans are slices: on their thread where they nest, else (ended on another thread, or held across an
+await) on tracks of their own. Other events are instants with their fields, and losses have a track.
+folded and flamegraph tell the microseconds spent in each stack of spans. Conditions are those of
+`gracepoint report`. The file is there when it is whole, or not at all.")]
+    Export(ExportArgs),
     /// Say why a Linux kernel is stuck, from the text of its log
     #[command(after_long_help = "\
 Examples:
@@ -596,6 +609,49 @@ pub(crate) struct HistArgs {
     /// Print a JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Directory of the trace
+    #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) dir: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) to: ExportFormat,
+    /// File to write, - for stdout; default: gracepoint.pftrace, .json, .folded or .svg
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Draw this numeric field as a curve (perfetto, chrome); may be given more than once
+    #[arg(long = "counter", value_name = "EVENT.FIELD")]
+    pub(crate) counters: Vec<String>,
+    #[command(flatten)]
+    pub(crate) choose: ChooseArgs,
+    /// Print a JSON object about what was exported
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a trace is exported to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Protocol buffers for https://ui.perfetto.dev
+    Perfetto,
+    /// JSON for chrome://tracing, Perfetto, Speedscope
+    Chrome,
+    /// Stacks of spans as lines of text
+    Folded,
+    /// Stacks of spans, drawn as SVG
+    Flamegraph,
+}
+
+impl ExportFormat {
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 #[derive(Debug, Args)]

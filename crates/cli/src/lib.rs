@@ -12,6 +12,7 @@
 //! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
 //! | `stat` | `stat` |
 //! | `explain` | `explain`: kernel logs |
+//! | `export` | `export`: traces for other viewers |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
 //! | `interrupt`, `failure` | how a command ends early |
@@ -23,6 +24,7 @@ mod console;
 mod discover;
 mod escape;
 mod explain;
+mod export;
 mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -94,6 +96,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Recover(args) => record::recover::run(args, console),
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
+        Command::Export(args) => export::export(args, console),
         Command::Explain(args) => explain::explain(args, console),
         Command::Hist(args) => traces::hist(args, console),
     }

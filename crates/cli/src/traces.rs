@@ -53,12 +53,17 @@ pub(crate) fn hist(args: &HistArgs, console: &mut Console) -> Result<u8> {
 
 /// What to say at the end, when all that can be read has been shown: of a trace that is damaged or
 /// not whole that it is, and with `strict` as an error.
-fn verdict(trace: &Trace, damage: usize, strict: bool, console: &mut Console) -> Result<u8> {
+pub(crate) fn verdict(
+    trace: &Trace,
+    damage: usize,
+    strict: bool,
+    console: &mut Console,
+) -> Result<u8> {
     let all = damage.max(trace.damage().len());
     let dir = trace.dir().to_string_lossy();
     let text = if all > 0 {
         format!(
-            "{} is damaged in {}, and what could be read is above: copy it again from where it was \
+            "{} is damaged in {}, and only what could be read is shown: copy it again from where it was \
              recorded, or record anew",
             shown(&dir),
             quantity::plural(all as u64, "place", "places"),
@@ -91,7 +96,7 @@ fn width() -> usize {
     size.map_or(80, |size| usize::from(size.ws_col)).clamp(40, 200)
 }
 
-fn warn(damage: &[Damage], console: &mut Console) {
+pub(crate) fn warn(damage: &[Damage], console: &mut Console) {
     for one in damage.iter().take(DAMAGE_SHOWN) {
         console.note(format_args!("damaged: {}", shown(&one.to_string())));
     }

@@ -272,7 +272,7 @@ fn push_list(numbers: Numbers<'_>, beyond: usize, out: &mut Vec<u8>) {
 }
 
 #[inline]
-fn push_json_value(value: &Value<'_>, out: &mut Vec<u8>) {
+pub(crate) fn push_json_value(value: &Value<'_>, out: &mut Vec<u8>) {
     match *value {
         Value::Float32(n) if !n.is_finite() => drop(write!(out, "\"{n}\"")),
         Value::Float(n) if !n.is_finite() => drop(write!(out, "\"{n}\"")),

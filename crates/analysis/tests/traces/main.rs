@@ -5,6 +5,8 @@ mod babeltrace;
 mod choosing;
 mod corruption;
 mod counting;
+mod exporting;
+mod perfetto;
 mod reading;
 mod recording;
 mod sample;

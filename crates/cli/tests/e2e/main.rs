@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod explain;
+mod export;
 mod fake;
 mod fakes;
 mod flight;
@@ -39,6 +40,7 @@ fn main() {
     trials.extend(reading::trials());
     trials.extend(real::trials());
     trials.extend(explain::trials());
+    trials.extend(export::trials());
     trials.extend(flight::trials());
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());

@@ -32,7 +32,7 @@ const STREAMS: u64 = 4;
 const LIMIT: &str = "131072";
 
 /// Writes a trace of `packets` packets in each stream; the threads of odd packets have another name.
-fn write(scene: &Scene, packets: u64) -> u64 {
+pub(crate) fn write(scene: &Scene, packets: u64) -> u64 {
     let dir = scene.trace();
     std::fs::create_dir(&dir).unwrap();
     let field = Field { name: "n".into(), ty: "u64".parse().unwrap(), docs: String::new() };

@@ -1,0 +1,498 @@
+//! A trace in the formats of other viewers: Perfetto's protocol buffers, Chrome's JSON, and stacks of
+//! spans for flame graphs.
+//!
+//! The trace is read once and written as it is read; memory depends on how many threads there are,
+//! how many spans are open at once and, for flame graphs, how many different stacks. Spans are
+//! written when they end (`spans` says where they are drawn), so times in the output are not in
+//! order; the viewers sort.
+
+mod chrome;
+mod folded;
+mod perfetto;
+mod proto;
+mod spans;
+
+use crate::filter::{Choice, Filter};
+use crate::hist::{is_number, no_such_field};
+use crate::read::{Event, Reader};
+use crate::trace::is_loss;
+use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
+use gracepoint_wire::schema::{Field, LOSS_ID, Role, THROTTLE_ID, Type, UNTHROTTLE_ID};
+use serde::Serialize;
+use spans::{Open, Spans};
+use std::collections::HashMap;
+use std::io::Write;
+
+/// What to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Perfetto's TrackEvent protocol buffers: for <https://ui.perfetto.dev> and its SQL.
+    #[default]
+    Perfetto,
+    /// Chrome's JSON: for `chrome://tracing`, Perfetto, Speedscope.
+    Chrome,
+    /// A line `thread;outer;inner NUMBER` for each stack of spans: the microseconds spent in it and
+    /// not in a span inside it, rounded up. For `inferno-flamegraph` and its like.
+    Folded,
+    /// The same, drawn as an SVG.
+    Flamegraph,
+}
+
+/// What to export.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// What to write.
+    pub format: Format,
+    /// Which events. What tells of losses and throttling of these is exported with them.
+    pub filter: Filter,
+    /// Fields to draw as curves beside, as `EVENT.FIELD`; of a span, those of its begin.
+    pub counters: Vec<String>,
+}
+
+/// How far an export is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Events read.
+    pub events: u64,
+    /// Bytes of the trace that were read or stepped over.
+    pub bytes: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Exported {
+    /// Events of the program, begins and ends included.
+    pub events: u64,
+    /// Spans whose begin and end are there.
+    pub spans: u64,
+    /// Of these, how many do not nest on their thread and have tracks of their own.
+    pub apart: u64,
+    /// Spans that have begun and not ended.
+    pub unfinished: u64,
+    /// Spans that have ended and not begun, which are not exported.
+    pub without_begin: u64,
+    /// Values of counters.
+    pub samples: u64,
+    /// Events lost, as far as what was exported tells.
+    pub lost: u64,
+    /// Threads.
+    pub threads: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+}
+
+/// Bytes to gather before they are written.
+const GATHER: usize = 256 << 10;
+/// Events between two looks at the progress.
+const LOOK: u64 = 1 << 13;
+/// Threads that are told apart.
+const MOST_THREADS: usize = 1 << 16;
+/// Ring slots whose counters of losses are remembered.
+const MOST_STREAMS: usize = 1 << 18;
+
+/// A thread of the trace.
+struct Thread {
+    tid: u32,
+    name: String,
+}
+
+impl Thread {
+    /// Its name, or what to call it.
+    fn label(&self) -> String {
+        match self.name.is_empty() {
+            true => format!("thread {}", self.tid),
+            false => escape::name(&self.name),
+        }
+    }
+}
+
+/// A record whose fields can be read.
+#[derive(Clone, Copy)]
+struct Record<'a> {
+    kind: &'a EventType,
+    /// Position of `kind` in the trace's events.
+    index: u32,
+    payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn values(self) -> impl Iterator<Item = (usize, &'a Field, Value<'a>)> {
+        let (kind, mut rest) = (self.kind, self.payload);
+        kind.fields.iter().enumerate().map_while(move |(i, field)| {
+            let (value, n) = kind.plan.decode(i, rest)?;
+            rest = rest.get(n..)?;
+            Some((i, field, value))
+        })
+    }
+}
+
+/// A span that is over, or will not be.
+struct Span<'a> {
+    begin: Record<'a>,
+    open: &'a Open,
+    end_ns: Option<u64>,
+}
+
+/// Of what the tracer itself tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    Loss,
+    Throttle,
+}
+
+/// What the tracer itself tells.
+struct Note<'a> {
+    about: About,
+    name: &'a str,
+    ns: u64,
+    details: &'a [(&'a str, Value<'a>)],
+}
+
+/// A field that is drawn as a curve.
+struct Counter {
+    name: String,
+    event: u32,
+    field: usize,
+    /// Whether it is nanoseconds.
+    time: bool,
+}
+
+/// Writes one format.
+trait Sink {
+    /// What is ready to be written.
+    fn out(&mut self) -> &mut Vec<u8>;
+    /// A thread that is new, or has another name now.
+    fn thread(&mut self, at: usize, thread: &Thread);
+    /// A span begins; `parent` is what this returned for its parent.
+    fn begin(&mut self, ns: u64, thread: &Thread, kind: u32, parent: Option<u32>) -> u32 {
+        let _ = (ns, thread, kind, parent);
+        0
+    }
+    /// A span is over.
+    fn span(&mut self, span: &Span<'_>);
+    fn instant(&mut self, thread: usize, ns: u64, record: Record<'_>);
+    fn note(&mut self, note: &Note<'_>);
+    fn sample(&mut self, counter: usize, ns: u64, value: &Value<'_>);
+    /// Nothing more comes.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what is chosen of `trace` to `out`. `go_on` is called now and then; where it returns `false`
+/// the export ends there, and what was written is not complete.
+///
+/// ```
+/// use gracepoint_analysis::export::{Format, Options, export};
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+/// let options = Options { format: Format::Chrome, ..Options::default() };
+/// let mut json = Vec::new();
+/// let exported = export(&trace, &options, &mut json, &mut |_| true)?;
+/// assert_eq!((exported.events, exported.spans), (186, 60));
+/// assert!(json.starts_with(b"{\"displayTimeUnit\":\"ns\""));
+/// # Ok::<(), gracepoint_analysis::Error>(())
+/// ```
+///
+/// # Errors
+/// When a glob matches no event, a counter is no number of an event, or `out` fails (see
+/// [`crate::Error::is_closed_pipe`]); a flame graph also when no span has ended.
+pub fn export(
+    trace: &Trace,
+    options: &Options,
+    out: &mut dyn Write,
+    go_on: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Exported> {
+    let counters = counters(trace, &options.counters)?;
+    let mut choice = trace.choose(&options.filter)?;
+    with_notes(trace, &mut choice);
+    let whole = options.filter.is_empty();
+    let mut reader = trace.reader_of(&choice);
+    let sink: Box<dyn Sink + '_> = match options.format {
+        Format::Perfetto => Box::new(perfetto::Perfetto::new(trace, &counters)),
+        Format::Chrome => Box::new(chrome::Chrome::new(trace, &counters)),
+        Format::Folded => Box::new(folded::Folded::new(trace, false)),
+        Format::Flamegraph => Box::new(folded::Folded::new(trace, true)),
+    };
+    let mut export = Export::new(trace, sink, &counters);
+    export.run(&mut reader, out, go_on)?;
+    if whole {
+        export.untold();
+    }
+    export.finish()?;
+    export.write(out)?;
+    out.flush().map_err(|e| Error::output(&e))?;
+    let mut done = export.done;
+    done.damage = reader.into_damage();
+    Ok(done)
+}
+
+/// Takes `gp:loss` and its like in, which tell what is missing among the chosen events.
+fn with_notes(trace: &Trace, choice: &mut Choice) {
+    if choice.skip > 0 {
+        return; // the first so many events are left out, of which these must not be some
+    }
+    for (event, wanted) in trace.events().iter().zip(&mut choice.wanted) {
+        *wanted |= event.is_own();
+    }
+}
+
+fn counters(trace: &Trace, names: &[String]) -> Result<Vec<Counter>> {
+    names.iter().map(|name| counter(trace, name)).collect()
+}
+
+fn counter(trace: &Trace, name: &str) -> Result<Counter> {
+    let Some((event_name, field_name)) = name.rsplit_once('.') else {
+        let name = escape::name(name);
+        return Err(Error::new(format!("`{name}` is no counter: write EVENT.FIELD")));
+    };
+    let fits = |event: &EventType| {
+        let begin = event.declared.role == Role::Begin && event.declared.schema.name == event_name;
+        event.name == event_name || begin
+    };
+    let Some(index) = trace.events().iter().position(fits) else {
+        return Err(trace.no_such_event(event_name));
+    };
+    let event = &trace.events()[index];
+    let field = event.field(field_name).ok_or_else(|| no_such_field(event, field_name))?;
+    let inner = match &event.fields[field].ty {
+        Type::Option(of) => of,
+        ty => ty,
+    };
+    if !is_number(inner) && *inner != Type::Bool {
+        return Err(Error::new(format!(
+            "`{}` is of type {inner}, and a counter needs numbers",
+            escape::name(name)
+        )));
+    }
+    let time = *inner == Type::Duration;
+    Ok(Counter { name: escape::name(name), event: index as u32, field, time })
+}
+
+/// An export under way.
+struct Export<'t> {
+    trace: &'t Trace,
+    sink: Box<dyn Sink + 't>,
+    counters: &'t [Counter],
+    threads: Vec<Thread>,
+    by_tid: HashMap<u32, usize>,
+    spans: Spans,
+    /// Names by id, of `gp:loss` and its like.
+    names: HashMap<u32, u32>,
+    /// Per stream, events discarded by the first and the last packet's header.
+    discarded: HashMap<u64, (u64, u64)>,
+    /// Which of the trace's events has the layout of `gp:loss`.
+    own: Vec<bool>,
+    last_ns: u64,
+    done: Exported,
+}
+
+impl<'t> Export<'t> {
+    fn new(trace: &'t Trace, sink: Box<dyn Sink + 't>, counters: &'t [Counter]) -> Export<'t> {
+        let events = trace.events();
+        Export {
+            trace,
+            sink,
+            counters,
+            threads: Vec::new(),
+            by_tid: HashMap::new(),
+            spans: Spans::default(),
+            names: events.iter().zip(0..).map(|(event, i)| (event.declared.id, i)).collect(),
+            discarded: HashMap::new(),
+            own: events.iter().map(EventType::is_own).collect(),
+            last_ns: 0,
+            done: Exported::default(),
+        }
+    }
+
+    fn run(
+        &mut self,
+        reader: &mut Reader<'_>,
+        out: &mut dyn Write,
+        go_on: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<()> {
+        let mut events = 0;
+        while let Some(event) = reader.next_event() {
+            self.take(&event);
+            events += 1;
+            if events % LOOK == 0 {
+                if self.sink.out().len() >= GATHER {
+                    self.write(out)?;
+                }
+                if !go_on(Progress { events, bytes: reader.bytes_read() }) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, out: &mut dyn Write) -> Result<()> {
+        let ready = self.sink.out();
+        self.done.bytes += ready.len() as u64;
+        out.write_all(ready).map_err(|e| Error::output(&e))?;
+        ready.clear();
+        Ok(())
+    }
+
+    fn take(&mut self, event: &Event<'_>) {
+        let thread = self.thread(event);
+        self.last_ns = self.last_ns.max(event.ns);
+        let counts = (event.stream, event.header.discarded);
+        if self.discarded.len() < MOST_STREAMS || self.discarded.contains_key(&counts.0) {
+            self.discarded.entry(counts.0).or_insert((counts.1, 0)).1 = counts.1;
+        }
+        if self.own[event.index as usize] {
+            return self.own(event, thread);
+        }
+        self.done.events += 1;
+        for (at, counter) in self.counters.iter().enumerate() {
+            if counter.event == event.index
+                && let Some(value) = event.value(counter.field)
+                && value != Value::None
+            {
+                self.done.samples += 1;
+                self.sink.sample(at, event.ns, &value);
+            }
+        }
+        let record = Record { kind: event.kind, index: event.index, payload: event.payload };
+        match event.kind.declared.role {
+            Role::Event => self.sink.instant(thread, event.ns, record),
+            Role::Begin => self.begin(event, thread),
+            Role::End => self.end(event, thread),
+        }
+    }
+
+    /// Position of the thread of `event`, told to the output where that does not know it.
+    fn thread(&mut self, event: &Event<'_>) -> usize {
+        let many = self.threads.len() >= MOST_THREADS;
+        let (tid, name) = match self.by_tid.get(&event.tid) {
+            Some(&at) if self.threads[at].name == event.thread => return at,
+            None if many => (0, "(other threads)"),
+            _ => (event.tid, event.thread),
+        };
+        let at = *self.by_tid.entry(tid).or_insert(self.threads.len());
+        let thread = Thread { tid, name: name.to_owned() };
+        if at == self.threads.len() {
+            self.threads.push(thread);
+            self.done.threads += 1;
+        } else if self.threads[at].name == name {
+            return at;
+        } else {
+            self.threads[at] = thread;
+        }
+        self.sink.thread(at, &self.threads[at]);
+        at
+    }
+
+    fn begin(&mut self, event: &Event<'_>, thread: usize) {
+        let Some((id, parent)) = role_fields(event) else { return };
+        let node =
+            self.sink.begin(event.ns, &self.threads[thread], event.index, self.spans.node(parent));
+        let (kind, begin_ns) = (event.index, event.ns);
+        let span = Open { id, parent, thread, kind, begin_ns, node, ..Open::default() };
+        let mut gone = Vec::new();
+        self.spans.begin(span, event.payload, |span| gone.push(span));
+        for span in gone {
+            self.over(span, None);
+        }
+    }
+
+    fn end(&mut self, event: &Event<'_>, thread: usize) {
+        let Some((id, _)) = role_fields(event) else { return };
+        match self.spans.end(id, thread, event.ns) {
+            Some((span, end_ns)) => self.over(span, Some(end_ns)),
+            None => self.done.without_begin += 1,
+        }
+    }
+
+    /// A span goes to the output.
+    fn over(&mut self, open: Open, end_ns: Option<u64>) {
+        let kind = &self.trace.events()[open.kind as usize];
+        let begin = Record { kind, index: open.kind, payload: &open.payload };
+        self.sink.span(&Span { begin, open: &open, end_ns });
+        let done = &mut self.done;
+        match end_ns {
+            Some(_) => {
+                done.spans += 1;
+                done.apart += u64::from(open.apart);
+            }
+            None => done.unfinished += 1,
+        }
+        self.spans.recycle(open);
+    }
+
+    /// An event of the tracer's own.
+    fn own(&mut self, event: &Event<'_>, thread: usize) {
+        let mut values = event.values().map(|(_, value)| value);
+        // After what the session adds.
+        let skip = event.kind.fields.len().saturating_sub(2);
+        let (id, count) = match (values.nth(skip), values.next()) {
+            (Some(Value::Uint(id)), Some(Value::Uint(count))) => (id, count),
+            _ => return,
+        };
+        let (about, verb, what) = match event.kind.declared.id {
+            LOSS_ID if is_loss(event.kind) => (About::Loss, "lost", "count"),
+            THROTTLE_ID => (About::Throttle, "throttled", "per second"),
+            UNTHROTTLE_ID => (About::Throttle, "no longer throttled", "left out"),
+            _ => return,
+        };
+        if about == About::Loss {
+            self.done.lost = self.done.lost.saturating_add(count);
+        }
+        let of = match self.names.get(&(id as u32)) {
+            Some(&index) => escape::name(&self.trace.events()[index as usize].name),
+            None => format!("id {id}"),
+        };
+        let name = format!("{verb}: {of}");
+        let label = self.threads[thread].label();
+        let details = [
+            (what, Value::Uint(count)),
+            ("thread", Value::Text(crate::value::Text(label.as_bytes()))),
+        ];
+        self.sink.note(&Note { about, name: &name, ns: event.ns, details: &details });
+    }
+
+    /// Losses of which the packets' headers or the recorder know and no record tells.
+    fn untold(&mut self) {
+        let sum = |sum: u64, n: u64| sum.saturating_add(n);
+        let packets = self.discarded.values().map(|(first, last)| last.saturating_sub(*first));
+        let packets = packets.fold(0, sum);
+        let recorder = self.trace.sidecar().map_or(0, |s| s.lost.values().copied().fold(0, sum));
+        let count = packets.max(recorder).saturating_sub(self.done.lost);
+        if count > 0 {
+            self.done.lost += count;
+            let details = [("count", Value::Uint(count))];
+            let name = "lost: nothing tells when";
+            let note = Note { about: About::Loss, name, ns: self.last_ns, details: &details };
+            self.sink.note(&note);
+        }
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        for span in self.spans.rest() {
+            self.over(span, None);
+        }
+        self.sink.finish()
+    }
+}
+
+/// `span` and `parent` (of an end: 0) as the role adds them: behind what the session adds and before
+/// the event's own fields, which may have the same names.
+fn role_fields(event: &Event<'_>) -> Option<(u64, u64)> {
+    let declared = &event.kind.declared;
+    let own = match declared.role {
+        Role::Event => return None,
+        Role::Begin => declared.schema.fields.len() + 2,
+        Role::End => 1,
+    };
+    let mut values = event.values().map(|(_, value)| value);
+    let Value::Uint(span) = values.nth(event.kind.fields.len().checked_sub(own)?)? else {
+        return None;
+    };
+    match (declared.role, values.next()) {
+        (Role::Begin, Some(Value::Uint(parent))) => Some((span, parent)),
+        _ => Some((span, 0)),
+    }
+}

@@ -129,7 +129,7 @@ mod tests {
     fn on_paper() {
         let text = text(&section());
         assert!(
-            text.contains("a                   1           501           991          1001\n"),
+            text.contains("a                     1           501           991          1001\n"),
             "{text}"
         );
         assert!(text.contains("(b is not here)\nmet: soon\n"), "{text}");

@@ -205,9 +205,23 @@ impl Tool {
     }
 }
 
+/// One test at a time: objects that are loaded and closed are the whole process's.
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 #[test]
 fn plugins_come_and_go_while_others_hit_and_are_recorded() {
     static STOP: AtomicBool = AtomicBool::new(false);
+    /// A failed assertion must not leave the threads running.
+    struct Stop;
+    impl Drop for Stop {
+        fn drop(&mut self) {
+            STOP.store(true, Relaxed);
+        }
+    }
+    let _turn = turn();
     let (mut tool, program) = Tool::connect(own_socket());
     assert_eq!(program.object, "", "the program's own runtime");
     let before = Plugin::load("before.so");
@@ -221,6 +235,7 @@ fn plugins_come_and_go_while_others_hit_and_are_recorded() {
                 }
             });
         }
+        let _stop = Stop;
         for _ in 0..30 {
             let plugin = Plugin::load("comes-and-goes.so");
             assert!(!plugin.work(), "the program's session is not the plugin's");
@@ -228,7 +243,6 @@ fn plugins_come_and_go_while_others_hit_and_are_recorded() {
             assert!(plugin.work());
             assert!(!plugin.close(), "gone, with its sites on");
         }
-        STOP.store(true, Relaxed);
     });
     assert!(!before.work());
     assert!(!before.close());
@@ -243,6 +257,7 @@ struct Sleep;
 
 #[test]
 fn plugins_are_closed_while_a_reader_sleeps() {
+    let _turn = turn();
     const PATIENCE: Duration = Duration::from_secs(240);
     static SLEEPS: AtomicBool = AtomicBool::new(false);
     static WAKE: AtomicBool = AtomicBool::new(false);
@@ -275,6 +290,7 @@ fn plugins_are_closed_while_a_reader_sleeps() {
 
 #[test]
 fn sessions_are_told_of_objects_that_are_loaded_later() {
+    let _turn = turn();
     let (mut tool, _) = Tool::connect(own_socket());
     let created = tool.record();
     let exe = std::env::current_exe().unwrap();
@@ -310,6 +326,7 @@ fn sessions_are_told_of_objects_that_are_loaded_later() {
 
 #[test]
 fn a_plugin_whose_agent_runs_stays_loaded() {
+    let _turn = turn();
     own_socket();
     let plugin = Plugin::load("libstays.so");
     let socket = plugin.start();

@@ -11,6 +11,7 @@ mod folded;
 mod perfetto;
 mod proto;
 mod spans;
+mod visits;
 
 use crate::filter::{Choice, Filter};
 use crate::hist::{is_number, no_such_field};
@@ -20,8 +21,9 @@ use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
 use gracepoint_wire::schema::{Field, LOSS_ID, Role, THROTTLE_ID, Type, UNTHROTTLE_ID};
 use serde::Serialize;
 use spans::{Open, Spans};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
+use visits::{Life, Visits};
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +69,8 @@ pub struct Exported {
     pub spans: u64,
     /// Of these, how many do not nest on their thread and have tracks of their own.
     pub apart: u64,
+    /// Slices of spans that threads enter and leave.
+    pub visits: u64,
     /// Spans that have begun and not ended.
     pub unfinished: u64,
     /// Spans that have ended and not begun, which are not exported.
@@ -118,6 +122,13 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The event's own fields.
+    fn own_values(self) -> impl Iterator<Item = (usize, &'a Field, Value<'a>)> {
+        let own = self.kind.declared.schema.fields.len();
+        let first = self.kind.fields.len().saturating_sub(own);
+        self.values().skip_while(move |(at, ..)| *at < first)
+    }
+
     fn values(self) -> impl Iterator<Item = (usize, &'a Field, Value<'a>)> {
         let (kind, mut rest) = (self.kind, self.payload);
         kind.fields.iter().enumerate().map_while(move |(i, field)| {
@@ -131,6 +142,8 @@ impl<'a> Record<'a> {
 /// A span that is over, or will not be.
 struct Span<'a> {
     begin: Record<'a>,
+    /// Records with values that came later.
+    later: Vec<Record<'a>>,
     open: &'a Open,
     end_ns: Option<u64>,
 }
@@ -175,6 +188,10 @@ trait Sink {
     fn instant(&mut self, thread: usize, ns: u64, record: Record<'_>);
     fn note(&mut self, note: &Note<'_>);
     fn sample(&mut self, counter: usize, ns: u64, value: &Value<'_>);
+    /// An arrow with an id between slices that begin on these threads at these times.
+    fn flow(&mut self, id: u64, from: (usize, u64), to: (usize, u64)) {
+        let _ = (id, from, to);
+    }
     /// Nothing more comes.
     fn finish(&mut self) -> Result<()> {
         Ok(())
@@ -242,6 +259,11 @@ fn counters(trace: &Trace, names: &[String]) -> Result<Vec<Counter>> {
     names.iter().map(|name| counter(trace, name)).collect()
 }
 
+/// Whether a value is one of a curve. (Of type `any` it may be text.)
+fn is_curve(value: &Value<'_>) -> bool {
+    !matches!(value, Value::None | Value::Text(_) | Value::Char(_))
+}
+
 fn counter(trace: &Trace, name: &str) -> Result<Counter> {
     let Some((event_name, field_name)) = name.rsplit_once('.') else {
         let name = escape::name(name);
@@ -260,7 +282,7 @@ fn counter(trace: &Trace, name: &str) -> Result<Counter> {
         Type::Option(of) => of,
         ty => ty,
     };
-    if !is_number(inner) && *inner != Type::Bool {
+    if !is_number(inner) && *inner != Type::Bool && *inner != Type::Any {
         return Err(Error::new(format!(
             "`{}` is of type {inner}, and a counter needs numbers",
             escape::name(name)
@@ -278,6 +300,9 @@ struct Export<'t> {
     threads: Vec<Thread>,
     by_tid: HashMap<u32, usize>,
     spans: Spans,
+    visits: Visits,
+    /// Which of the trace's events are begins and ends of spans that are entered and left.
+    visited: Vec<bool>,
     /// Names by id, of `gp:loss` and its like.
     names: HashMap<u32, u32>,
     /// Per stream, events discarded by the first and the last packet's header.
@@ -298,6 +323,8 @@ impl<'t> Export<'t> {
             threads: Vec::new(),
             by_tid: HashMap::new(),
             spans: Spans::default(),
+            visits: Visits::default(),
+            visited: visited(events),
             names: events.iter().zip(0..).map(|(event, i)| (event.declared.id, i)).collect(),
             discarded: HashMap::new(),
             own: events.iter().map(EventType::is_own).collect(),
@@ -350,7 +377,7 @@ impl<'t> Export<'t> {
         for (at, counter) in self.counters.iter().enumerate() {
             if counter.event == event.index
                 && let Some(value) = event.value(counter.field)
-                && value != Value::None
+                && is_curve(&value)
             {
                 self.done.samples += 1;
                 self.sink.sample(at, event.ns, &value);
@@ -361,6 +388,14 @@ impl<'t> Export<'t> {
             Role::Event => self.sink.instant(thread, event.ns, record),
             Role::Begin => self.begin(event, thread),
             Role::End => self.end(event, thread),
+            Role::Enter => self.enter(event, thread),
+            Role::Exit => self.exit(event, thread),
+            Role::Record => self.later(event, thread),
+            Role::Follows => {
+                if let Some((span, other)) = role_fields(event) {
+                    self.visits.follow(span, other);
+                }
+            }
         }
     }
 
@@ -388,6 +423,13 @@ impl<'t> Export<'t> {
 
     fn begin(&mut self, event: &Event<'_>, thread: usize) {
         let Some((id, parent)) = role_fields(event) else { return };
+        if self.visited[event.index as usize] {
+            let life = Life::new(id, thread, event.index, event.ns, event.payload);
+            if let Some(gone) = self.visits.begin(life) {
+                self.live(gone, None);
+            }
+            return;
+        }
         let node =
             self.sink.begin(event.ns, &self.threads[thread], event.index, self.spans.node(parent));
         let (kind, begin_ns) = (event.index, event.ns);
@@ -401,6 +443,12 @@ impl<'t> Export<'t> {
 
     fn end(&mut self, event: &Event<'_>, thread: usize) {
         let Some((id, _)) = role_fields(event) else { return };
+        if self.visited[event.index as usize] {
+            return match self.visits.end(id) {
+                Some(life) => self.live(life, Some(event.ns)),
+                None => self.done.without_begin += 1,
+            };
+        }
         match self.spans.end(id, thread, event.ns) {
             Some((span, end_ns)) => self.over(span, Some(end_ns)),
             None => self.done.without_begin += 1,
@@ -411,9 +459,12 @@ impl<'t> Export<'t> {
     fn over(&mut self, open: Open, end_ns: Option<u64>) {
         let kind = &self.trace.events()[open.kind as usize];
         let begin = Record { kind, index: open.kind, payload: &open.payload };
-        self.sink.span(&Span { begin, open: &open, end_ns });
+        let later = self.visits.get(open.of).map_or(&[][..], |life| &life.later);
+        let later = later_records(self.trace, later);
+        self.sink.span(&Span { begin, later, open: &open, end_ns });
         let done = &mut self.done;
         match end_ns {
+            _ if open.of != 0 => done.visits += 1,
             Some(_) => {
                 done.spans += 1;
                 done.apart += u64::from(open.apart);
@@ -421,6 +472,89 @@ impl<'t> Export<'t> {
             None => done.unfinished += 1,
         }
         self.spans.recycle(open);
+    }
+
+    /// A thread enters a span.
+    fn enter(&mut self, event: &Event<'_>, thread: usize) {
+        let Some((span, _)) = role_fields(event) else { return };
+        let Some(visit) = self.visits.enter(span, thread, event.ns) else { return };
+        let around = self.spans.innermost(thread).unwrap_or(0);
+        let life = self.visits.get(span);
+        let kind = life.map_or(event.index, |life| life.kind);
+        let mut flows = vec![span];
+        if let Some(life) = life.filter(|_| visit.first) {
+            flows.extend(life.follows.iter().map(|(other, _)| *other));
+        }
+        let node = self.sink.begin(event.ns, &self.threads[thread], kind, self.spans.node(around));
+        let mut gone = Vec::new();
+        let open = Open {
+            id: visit.id,
+            of: span,
+            parent: around,
+            thread,
+            kind,
+            begin_ns: event.ns,
+            node,
+            flows,
+            ..Open::default()
+        };
+        let life = self.visits.get(span);
+        let payload = life.map_or(event.payload, |life| &life.payload);
+        let begun = self.spans.begin(open, payload, |span| gone.push(span));
+        for (other, from) in life.filter(|_| visit.first).map_or(&[][..], |life| &life.follows) {
+            if let Some(from) = from {
+                self.sink.flow(span ^ other.rotate_left(32), *from, (thread, begun));
+            }
+        }
+        for span in gone {
+            self.over(span, None);
+        }
+    }
+
+    /// It leaves.
+    fn exit(&mut self, event: &Event<'_>, thread: usize) {
+        let Some((span, _)) = role_fields(event) else { return };
+        let visit = self.visits.exit(span, thread);
+        match visit.and_then(|visit| self.spans.end(visit, thread, event.ns)) {
+            Some((open, end_ns)) => self.over(open, Some(end_ns)),
+            None => self.done.without_begin += 1,
+        }
+    }
+
+    /// Values of a span that come later.
+    fn later(&mut self, event: &Event<'_>, thread: usize) {
+        let Some((span, _)) = role_fields(event) else { return };
+        if !self.visits.record(span, event.index, event.payload) {
+            let record = Record { kind: event.kind, index: event.index, payload: event.payload };
+            self.sink.instant(thread, event.ns, record);
+        }
+    }
+
+    /// A span that is entered and left is over, or will not be.
+    fn live(&mut self, life: Life, end_ns: Option<u64>) {
+        match end_ns {
+            Some(_) => self.done.spans += 1,
+            None => self.done.unfinished += 1,
+        }
+        if life.is_one_visit() && end_ns.is_some() {
+            return;
+        }
+        self.done.apart += 1;
+        let mut open = Open {
+            id: life.id,
+            thread: life.thread,
+            kind: life.kind,
+            begin_ns: life.begin_ns,
+            apart: true,
+            whole: true,
+            ..Open::default()
+        };
+        open.payload = life.payload;
+        let kind = &self.trace.events()[open.kind as usize];
+        let begin = Record { kind, index: open.kind, payload: &open.payload };
+        let later = later_records(self.trace, &life.later);
+        let end_ns = end_ns.map(|end| end.max(open.begin_ns));
+        self.sink.span(&Span { begin, later, open: &open, end_ns });
     }
 
     /// An event of the tracer's own.
@@ -474,25 +608,49 @@ impl<'t> Export<'t> {
         for span in self.spans.rest() {
             self.over(span, None);
         }
+        for life in self.visits.rest() {
+            self.live(life, None);
+        }
         self.sink.finish()
     }
 }
 
-/// `span` and `parent` (of an end: 0) as the role adds them: behind what the session adds and before
+/// Of each event, whether it is the begin or the end of a span that is entered and left.
+fn visited(events: &[EventType]) -> Vec<bool> {
+    let of = |event: &EventType| (event.declared.schema.name.clone(), event.declared.role);
+    let entered = events.iter().map(of).filter(|(_, role)| *role == Role::Enter);
+    let entered: HashSet<String> = entered.map(|(name, _)| name).collect();
+    let is = |event: &EventType| {
+        matches!(event.declared.role, Role::Begin | Role::End)
+            && entered.contains(&event.declared.schema.name)
+    };
+    events.iter().map(is).collect()
+}
+
+fn later_records<'a>(trace: &'a Trace, later: &'a [(u32, Vec<u8>)]) -> Vec<Record<'a>> {
+    let record = |(index, payload): &'a (u32, Vec<u8>)| Record {
+        kind: &trace.events()[*index as usize],
+        index: *index,
+        payload,
+    };
+    later.iter().map(record).collect()
+}
+
+/// The ids that the role adds, a missing second one as 0: behind what the session adds and before
 /// the event's own fields, which may have the same names.
 fn role_fields(event: &Event<'_>) -> Option<(u64, u64)> {
     let declared = &event.kind.declared;
-    let own = match declared.role {
-        Role::Event => return None,
-        Role::Begin => declared.schema.fields.len() + 2,
-        Role::End => 1,
-    };
+    let ids = declared.role.ids();
+    if ids == 0 {
+        return None;
+    }
+    let own = ids + if declared.role.has_fields() { declared.schema.fields.len() } else { 0 };
     let mut values = event.values().map(|(_, value)| value);
     let Value::Uint(span) = values.nth(event.kind.fields.len().checked_sub(own)?)? else {
         return None;
     };
-    match (declared.role, values.next()) {
-        (Role::Begin, Some(Value::Uint(parent))) => Some((span, parent)),
+    match values.next() {
+        Some(Value::Uint(second)) if ids == 2 => Some((span, second)),
         _ => Some((span, 0)),
     }
 }

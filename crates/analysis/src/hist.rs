@@ -206,7 +206,7 @@ pub(crate) fn no_such_field(event: &EventType, field: &str) -> Error {
 pub(crate) fn is_number(ty: &Type) -> bool {
     match ty {
         Type::Option(of) => is_number(of),
-        Type::Duration => true,
+        Type::Duration | Type::Any => true,
         ty => ty.number_size().is_some(),
     }
 }

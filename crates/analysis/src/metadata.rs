@@ -22,8 +22,8 @@ pub struct Metadata {
     /// Its clock.
     pub clock: ClockBlock,
     /// Its events. Types are as far as TSDL tells: a duration is a `u64`, a `char` is text, and
-    /// there is no documentation. An event whose name ends in `:begin` or `:end` and that has
-    /// the fields of a span has that role.
+    /// there is no documentation. An event whose name ends as a role's does (`:begin`, `:end`) and
+    /// that has the ids of that role has it.
     pub events: Vec<Declared>,
     /// What lies before each event's own fields.
     pub context: Vec<Field>,
@@ -211,21 +211,17 @@ fn context_fields(block: &Block) -> Result<Vec<Field>> {
 
 /// Splits the role off a full name and its fields off the event's own, where both fit.
 fn role(name: &str, mut fields: Vec<Field>) -> (Role, String, Vec<Field>) {
-    let is = |i: usize, name: &str| {
-        fields.get(i).is_some_and(|f: &Field| f.name == name && f.ty == Type::Uint(8))
-    };
-    if let Some(base) = name.strip_suffix(":begin")
-        && is(0, "span")
-        && is(1, "parent")
-    {
-        fields.drain(..2);
-        return (Role::Begin, base.into(), fields);
+    let ids: Vec<&str> = fields
+        .iter()
+        .take(2)
+        .take_while(|field| field.ty == Type::Uint(8))
+        .map(|field| field.name.as_str())
+        .collect();
+    let (role, own) = Role::split(name, &ids);
+    let own = own.to_owned();
+    if !role.has_fields() && fields.len() != role.ids() {
+        return (Role::Event, name.into(), fields);
     }
-    if let Some(base) = name.strip_suffix(":end")
-        && is(0, "span")
-        && fields.len() == 1
-    {
-        return (Role::End, base.into(), Vec::new());
-    }
-    (Role::Event, name.into(), fields)
+    fields.drain(..role.ids());
+    (role, own, fields)
 }

@@ -2,7 +2,7 @@
 //! than they must (neighbours of fixed size are one step), and one entry per field that makes a value.
 
 use crate::value::{Number, Numbers, Text, Value};
-use gracepoint_wire::schema::{Field, Type};
+use gracepoint_wire::schema::{Field, Tag, Type};
 use memchr::memchr;
 
 /// How to skip a record, and how to decode its fields.
@@ -21,6 +21,7 @@ enum Step {
     OptionFixed(usize),
     OptionText,
     OptionSeq(usize),
+    Any,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +42,7 @@ enum Kind {
     Seq(Number),
     Array(Number, usize),
     Enum(u8),
+    Any,
 }
 
 impl Plan {
@@ -69,6 +71,7 @@ impl Plan {
                 Step::Fixed(n) => at.checked_add(n).filter(|&end| end <= bytes.len())?,
                 Step::Text => after_text(bytes, at)?,
                 Step::Seq(size) => after_sequence(bytes, at, size)?,
+                Step::Any => after_any(bytes, at)?,
                 optional => match *bytes.get(at)? {
                     0 => at + 1,
                     1 => match optional {
@@ -108,6 +111,36 @@ fn after_text(bytes: &[u8], at: usize) -> Option<usize> {
     memchr(0, bytes.get(at..)?).map(|n| at + n + 1)
 }
 
+/// A tag, and the value that it names.
+#[inline]
+fn after_any(bytes: &[u8], at: usize) -> Option<usize> {
+    match Tag::from_u8(*bytes.get(at)?)?.value_size() {
+        Some(size) => at.checked_add(size + 1).filter(|&end| end <= bytes.len()),
+        None => after_text(bytes, at + 1),
+    }
+}
+
+/// A value of type `any`, and how many bytes it takes.
+#[inline]
+fn any_value(bytes: &[u8]) -> Option<(Value<'_>, usize)> {
+    let (tag, rest) = bytes.split_first()?;
+    let tag = Tag::from_u8(*tag)?;
+    let value = match tag {
+        Tag::None => Value::None,
+        Tag::U64 => Value::Uint(uint(rest, 8)?),
+        Tag::I64 => Number::Int(8).value(rest)?,
+        Tag::F64 => Number::Float(8).value(rest)?,
+        Tag::Bool => Value::Bool(*rest.first()? != 0),
+        Tag::U128 => Number::Uint(16).value(rest)?,
+        Tag::I128 => Number::Int(16).value(rest)?,
+        Tag::Text => {
+            let n = memchr(0, rest)?;
+            return Some((Value::Text(Text(&rest[..n])), n + 2));
+        }
+    };
+    Some((value, 1 + tag.value_size()?))
+}
+
 /// u32 length of the original, u16 number kept, the elements.
 #[inline]
 fn after_sequence(bytes: &[u8], at: usize, size: usize) -> Option<usize> {
@@ -131,6 +164,8 @@ impl FieldPlan {
             Type::Seq(of) => Kind::Seq(Number::new(of)?),
             Type::Array(of, n) => Kind::Array(Number::new(of)?, *n as usize),
             Type::Option(_) => return None,
+            Type::Any if optional => return None,
+            Type::Any => Kind::Any,
             Type::Enum(size, list) => {
                 names = list.iter().map(|(name, value)| (*value, name.clone())).collect();
                 names.sort_by_key(|&(value, _)| value);
@@ -153,6 +188,7 @@ impl FieldPlan {
             Kind::Seq(of) => Step::Seq(of.size()),
             Kind::Text | Kind::Char if self.optional => Step::OptionText,
             Kind::Text | Kind::Char => Step::Text,
+            Kind::Any => Step::Any,
         }
     }
 
@@ -188,6 +224,7 @@ impl FieldPlan {
                 let name = found.ok().map(|i| self.names[i].1.as_str());
                 (Value::Enum(name, value), usize::from(size))
             }
+            Kind::Any => return any_value(bytes),
         })
     }
 }
@@ -276,6 +313,31 @@ mod tests {
         bad_tag[2] = 2;
         assert_eq!(plan.skip(&bad_tag), None);
         assert_eq!(super::tests::plan(&["[u128;4294967295]"]).skip(&whole), None);
+    }
+
+    #[test]
+    fn values_say_what_they_are() {
+        let plan = plan(&["any", "u8"]);
+        let record = |tag: Tag, bytes: &[u8]| [&[tag as u8], bytes, &[7]].concat();
+        let cases = [
+            (record(Tag::None, b""), Value::None),
+            (record(Tag::U64, &9u64.to_le_bytes()), Value::Uint(9)),
+            (record(Tag::I64, &(-9i64).to_le_bytes()), Value::Int(-9)),
+            (record(Tag::F64, &0.5f64.to_le_bytes()), Value::Float(0.5)),
+            (record(Tag::Bool, &[1]), Value::Bool(true)),
+            (record(Tag::Text, b"x\0"), Value::Text(Text(b"x"))),
+            (record(Tag::U128, &(1u128 << 70).to_le_bytes()), Value::Wide(1 << 70)),
+            (record(Tag::I128, &(-1i128).to_le_bytes()), Value::WideInt(-1)),
+        ];
+        for (record, value) in cases {
+            assert_eq!(plan.skip(&record), Some(record.len()), "{value:?}");
+            assert_eq!(plan.decode(0, &record), Some((value, record.len() - 1)));
+            for cut in 0..record.len() {
+                assert_eq!(plan.skip(&record[..cut]), None, "{value:?} cut at {cut}");
+            }
+        }
+        assert_eq!(plan.skip(&[8, 0, 0]), None, "a tag of a newer version");
+        assert_eq!(plan.decode(0, &[8, 0, 0]), None);
     }
 
     #[test]

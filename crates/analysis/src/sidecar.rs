@@ -118,6 +118,14 @@ pub enum RoleEntry {
     Begin,
     /// A span ends.
     End,
+    /// A thread enters a span.
+    Enter,
+    /// It leaves.
+    Exit,
+    /// Values of a span that came later.
+    Record,
+    /// A span follows another.
+    Follows,
 }
 
 /// One field of an event.
@@ -247,6 +255,10 @@ impl From<Role> for RoleEntry {
             Role::Event => RoleEntry::Event,
             Role::Begin => RoleEntry::Begin,
             Role::End => RoleEntry::End,
+            Role::Enter => RoleEntry::Enter,
+            Role::Exit => RoleEntry::Exit,
+            Role::Record => RoleEntry::Record,
+            Role::Follows => RoleEntry::Follows,
         }
     }
 }
@@ -257,6 +269,10 @@ impl From<RoleEntry> for Role {
             RoleEntry::Event => Role::Event,
             RoleEntry::Begin => Role::Begin,
             RoleEntry::End => Role::End,
+            RoleEntry::Enter => Role::Enter,
+            RoleEntry::Exit => Role::Exit,
+            RoleEntry::Record => Role::Record,
+            RoleEntry::Follows => Role::Follows,
         }
     }
 }

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::Time;
 use gracepoint_analysis::when::When;
-use gracepoint_wire::schema::Context;
+use gracepoint_wire::schema::{Context, Level};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -441,6 +441,9 @@ pub(crate) struct RecordArgs {
     /// Record events that match this pattern; may be given more than once
     #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
+    /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
+    #[arg(short, long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
     /// Directory of the trace; made by this command
     #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
     pub(crate) output: PathBuf,

@@ -52,6 +52,7 @@ fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
             sample: args.sample.unwrap_or(0),
             max_overhead_ppm: args.max_overhead.unwrap_or(0),
         },
+        level: args.level,
         dir,
         force: args.force,
     }

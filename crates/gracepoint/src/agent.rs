@@ -17,13 +17,14 @@ mod requests;
 pub(crate) use descriptors::{child_after_fork, remember};
 pub(crate) use launch::Launch;
 
+use crate::dynamic::registry;
 use crate::flight::Flight;
 use crate::key::TRACE;
 use crate::{clock, sys, tracer};
 use descriptors::forget;
 use gracepoint_rcu::Progress;
 use gracepoint_wire::clock::Triple;
-use gracepoint_wire::control::{Failure, Hello, Message, Program};
+use gracepoint_wire::control::{Failure, Hello, MAKES_EVENTS, Message, Program};
 use held::{Held, Log};
 use peer::Peer;
 use requests::{Pause, Reply};
@@ -222,7 +223,11 @@ impl Agent {
             let identity = remember(stream.as_raw_fd());
             let mut peer = Peer::new(self.next_peer, stream, identity, who);
             self.next_peer += 1;
-            peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
+            let mut hello = Hello::current(Some(self.program()));
+            if registry::is_used() {
+                hello.features |= MAKES_EVENTS;
+            }
+            peer.queue(&Message::Hello(hello), None);
             let (number, alive) = (peer.number, peer.flush());
             self.peers.push(peer);
             if !alive {

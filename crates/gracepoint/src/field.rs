@@ -65,6 +65,8 @@ pub enum TypeDesc {
     Option(&'static TypeDesc),
     /// A fieldless enum: bytes of the value, and its names.
     Enum(u8, &'static [(&'static str, u64)]),
+    /// A value that says what it is; of tracepoints that are declared at run time.
+    Any,
 }
 
 impl TypeDesc {
@@ -90,6 +92,7 @@ impl TypeDesc {
             TypeDesc::Enum(size, names) => {
                 Type::Enum(size, names.iter().map(|&(n, v)| (n.to_owned(), v)).collect())
             }
+            TypeDesc::Any => Type::Any,
         }
     }
 }

@@ -72,6 +72,8 @@ impl Member {
 #[doc(hidden)]
 pub struct Key {
     on: AtomicU32,
+    /// It has no sites: see `dynamic.rs`.
+    at_run_time: bool,
     /// Part of the change that is being made; of use to its maker alone, under the tracer's lock.
     marked: AtomicBool,
     probes: AtomicPtr<Member>,
@@ -97,6 +99,7 @@ impl Key {
     pub const fn new<E: Event>() -> Key {
         Key {
             on: AtomicU32::new(0),
+            at_run_time: false,
             marked: AtomicBool::new(false),
             probes: AtomicPtr::new(ptr::null_mut()),
             desc: E::DESC,
@@ -106,6 +109,33 @@ impl Key {
             record_all: crate::session::record_all::<E>,
             encode: crate::view::encode::<E>,
         }
+    }
+
+    /// The key of a point, whose events are [`Hit`](crate::dynamic::Hit)s.
+    pub(crate) fn at_run_time(desc: &'static EventDesc) -> Key {
+        Key {
+            on: AtomicU32::new(0),
+            at_run_time: true,
+            marked: AtomicBool::new(false),
+            probes: AtomicPtr::new(ptr::null_mut()),
+            desc,
+            #[cfg(gp_supported)]
+            record: crate::session::record_hit,
+            #[cfg(gp_supported)]
+            record_all: crate::session::record_hit_all,
+            encode: crate::view::encode_hit,
+        }
+    }
+
+    pub(crate) fn is_at_run_time(&self) -> bool {
+        self.at_run_time
+    }
+
+    /// Whether there are probes to call: the switch of a point.
+    #[inline(always)]
+    pub(crate) fn has_probes(&self) -> bool {
+        // Relaxed: it is for soon; `fire` looks again.
+        !self.probes.load(Relaxed).is_null()
     }
 
     /// Puts `array` in place of the current one. It must end with [`Member::END`] and live until a
@@ -141,6 +171,21 @@ impl Key {
 /// `event` is null or points to a value of the type that the key was made for.
 #[inline(always)]
 pub(crate) unsafe fn fire(key: &Key, event: *const (), span: *const SpanPoint) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { fire_those(key, event, span, |_| true) }
+}
+
+/// Calls those of the key's probes that `choose` chooses.
+///
+/// # Safety
+/// As for [`fire`].
+#[inline(always)]
+unsafe fn fire_those(
+    key: &Key,
+    event: *const (),
+    span: *const SpanPoint,
+    choose: impl Fn(Call) -> bool,
+) -> bool {
     let _section = TRACE.read();
     let mut at = key.probes.load(Acquire);
     let mut recorded = false;
@@ -148,13 +193,34 @@ pub(crate) unsafe fn fire(key: &Key, event: *const (), span: *const SpanPoint) -
         // SAFETY: a published array ends with `Member::END`, and lives until a grace period after
         // it was replaced, so as long as this section.
         while let Entry { call: Some(call), data } = unsafe { (*at).entry } {
-            // SAFETY: function and data were put in as a pair; the event is the caller's promise.
-            recorded |= unsafe { call(data, event, span) };
+            if choose(call) {
+                // SAFETY: function and data were put in as a pair; the event is the caller's promise.
+                recorded |= unsafe { call(data, event, span) };
+            }
             // SAFETY: this entry was not the last.
             at = unsafe { at.add(1) };
         }
     }
     recorded
+}
+
+/// Calls the session writers among the key's probes, and no others: counting sessions and probes of the
+/// program know events, begins and ends.
+///
+/// # Safety
+/// As for [`fire`].
+#[inline]
+pub(crate) unsafe fn fire_sessions(key: &Key, event: *const (), span: *const SpanPoint) -> bool {
+    #[cfg(gp_supported)]
+    {
+        let writes =
+            |call| ptr::fn_addr_eq(call, key.record) || ptr::fn_addr_eq(call, key.record_all);
+        // SAFETY: the caller's promise.
+        return unsafe { fire_those(key, event, span, writes) };
+    }
+    #[cfg(not(gp_supported))]
+    // SAFETY: the caller's promise.
+    return unsafe { fire_those(key, event, span, |_| false) };
 }
 
 /// The cold path of `trace!`.

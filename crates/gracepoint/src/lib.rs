@@ -80,6 +80,7 @@ mod clock;
 mod context;
 #[cfg(gp_supported)]
 mod drive;
+pub mod dynamic;
 mod error;
 pub mod event;
 pub mod field;

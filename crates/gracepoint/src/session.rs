@@ -2,17 +2,20 @@
 
 mod counting;
 mod modules;
+mod points;
 
 pub(crate) use counting::Counting;
+pub(crate) use points::{record_hit, record_hit_all};
 
 use crate::context::Gathered;
+use crate::dynamic::registry::door;
 use crate::event::Event;
 use crate::key::{Call, Entry, SpanPoint, TRACE};
 use crate::limit::{self, Limit, Verdict};
 use crate::ring::arena::{Shape, counts_bytes};
 use crate::ring::{Place, Ring};
 use crate::tracer::KeyId;
-use crate::{clock, glob_any, sys, tracer};
+use crate::{clock, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
 use gracepoint_wire::schema::{
@@ -20,12 +23,13 @@ use gracepoint_wire::schema::{
     module_event, throttle_events,
 };
 use modules::Modules;
+use points::{Late, Rules};
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 /// Most sessions at once.
 pub(crate) const MOST_SESSIONS: usize = 8;
@@ -102,6 +106,10 @@ pub(crate) struct Session {
     made: Triple,
     context: Context,
     limits: Limits,
+    /// Of each target.
+    extras: u32,
+    /// Points that were declared since the session was made.
+    late: Mutex<Late>,
     /// When `adapt` last looked, on the coarse clock.
     adapted: AtomicU64,
     on: AtomicBool,
@@ -405,12 +413,15 @@ impl Session {
         most_bytes: u64,
         file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
-        let Chosen { ids, keys, mut declared, next } = Chosen::of(&wanted.globs)?;
+        // Until the session has entered itself: see `dynamic/registry.rs`.
+        let mut door = door();
+        let rules = Rules::new(&wanted.globs, wanted.level);
+        let Chosen { ids, keys, mut declared, next } = Chosen::of(&rules)?;
         if is_limited(wanted) {
             declared.splice(1..1, throttle_events());
         }
         declared.push(module_event());
-        let shape = shape(wanted, next, most_bytes)?;
+        let shape = shape(wanted, next + points::reserve(wanted.mode), most_bytes)?;
         let mut ring = Ring::new(shape, file).map_err(|error| {
             let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
             failure(
@@ -445,10 +456,16 @@ impl Session {
             made: clock::triple(clock::source()),
             context: wanted.context,
             limits: wanted.limits,
+            extras,
+            late: Late::new(rules, next, wanted.mode),
             adapted: AtomicU64::new(clock::coarse_ns()),
             on: AtomicBool::new(false),
         });
-        if session.announce() { Ok((session, file)) } else { Err(too_many()) }
+        if !session.announce() {
+            return Err(too_many());
+        }
+        door.enter(Arc::downgrade(&session));
+        Ok((session, file))
     }
 
     /// Makes the ring known to threads that end and to forked children.
@@ -493,12 +510,13 @@ impl Session {
     /// # Errors
     /// `patching`: the system does not let sites be switched. `session`: it is on already.
     pub(crate) fn start(self: &Arc<Session>) -> Result<(), Failure> {
-        if self.on.swap(true, Relaxed) {
+        if self.is_on() {
             return Err(failure("session", "the session is started already"));
         }
         gracepoint_rcu::refresh_names();
-        tracer::attach(&self.probes()).map_err(|error| {
-            self.on.store(false, Relaxed);
+        let probes = self.probes_from_now_on(&self.on, true);
+        tracer::attach(&probes).map_err(|error| {
+            self.switch_off(); // what was taken in meanwhile
             failure("patching", error.to_string())
         })
     }
@@ -508,8 +526,7 @@ impl Session {
     ///
     /// [`settled`]: Session::settled
     pub(crate) fn switch_off(&self) {
-        tracer::detach(&self.probes());
-        self.on.store(false, Relaxed);
+        tracer::detach(&self.probes_from_now_on(&self.on, false));
     }
 
     /// After `switch_off` and, if `settled`, a grace period: closes the pages of threads that are not
@@ -562,12 +579,16 @@ impl Session {
         }
         let now = clock::coarse_ns();
         let elapsed = now.saturating_sub(self.adapted.swap(now, Relaxed));
-        let demand: Vec<u64> = self.targets.iter().map(|t| t.limit.take_demand()).collect();
+        let mut demand: Vec<u64> = self.targets.iter().map(|t| t.limit.take_demand()).collect();
+        self.late_limits(|limit| demand.push(limit.take_demand()));
         let Limits { max_overhead_ppm, max_rate, .. } = self.limits;
         let rates = limit::shares(&demand, elapsed, max_overhead_ppm, max_rate);
-        for (target, rate) in self.targets.iter().zip(rates) {
+        let mut rates = rates.into_iter();
+        for (target, rate) in self.targets.iter().zip(&mut rates) {
             target.limit.set_rate(rate);
         }
+        // One that came in between has the highest rate until the next time.
+        self.late_limits(|limit| limit.set_rate(rates.next().unwrap_or(max_rate)));
     }
 
     /// Ends the session: off, and freed once nobody can be inside.
@@ -576,7 +597,7 @@ impl Session {
     /// rings (until then a forked child must find it there: a fork may come in the middle of a
     /// record). After a second one no ending thread can still have found it in the table.
     pub(crate) fn end(self: Arc<Session>) {
-        tracer::detach(&self.probes());
+        self.switch_off();
         let pid = std::process::id();
         after_grace_period(pid, self, move |session| {
             session.withdraw();
@@ -627,14 +648,14 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// The events that any of `globs` matches.
+    /// The events that are wanted.
     ///
     /// # Errors
-    /// `no-match`, if none does.
-    fn of(globs: &[String]) -> Result<Chosen, Failure> {
+    /// `no-match`, if there is none, and none may come.
+    fn of(rules: &Rules) -> Result<Chosen, Failure> {
         let mut events: Vec<_> = tracer::catalogue();
-        events.retain(|known| glob_any(globs, &known.schema.name));
-        if events.is_empty() {
+        events.retain(|known| rules.want(&known.schema));
+        if events.is_empty() && !Chosen::may_come() {
             return Err(failure("no-match", "no event matches"));
         }
         let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };
@@ -642,7 +663,11 @@ impl Chosen {
         let mut keys = Vec::new();
         for known in events {
             keys.extend(known.keys.iter().map(|&(key, call)| (key, call, ids.len())));
-            ids.push(numbers.declare(&known.schema, known.sites > 0, known.spans > 0));
+            let (events, spans) = (known.sites > 0, known.spans > 0);
+            ids.push(match known.at_run_time {
+                true => numbers.declare_point(&known.schema, events, spans),
+                false => numbers.declare(&known.schema, events, spans),
+            });
         }
         Ok(Chosen { ids, keys, declared: numbers.declared, next: numbers.next })
     }
@@ -657,16 +682,15 @@ struct Numbers {
 impl Numbers {
     /// Ids of an event, its span's begin and its span's end; unused ones are 0.
     fn declare(&mut self, schema: &Schema, event: bool, span: bool) -> [u32; 3] {
-        let mut give = |used: bool, role: Role| {
-            if !used {
-                return 0;
-            }
-            let id = self.next;
-            self.next += 1;
-            self.declared.push(Declared { id, role, schema: schema.clone() });
-            id
-        };
+        let mut give = |used: bool, role: Role| if used { self.give(schema, role) } else { 0 };
         [give(event, Role::Event), give(span, Role::Begin), give(span, Role::End)]
+    }
+
+    fn give(&mut self, schema: &Schema, role: Role) -> u32 {
+        let id = self.next;
+        self.next += 1;
+        self.declared.push(Declared { id, role, schema: schema.clone() });
+        id
     }
 }
 

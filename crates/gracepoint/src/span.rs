@@ -54,6 +54,20 @@ impl Slot {
 static SLOTS: [Slot; gracepoint_rcu::MAX_THREADS] =
     [const { Slot::NEW }; gracepoint_rcu::MAX_THREADS];
 
+/// This thread's slot, and an id that is new.
+#[inline]
+fn take_id() -> (usize, u64) {
+    let slot = gracepoint_rcu::thread_index().map_or(NOBODY, |index| index as usize);
+    let sequence = SLOTS[slot].sequence.fetch_add(1, Relaxed) + 1;
+    (slot, (slot as u64) << SEQUENCE_BITS | sequence & ((1 << SEQUENCE_BITS) - 1))
+}
+
+/// An id for a span that is somebody else's.
+#[inline]
+pub(crate) fn next_id() -> u64 {
+    take_id().1
+}
+
 /// An open span; it ends when the value is dropped, on any thread.
 ///
 /// Made by [`span!`](crate::span!). If the event was off when the span began, or its record was
@@ -83,10 +97,8 @@ impl Span {
     #[cold]
     #[inline(never)]
     pub fn begin<E: Event>(event: &E) -> Span {
-        let slot = gracepoint_rcu::thread_index().map_or(NOBODY, |index| index as usize);
+        let (slot, id) = take_id();
         let state = &SLOTS[slot];
-        let sequence = state.sequence.fetch_add(1, Relaxed) + 1;
-        let id = (slot as u64) << SEQUENCE_BITS | sequence & ((1 << SEQUENCE_BITS) - 1);
         let (parent, next) = if slot == NOBODY { (0, DEPTH) } else { state.innermost() };
         let point = SpanPoint { id, parent };
         // SAFETY: `E::KEY` is the key of `E`.

@@ -1,6 +1,7 @@
 //! Starting the agent: where its socket lies, and what may go wrong.
 
 use crate::agent::{self, Launch, Setup};
+use crate::dynamic::registry;
 use crate::error::{Error, ErrorKind};
 use crate::{drive, field, flight, module, patch, running, session, sys, tracer};
 use gracepoint_wire::control::Program;
@@ -106,7 +107,7 @@ pub(crate) fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         HOOKED.store(std::process::id(), Relaxed);
-        sys::at_fork(tracer::before_fork, tracer::after_fork, child_after_fork);
+        sys::at_fork(before_fork, after_fork, child_after_fork);
         sys::at_exit(exit);
         gracepoint_rcu::on_thread_exit(session::thread_ends);
     });
@@ -136,9 +137,21 @@ pub(crate) fn agent_is_gone() {
     RUNNING.store(0, Release);
 }
 
+extern "C" fn before_fork() {
+    registry::before_fork();
+    tracer::before_fork();
+    registry::before_fork_last();
+}
+
+extern "C" fn after_fork() {
+    registry::after_fork();
+    tracer::after_fork();
+}
+
 extern "C" fn child_after_fork() {
     HOOKED.store(std::process::id(), Relaxed);
-    tracer::after_fork();
+    after_fork();
+    registry::child_after_fork();
     running::child_after_fork();
     drive::child_after_fork();
     session::child_after_fork();

@@ -26,6 +26,7 @@ pub(crate) use probes::{
 };
 pub(crate) use state::{KeyId, after_fork, before_fork};
 
+use crate::dynamic::{Point, registry};
 use crate::key::{Call, Entry, Key, Member, TRACE};
 use crate::module;
 use crate::patch::{self, PatchError};
@@ -88,18 +89,40 @@ fn pin(keys: impl Iterator<Item = KeyId>) {
 pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
     pin(probes.iter().map(|(key, _)| *key));
     let mut garbage = Garbage::new();
-    let (result, due) = {
+    let (result, due, touched) = {
         let mut state = state::prepare(&probes.iter().map(|(key, _)| *key).collect::<Vec<_>>());
         let loaded = state::loaded();
         let member = |entry: &Entry| Member { entry: *entry, priority: 0, session: true };
         let found = |(key, entry): &(KeyId, Entry)| Some((loaded.get(*key)?, member(entry)));
         let members = probes.iter().filter_map(found).collect();
         let result = state.add(members, &mut garbage);
-        (result, state.hooks_due(probes.iter().map(|(key, _)| *key)))
+        let due = state.hooks_due(probes.iter().map(|(key, _)| *key));
+        (result, due, state.take_touched())
     };
     retire(garbage);
-    due.iter().for_each(|hook| hook.settle());
+    settle(&due, touched);
     result
+}
+
+/// Adds a session's probe to a key that is being made at run time. Whoever makes it is not told: he is
+/// the caller.
+pub(crate) fn attach_new(key: &'static Key, entry: Entry) {
+    let mut garbage = Garbage::new();
+    {
+        let mut state = lock();
+        // There is no site to switch, so nothing can be refused.
+        let _ = state.add(vec![(key, Member { entry, priority: 0, session: true })], &mut garbage);
+        state.take_touched();
+    }
+    retire(garbage);
+}
+
+/// After a change, outside of the lock: tells the hooks of the keys, and whoever makes events at run time.
+fn settle(due: &[std::sync::Arc<crate::hooks::Hook>], touched: bool) {
+    due.iter().for_each(|hook| hook.settle());
+    if touched {
+        registry::changed();
+    }
 }
 
 /// Removes from each key the session's probe with this data. Waits for nobody: a hit whose read section is
@@ -107,13 +130,13 @@ pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
 pub(crate) fn detach(probes: &[(KeyId, Entry)]) {
     let mut garbage = Garbage::new();
     let places: Vec<_> = probes.iter().map(|(key, entry)| (*key, entry.data)).collect();
-    let due = {
+    let (due, touched) = {
         let mut state = lock();
         state.take(&places, &mut garbage);
-        state.hooks_due(probes.iter().map(|(key, _)| *key))
+        (state.hooks_due(probes.iter().map(|(key, _)| *key)), state.take_touched())
     };
     retire(garbage);
-    due.iter().for_each(|hook| hook.settle());
+    settle(&due, touched);
 }
 
 /// Leaves arrays of sessions to a grace period, which the agent drives.
@@ -132,6 +155,8 @@ pub(crate) struct Known {
     pub(crate) spans: u32,
     pub(crate) on: u32,
     pub(crate) location: String,
+    /// It was declared at run time.
+    pub(crate) at_run_time: bool,
 }
 
 /// A key's sites in the source.
@@ -161,6 +186,7 @@ pub(crate) fn catalogue() -> Vec<Known> {
             spans: 0,
             on: 0,
             location: format!("{file}:{line}"),
+            at_run_time: false,
         });
         let spans = sites.values().filter(|&&kind| kind == SiteKind::Span).count() as u32;
         entry.spans += spans;
@@ -168,7 +194,32 @@ pub(crate) fn catalogue() -> Vec<Known> {
         entry.on = entry.on.max(state.count(KeyId::of(key)) as u32);
         entry.keys.push((KeyId::of(key), key.record));
     }
+    for point in registry::points().iter() {
+        let fresh = point_known(point);
+        // One with sites of its own has ids of another kind, and keeps the name.
+        let entry = known.entry((fresh.schema.name.clone(), fresh.schema.hash())).or_insert(fresh);
+        if entry.at_run_time {
+            let key = point.key();
+            entry.keys.push((KeyId::of(key), key.record));
+            entry.on = entry.on.max(state.count(KeyId::of(key)) as u32);
+            *if point.is_span() { &mut entry.spans } else { &mut entry.sites } += 1;
+        }
+    }
     known.into_values().collect()
+}
+
+/// What is known of a point but for its keys.
+pub(crate) fn point_known(point: &'static Point) -> Known {
+    let desc = point.key().desc;
+    Known {
+        schema: desc.schema(),
+        keys: Vec::new(),
+        sites: 0,
+        spans: 0,
+        on: 0,
+        location: format!("{}:{}", desc.file, desc.line),
+        at_run_time: true,
+    }
 }
 
 /// Runs `unload`, after which an object's records are gone, and takes the probes off the keys that

@@ -66,6 +66,18 @@ pub(crate) unsafe fn encode<E: Event>(event: *const (), room: &mut Room) {
     unsafe { event.write(&prepared, at) };
 }
 
+/// [`Encode`] for hits of points, which are encoded already.
+///
+/// # Safety
+/// `event` points to a [`Hit`](crate::dynamic::Hit).
+pub(crate) unsafe fn encode_hit(event: *const (), room: &mut Room) {
+    // SAFETY: the caller's promise.
+    let hit = unsafe { &*event.cast::<crate::dynamic::Hit<'_>>() };
+    let at = room.reserve(hit.bytes.len());
+    // SAFETY: `reserve` made room for so many bytes.
+    unsafe { at.copy_from_nonoverlapping(hit.bytes.as_ptr(), hit.bytes.len()) };
+}
+
 /// What kind of hit it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -9,6 +9,8 @@
 //! pages       pages of packets
 //! throttle table  one entry per declared id: u64 left out by limits, u64 folded (already in the
 //!             trace as gp:unthrottle); after `total`, where older tools do not look
+//! late events [`LATE_BYTES`] after that: u64 bytes that follow, u64 call sites for which there was no
+//!             room, then a frame for each event that was declared after the session was made
 //! ```
 //!
 //! In discard mode a page is `FREE`, then `OWNED` by one ring slot that fills it, then `FULL`. The consumer copies
@@ -84,7 +86,14 @@ pub struct ArenaHeader {
     pub mode: u32,
     /// Where the throttle table begins; 0 where there is none.
     pub throttle_at: u64,
+    /// Where the late events begin; 0 where there are none.
+    pub late_at: u64,
 }
+
+/// Bytes of the part with late events.
+pub const LATE_BYTES: u64 = 1 << 20;
+/// Bytes of its two words.
+pub const LATE_HEADER: u64 = 16;
 
 /// Smallest and largest page.
 pub const PAGE_RANGE: std::ops::RangeInclusive<u32> = 4096..=(1 << 20);
@@ -114,13 +123,19 @@ impl ArenaHeader {
             boot_id: [0; 16],
             mode: 0,
             throttle_at: 0,
+            late_at: 0,
         }
     }
 
-    /// Bytes of the whole file, the throttle table included.
-    pub fn file_bytes(&self) -> u64 {
+    /// Where the throttle table ends.
+    pub fn tables_end(&self) -> u64 {
         let table = u64::from(self.ids) * LOSS_ENTRY as u64;
         if self.throttle_at == 0 { self.total } else { self.total + table.next_multiple_of(4096) }
+    }
+
+    /// Bytes of the whole file, the throttle table and the late events included.
+    pub fn file_bytes(&self) -> u64 {
+        self.tables_end() + if self.late_at == 0 { 0 } else { LATE_BYTES }
     }
 
     /// The header's first 128 bytes.
@@ -141,6 +156,7 @@ impl ArenaHeader {
         b[88..104].copy_from_slice(&self.boot_id);
         b[104..108].copy_from_slice(&self.mode.to_le_bytes());
         b[112..120].copy_from_slice(&self.throttle_at.to_le_bytes());
+        b[120..128].copy_from_slice(&self.late_at.to_le_bytes());
         b
     }
 
@@ -182,6 +198,10 @@ impl ArenaHeader {
         header.mode = u32_at(104);
         header.throttle_at = u64_at(112);
         if header.throttle_at != 0 && header.throttle_at != header.total {
+            return Err(Error::new("arena header contradicts itself"));
+        }
+        header.late_at = u64_at(120);
+        if header.late_at != 0 && header.late_at != header.tables_end() {
             return Err(Error::new("arena header contradicts itself"));
         }
         Ok(header)
@@ -270,9 +290,10 @@ mod tests {
         h.boot_id = [7; 16];
         h.mode = 1;
         h.throttle_at = h.total;
+        h.late_at = h.tables_end();
         assert_eq!(ArenaHeader::parse(&h.to_bytes()), Ok(h));
         assert_eq!(h.page_at(2) - h.page_at(1), 65536);
-        for at in [0, 8, 12, 16, 33, 60, 65, 114] {
+        for at in [0, 8, 12, 16, 33, 60, 65, 114, 121] {
             let mut b = h.to_bytes();
             b[at] ^= 0x55;
             assert!(ArenaHeader::parse(&b).is_err(), "byte {at}");

@@ -10,14 +10,16 @@
 //! When a connection ends, the agent ends the sessions that it made, but for those to be kept: another
 //! connection takes such a one over with `Attach`.
 
+mod late;
 mod sessions;
 
+pub use late::{late_events, late_frame};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
 };
 
 use crate::clock::{Clock, Source, Triple};
-use crate::schema::{Context, Declared, Field, Role, Schema};
+use crate::schema::{Context, Declared, Field, Level, Role, Schema};
 use crate::tlv::{Builder, Item, items};
 use crate::{ABI_MAJOR, ABI_MINOR, Error, Result};
 
@@ -28,8 +30,12 @@ pub const MAX_REPLY: usize = 64 << 20;
 /// Bytes before a frame's body: length, kind, flags.
 pub const FRAME_HEADER: usize = 8;
 
-/// Feature bits of [`Hello`]; none is assigned in 1.0.
+/// Feature bits of [`Hello`].
 pub type Features = u64;
+
+/// The program makes events at run time: more than it lists may come, so a pattern that matches none is no
+/// mistake.
+pub const MAKES_EVENTS: Features = 1;
 
 /// The first message in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -134,6 +140,8 @@ pub struct Create {
     pub name: String,
     /// What the tool calls itself, for `Show`.
     pub tool: String,
+    /// Of events that have a level, those that are at least so urgent; `None` for all.
+    pub level: Option<Level>,
 }
 
 /// Which of the events that fire are recorded. What is left out is counted, and the counts are in
@@ -587,6 +595,9 @@ fn write_create(b: &mut Builder, create: &Create) {
     b.u64(4, create.context.bits().into());
     b.u64(5, max_rate).u64(6, sample).u64(7, max_overhead_ppm.into());
     b.u64(32, create.keep.into()).str(33, &create.name).str(34, &create.tool);
+    if let Some(level) = create.level {
+        b.u64(48, level as u64);
+    }
 }
 
 fn read_create(body: &[u8]) -> Result<Create> {
@@ -604,6 +615,7 @@ fn read_create(body: &[u8]) -> Result<Create> {
         keep: number(body, 32)? != 0,
         name: text(body, 33)?,
         tool: text(body, 34)?,
+        level: u8::try_from(number(body, 48)?).ok().and_then(Level::from_u8),
     })
 }
 

@@ -39,6 +39,7 @@ const MAX_DEPTH: u32 = 8;
 /// | array of numbers | `[u16;3]` | the elements |
 /// | optional | `?u16` | u8: 0, or 1 and the value |
 /// | enumeration | `enum1{A=0,B=1}` | 1, 2, 4 or 8: the value |
+/// | any of these | `any` | u8: a [`Tag`], and the value that it names |
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Type {
     /// Unsigned integer of 1, 2, 4, 8 or 16 bytes.
@@ -63,6 +64,67 @@ pub enum Type {
     Option(Box<Type>),
     /// A fieldless enum: size of the value in bytes, and its names.
     Enum(u8, Vec<(String, u64)>),
+    /// A value that says of itself what it is: of call sites whose types are known at a hit and not
+    /// before, and may differ from hit to hit.
+    Any,
+}
+
+/// What a value of type [`Type::Any`] is: its first byte, and its name in the trace's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tag {
+    /// Nothing: the field had no value at this hit.
+    None = 0,
+    /// 8 bytes.
+    U64 = 1,
+    /// 8 bytes.
+    I64 = 2,
+    /// 8 bytes.
+    F64 = 3,
+    /// One byte, 0 or 1.
+    Bool = 4,
+    /// NUL-terminated text.
+    Text = 5,
+    /// 16 bytes.
+    U128 = 6,
+    /// 16 bytes.
+    I128 = 7,
+}
+
+impl Tag {
+    /// All, by their numbers, with their names and the types of the values.
+    pub const ALL: [(Tag, &'static str, Option<Type>); 8] = [
+        (Tag::None, "none", None),
+        (Tag::U64, "u64", Some(Type::Uint(8))),
+        (Tag::I64, "i64", Some(Type::Int(8))),
+        (Tag::F64, "f64", Some(Type::Float(8))),
+        (Tag::Bool, "boolean", Some(Type::Bool)),
+        (Tag::Text, "text", Some(Type::Str)),
+        (Tag::U128, "u128", Some(Type::Uint(16))),
+        (Tag::I128, "i128", Some(Type::Int(16))),
+    ];
+
+    /// The tag with this number.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::Tag;
+    /// assert_eq!(Tag::from_u8(5), Some(Tag::Text));
+    /// assert_eq!(Tag::from_u8(8), None);
+    /// ```
+    pub fn from_u8(n: u8) -> Option<Tag> {
+        Tag::ALL.get(usize::from(n)).map(|(tag, ..)| *tag)
+    }
+
+    /// Bytes of the value behind the tag; `None` for text, which ends with its NUL.
+    pub fn value_size(self) -> Option<usize> {
+        match self {
+            Tag::None => Some(0),
+            Tag::U64 | Tag::I64 | Tag::F64 => Some(8),
+            Tag::Bool => Some(1),
+            Tag::Text => None,
+            Tag::U128 | Tag::I128 => Some(16),
+        }
+    }
 }
 
 impl Type {
@@ -95,6 +157,7 @@ impl fmt::Display for Type {
                 }
                 f.write_str("}")
             }
+            Type::Any => f.write_str("any"),
         }
     }
 }
@@ -152,6 +215,7 @@ fn parse_type(text: &str, depth: u32) -> Result<Type> {
         "char" => Type::Char,
         "str" => Type::Str,
         "ns" => Type::Duration,
+        "any" => Type::Any,
         _ => return Err(bad()),
     })
 }
@@ -309,20 +373,77 @@ pub enum Role {
     Begin = 1,
     /// A span ends: `span` (u64).
     End = 2,
+    /// A thread goes on with a span that may be left and entered again (`span`, u64).
+    Enter = 3,
+    /// The thread leaves it: `span` (u64).
+    Exit = 4,
+    /// Values of a span that were not known at its begin: `span` (u64), then the event's own fields.
+    Record = 5,
+    /// A span was caused by another that need not be around it: `span`, `follows` (u64 each).
+    Follows = 6,
 }
 
 impl Role {
     /// The role with this number.
     pub fn from_u8(n: u8) -> Option<Role> {
-        [Role::Event, Role::Begin, Role::End].into_iter().find(|r| *r as u8 == n)
+        Role::ALL.into_iter().find(|role| *role as u8 == n)
+    }
+
+    /// All roles, in the order of their numbers.
+    pub const ALL: [Role; 7] =
+        [Role::Event, Role::Begin, Role::End, Role::Enter, Role::Exit, Role::Record, Role::Follows];
+
+    /// What it adds to an event's name, and how many of the fields `span` and another id it begins with.
+    fn parts(self) -> (&'static str, usize) {
+        match self {
+            Role::Event => ("", 0),
+            Role::Begin => (":begin", 2),
+            Role::End => (":end", 1),
+            Role::Enter => (":enter", 1),
+            Role::Exit => (":exit", 1),
+            Role::Record => (":record", 1),
+            Role::Follows => (":follows", 2),
+        }
+    }
+
+    /// How many ids (u64) lie before the event's own fields.
+    pub fn ids(self) -> usize {
+        self.parts().1
+    }
+
+    /// Whether the event's own fields are there.
+    pub fn has_fields(self) -> bool {
+        matches!(self, Role::Event | Role::Begin | Role::Record)
     }
 
     /// What the trace calls an event of this role: `db:query`, `db:query:begin`, `db:query:end`.
     pub fn full_name(self, name: &str) -> String {
+        format!("{name}{}", self.parts().0)
+    }
+
+    /// The role and the event's name of a full name whose first fields are these ids.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::Role;
+    /// assert_eq!(Role::split("db:query:begin", &["span", "parent"]), (Role::Begin, "db:query"));
+    /// assert_eq!(Role::split("db:begin", &["n"]), (Role::Event, "db:begin"));
+    /// ```
+    pub fn split<'a>(full_name: &'a str, ids: &[&str]) -> (Role, &'a str) {
+        let split = |role: &Role| {
+            let own: &[&str] = role.id_names();
+            let name = full_name.strip_suffix(role.parts().0)?;
+            (!own.is_empty() && ids.starts_with(own)).then_some((*role, name))
+        };
+        Role::ALL.iter().find_map(split).unwrap_or((Role::Event, full_name))
+    }
+
+    /// Names of the ids.
+    pub fn id_names(self) -> &'static [&'static str] {
         match self {
-            Role::Event => name.to_owned(),
-            Role::Begin => format!("{name}:begin"),
-            Role::End => format!("{name}:end"),
+            Role::Event => &[],
+            Role::Begin => &["span", "parent"],
+            Role::Follows => &["span", "follows"],
+            Role::End | Role::Enter | Role::Exit | Role::Record => &["span"],
         }
     }
 }
@@ -341,6 +462,71 @@ impl Field {
     /// ```
     pub fn is_sensitive(&self) -> bool {
         self.docs.starts_with(SENSITIVE)
+    }
+}
+
+/// How urgent an event is, where its program says so: the levels of `tracing` and `log`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Level {
+    /// Something failed.
+    Error = 1,
+    /// Something is odd.
+    Warn = 2,
+    /// What happens.
+    Info = 3,
+    /// How it happens.
+    Debug = 4,
+    /// Each step of it.
+    Trace = 5,
+}
+
+impl Level {
+    /// All, the most urgent first.
+    pub const ALL: [Level; 5] =
+        [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub fn name(self) -> &'static str {
+        ["error", "warn", "info", "debug", "trace"][self as usize - 1]
+    }
+
+    /// The level with this number.
+    pub fn from_u8(n: u8) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| *level as u8 == n)
+    }
+}
+
+/// The name, in any case, or a number from 1 (error) to 5 (trace).
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Level> {
+        let same = |level: &Level| level.name().eq_ignore_ascii_case(text);
+        let found = Level::ALL.into_iter().find(same);
+        found.or_else(|| text.parse().ok().and_then(Level::from_u8)).ok_or_else(|| {
+            Error::new(format!("{text:?} is no level: write error, warn, info, debug or trace"))
+        })
+    }
+}
+
+impl Schema {
+    /// The level of an event that has one: its documentation begins with it, in brackets.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::{Level, Schema};
+    /// let with = |docs: &str| Schema { name: "a:b".into(), docs: docs.into(), fields: vec![] };
+    /// assert_eq!(with("[debug] A step.").level(), Some(Level::Debug));
+    /// assert_eq!(with("A step.").level(), None);
+    /// ```
+    pub fn level(&self) -> Option<Level> {
+        let (name, _) = self.docs.strip_prefix('[')?.split_once(']')?;
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// Whether a session that wants events up to `most` wants this one. Those without a level always.
+    pub fn is_within(&self, most: Option<Level>) -> bool {
+        most.is_none_or(|most| self.level().is_none_or(|level| level <= most))
     }
 }
 
@@ -368,17 +554,14 @@ impl Declared {
             ty: Type::Uint(8),
             docs: docs.into(),
         };
-        let span =
-            || own("span", "id of the span: slot in the high 16 bits, sequence number below");
-        match self.role {
-            Role::Event => self.schema.fields.clone(),
-            Role::Begin => {
-                let parent =
-                    own("parent", "id of the span that was open in this thread, 0 for none");
-                [vec![span(), parent], self.schema.fields.clone()].concat()
-            }
-            Role::End => vec![span()],
-        }
+        let docs = |name: &str| match name {
+            "span" => "id of the span: slot in the high 16 bits, sequence number below",
+            "parent" => "id of the span that was open in this thread, 0 for none",
+            _ => "id of the span that caused this one",
+        };
+        let ids = self.role.id_names().iter().map(|name| own(name, docs(name)));
+        let fields = if self.role.has_fields() { &self.schema.fields[..] } else { &[] };
+        ids.chain(fields.iter().cloned()).collect()
     }
 }
 

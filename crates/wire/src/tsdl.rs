@@ -4,7 +4,7 @@
 //! `string` or `event`. The helpers of sequences and options start with two.
 
 use crate::clock::{Clock, scale};
-use crate::schema::{Context, Declared, Field, Type};
+use crate::schema::{Context, Declared, Field, Tag, Type};
 use std::fmt::Write;
 
 /// Everything that goes into the metadata.
@@ -150,6 +150,19 @@ fn write_field(out: &mut String, field: &Field) {
                  variant <__{name}_tag> {{ struct {{ }} none; {some} some; }} _{name};"
             )
         }
+        Type::Any => {
+            let names: Vec<String> =
+                Tag::ALL.iter().map(|(tag, name, _)| format!("{name} = {}", *tag as u8)).collect();
+            let kinds = Tag::ALL.iter().map(|(_, name, ty)| {
+                let ty = ty.as_ref().map_or_else(|| "struct { }".into(), spelled);
+                format!("{ty} {name};")
+            });
+            format!(
+                "enum : uint8_t {{ {} }} __{name}_tag; variant <__{name}_tag> {{ {} }} _{name};",
+                names.join(", "),
+                kinds.collect::<Vec<_>>().join(" ")
+            )
+        }
         simple => format!("{} _{name};", spelled(simple)),
     };
     let _ = writeln!(out, "\t\t{line}");
@@ -198,7 +211,7 @@ fn spelled(ty: &Type) -> String {
             format!("enum : uint{}_t {{ {} }}", u32::from(*size) * 8, list.join(", "))
         }
         // Nested only by a peer that made its own types; the reader refuses the metadata then.
-        Type::Seq(_) | Type::Array(..) | Type::Option(_) => "unsupported".into(),
+        Type::Seq(_) | Type::Array(..) | Type::Option(_) | Type::Any => "unsupported".into(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{About, Counter, Note, Record, Sink, Span, Thread};
 use crate::escape::push_json;
 use crate::report::spell::push_json_value;
 use crate::{Result, Trace, Value};
-use gracepoint_wire::schema::Role;
+use gracepoint_wire::schema::{Field, Role, Type};
 use std::io::Write;
 
 pub(super) struct Chrome<'t> {
@@ -31,7 +31,7 @@ impl<'t> Chrome<'t> {
         let program = crate::info::program(trace);
         let kind = |event: &crate::EventType| {
             let name = match event.declared.role {
-                Role::Begin => &event.declared.schema.name,
+                Role::Begin | Role::Enter => &event.declared.schema.name,
                 _ => &event.name,
             };
             let mut head = b",\"name\":".to_vec();
@@ -89,22 +89,41 @@ impl<'t> Chrome<'t> {
         let _ = write!(self.out, ",\"tid\":{}", self.tids[thread]);
     }
 
-    /// Name, category and, as `args`, the fields.
-    fn describe(&mut self, record: Record<'_>) {
-        let (head, keys) = &self.kinds[record.index as usize];
-        self.out.extend_from_slice(head);
+    /// Name, category and, as `args`, the fields, those that came later included.
+    fn describe(&mut self, record: Record<'_>, later: &[Record<'_>]) {
+        self.out.extend_from_slice(&self.kinds[record.index as usize].0);
         self.out.extend_from_slice(b",\"args\":{");
+        let mut first = true;
         for (at, field, value) in record.values() {
-            if at > 0 {
-                self.out.push(b',');
+            // What a call site left out may come later.
+            if value != Value::None || field.ty != Type::Any {
+                self.field(record, at, field, &value, &mut first);
             }
-            self.out.extend_from_slice(&keys[at]);
-            match value {
-                Value::None if field.is_sensitive() => self.out.extend_from_slice(b"\"***\""),
-                value => push_json_value(&value, &mut self.out),
+        }
+        for later in later {
+            for (at, field, value) in later.own_values().filter(|(.., v)| *v != Value::None) {
+                self.field(*later, at, field, &value, &mut first);
             }
         }
         self.out.push(b'}');
+    }
+
+    fn field(
+        &mut self,
+        record: Record<'_>,
+        at: usize,
+        field: &Field,
+        value: &Value<'_>,
+        first: &mut bool,
+    ) {
+        if !std::mem::replace(first, false) {
+            self.out.push(b',');
+        }
+        self.out.extend_from_slice(&self.kinds[record.index as usize].1[at]);
+        match value {
+            Value::None if field.is_sensitive() => self.out.extend_from_slice(b"\"***\""),
+            value => push_json_value(value, &mut self.out),
+        }
     }
 
     /// One end of an asynchronous slice.
@@ -114,7 +133,7 @@ impl<'t> Chrome<'t> {
         self.tid(span.open.thread);
         let _ = write!(self.out, ",\"id2\":{{\"local\":\"0x{:x}\"}}", self.apart);
         match phase {
-            'b' => self.describe(span.begin),
+            'b' => self.describe(span.begin, &span.later),
             _ => self.out.extend_from_slice(&self.kinds[span.begin.index as usize].0),
         }
         self.out.push(b'}');
@@ -159,7 +178,7 @@ impl Sink for Chrome<'_> {
             self.time("dur", end_ns - open.begin_ns);
         }
         self.tid(open.thread);
-        self.describe(span.begin);
+        self.describe(span.begin, &span.later);
         self.out.push(b'}');
     }
 
@@ -168,8 +187,21 @@ impl Sink for Chrome<'_> {
         self.at(ns);
         self.tid(thread);
         self.out.extend_from_slice(b",\"s\":\"t\"");
-        self.describe(record);
+        self.describe(record, &[]);
         self.out.push(b'}');
+    }
+
+    fn flow(&mut self, id: u64, from: (usize, u64), to: (usize, u64)) {
+        for (phase, (thread, ns)) in [('s', from), ('f', to)] {
+            self.open(phase);
+            self.at(ns);
+            self.tid(thread);
+            let bind = if phase == 'f' { ",\"bp\":\"e\"" } else { "" };
+            let _ = write!(
+                self.out,
+                ",\"id\":\"0x{id:x}\",\"name\":\"follows\",\"cat\":\"follows\"{bind}}}"
+            );
+        }
     }
 
     fn note(&mut self, note: &Note<'_>) {

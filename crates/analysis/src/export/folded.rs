@@ -135,7 +135,7 @@ impl Sink for Folded {
     }
 
     fn span(&mut self, span: &Span<'_>) {
-        let Some(end_ns) = span.end_ns else { return };
+        let Some(end_ns) = span.end_ns.filter(|_| !span.open.whole) else { return };
         let ns = (end_ns - span.open.begin_ns).saturating_sub(span.open.inside_ns);
         let node = &mut self.nodes[span.open.node as usize];
         node.self_ns = node.self_ns.saturating_add(ns);

@@ -235,7 +235,7 @@ fn kinds(events: &[EventType]) -> Vec<Kind> {
     };
     let kind = |event: &EventType| {
         let name = match event.declared.role {
-            Role::Begin => event.declared.schema.name.clone(),
+            Role::Begin | Role::Enter => event.declared.schema.name.clone(),
             _ => event.name.clone(),
         };
         let category = name.split(':').next().unwrap_or_default().to_owned();
@@ -355,11 +355,25 @@ impl Sink for Perfetto<'_> {
         });
         // A flow leads from the parent, where that is another track's.
         let seed = self.seed;
-        let itself = (open.apart && open.parent != 0).then_some(open.id);
+        let itself = (open.apart && open.parent != 0 && open.of == 0).then_some(open.id);
+        let labels: Vec<Vec<u64>> = span
+            .later
+            .iter()
+            .map(|later| self.kinds[later.index as usize].fields.iter().map(|f| f.iid).collect())
+            .collect();
         self.event(open.thread, open.begin_ns, Some(open.kind), |event, kind| {
             uint(event, 9, SLICE_BEGIN);
             own.iter().for_each(|&own| uint(event, 11, own));
             kind.iter().for_each(|kind| describe(event, kind, record));
+            for (later, iids) in span.later.iter().zip(&labels) {
+                // The begin's kind has the same fields, so their names are interned.
+                for (at, _, value) in later.own_values().filter(|(.., v)| *v != Value::None) {
+                    message(event, 4, |annotation| {
+                        uint(annotation, 1, iids[at]);
+                        push_value(annotation, &value, false);
+                    });
+                }
+            }
             for flow in open.flows.iter().copied().chain(itself) {
                 fixed(event, 47, mix(seed ^ mix(flow)));
             }

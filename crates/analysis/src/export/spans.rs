@@ -30,6 +30,10 @@ pub(super) struct Open {
     pub(super) begin_ns: u64,
     /// Of the begin's record.
     pub(super) payload: Vec<u8>,
+    /// The span that this is a visit to; 0 where it is a span itself.
+    pub(super) of: u64,
+    /// It is the whole of a span whose visits are drawn too.
+    pub(super) whole: bool,
     /// It is drawn on a track of its own.
     pub(super) apart: bool,
     /// Children on tracks of their own.
@@ -61,8 +65,13 @@ pub(super) struct Spans {
 
 impl Spans {
     /// Takes a span that begins, its payload being `payload`. Others that it pushes out, which have
-    /// no end, are passed to `gone`.
-    pub(super) fn begin(&mut self, mut span: Open, payload: &[u8], mut gone: impl FnMut(Open)) {
+    /// no end, are passed to `gone`. Returns when it is drawn to begin.
+    pub(super) fn begin(
+        &mut self,
+        mut span: Open,
+        payload: &[u8],
+        mut gone: impl FnMut(Open),
+    ) -> u64 {
         if let Some(older) = self.take_apart(span.id) {
             gone(older); // two with one id
         }
@@ -85,7 +94,14 @@ impl Spans {
         span.payload = self.spare.pop().unwrap_or_default();
         span.payload.extend_from_slice(payload);
         self.order.push_back(span.id);
+        let begin_ns = span.begin_ns;
         self.open.insert(span.id, span);
+        begin_ns
+    }
+
+    /// The innermost open span on a thread.
+    pub(super) fn innermost(&self, thread: usize) -> Option<u64> {
+        self.tracks.get(thread)?.stack.back().copied()
     }
 
     fn track(&mut self, thread: usize) -> &mut Track {
@@ -130,7 +146,8 @@ impl Spans {
         };
         if let Some(parent) = self.open.get_mut(&span.parent) {
             parent.inside_ns = parent.inside_ns.saturating_add(end_ns - span.begin_ns);
-            if span.apart && parent.flows.len() < MOST_FLOWS {
+            // A visit has the arrows of its span.
+            if span.apart && span.of == 0 && parent.flows.len() < MOST_FLOWS {
                 parent.flows.push(span.id);
             }
         }

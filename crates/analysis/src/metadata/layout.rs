@@ -2,7 +2,7 @@
 //! out which field types the fields of an event were written from.
 
 use super::grammar::{Len, Named, Ty};
-use gracepoint_wire::schema::{Field, Type};
+use gracepoint_wire::schema::{Field, Tag, Type};
 
 /// Names of an enumeration that are kept, with ranges spelled out.
 const MOST_NAMES: u64 = 1 << 16;
@@ -90,6 +90,7 @@ pub(super) fn event_fields(mut fields: &[Named]) -> Result<Vec<Field>, String> {
     while let Some(first) = fields.first() {
         let (name, ty, used) = sequence(fields)
             .or_else(|| option(fields))
+            .or_else(|| any(fields))
             .or_else(|| Some((first.name.strip_prefix('_')?, single(&first.ty)?, 1)))
             .ok_or_else(|| first.name.clone())?;
         out.push(Field { name: name.to_owned(), ty, docs: String::new() });
@@ -127,6 +128,28 @@ fn option(fields: &[Named]) -> Option<(&str, Type, usize)> {
         && shape(&none.ty) == "{}";
     let of = fits.then(|| option_of(&some.ty))??;
     Some((name, Type::Option(Box::new(of)), 2))
+}
+
+/// `__x_tag` and `_x`, with a branch for each kind of value.
+fn any(fields: &[Named]) -> Option<(&str, Type, usize)> {
+    let [tag, value, ..] = fields else { return None };
+    let name = tag.name.strip_prefix("__")?.strip_suffix("_tag")?;
+    let Ty::Variant { tag: by, fields: branches } = &*value.ty else { return None };
+    let names = Tag::ALL.iter().map(|(tag, name, _)| format!("{name}={}", *tag as u8));
+    let tags = format!("u8({})", names.collect::<Vec<_>>().join(" "));
+    let same = |(branch, (_, name, ty)): (&Named, &(Tag, &str, Option<Type>))| {
+        branch.name == *name
+            && match ty {
+                Some(ty) => single(&branch.ty).as_ref() == Some(ty),
+                None => shape(&branch.ty) == "{}",
+            }
+    };
+    let fits = value.name.strip_prefix('_') == Some(name)
+        && *by == tag.name
+        && shape(&tag.ty) == tags
+        && branches.len() == Tag::ALL.len()
+        && branches.iter().zip(&Tag::ALL).all(same);
+    fits.then_some((name, Type::Any, 2))
 }
 
 fn option_of(ty: &Ty) -> Option<Type> {

@@ -28,7 +28,7 @@ use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, Level, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -101,6 +101,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) mode: Mode,
     pub(crate) context: Context,
     pub(crate) limits: Limits,
+    pub(crate) level: Option<Level>,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
 }
@@ -178,6 +179,7 @@ impl Session {
             keep: false,
             name: String::new(),
             tool: "gracepoint record".into(),
+            level: plan.level,
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;

@@ -2,6 +2,7 @@
 
 use super::held::{Held, Kind};
 use super::{Agent, refusal};
+use crate::dynamic::registry;
 use crate::key::TRACE;
 use crate::session::{self, Counting, MOST_SESSIONS, Session};
 use crate::{clock, sys, tracer};
@@ -83,7 +84,10 @@ impl Agent {
 
     fn request(&mut self, at: usize, message: Message) -> Reply {
         match message {
-            Message::List => Reply::Plain(Message::Events(listing())),
+            Message::List => {
+                registry::changed(); // whoever declares events may know of more
+                Reply::Plain(Message::Events(listing()))
+            }
             Message::Show => Reply::Plain(Message::Sessions(self.log.with(&self.held))),
             Message::Create(create) => self.create(at, &create),
             Message::Count(create) => self.count(at, &create),

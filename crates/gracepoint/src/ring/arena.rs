@@ -43,7 +43,8 @@
 
 use crate::sys;
 use gracepoint_wire::arena::{
-    ArenaHeader, HEADER, LOSS_ENTRY, PAGE_ENTRY, PageState, SLOT_ENTRY, TRIPLE_AT, TRIPLE_LOCK_AT,
+    ArenaHeader, HEADER, LATE_BYTES, LATE_HEADER, LOSS_ENTRY, PAGE_ENTRY, PageState, SLOT_ENTRY,
+    TRIPLE_AT, TRIPLE_LOCK_AT,
 };
 use gracepoint_wire::clock::{Source, Triple};
 use gracepoint_wire::control::Mode;
@@ -102,6 +103,8 @@ pub(crate) struct Arena {
     hand: AtomicU64,
     /// Overwrite mode: events on each page, by id.
     counts: Option<sys::Mapping>,
+    /// Bytes of late events.
+    late_used: AtomicU64,
     #[cfg(test)]
     pub(super) quiet: bool,
 }
@@ -163,8 +166,12 @@ impl Arena {
         header.boot_id = crate::clock::boot_id();
         header.mode = mode as u32;
         header.throttle_at = header.total;
+        let late = crate::dynamic::registry::is_used();
+        header.late_at = if late { header.tables_end() } else { 0 };
         let length = header.file_bytes();
-        let tables = [0..header.slot_at, header.table_at..length];
+        // The part for late events takes memory as far as it is used.
+        let tables_end = header.tables_end() + if late { 4096 } else { 0 };
+        let tables = [0..header.slot_at, header.table_at..tables_end];
         let sealed = file.is_none();
         let file = match file {
             Some(file) => {
@@ -177,7 +184,7 @@ impl Arena {
             sys::seal(&file, sys::NO_MORE_WRITERS)?;
         }
         memory.populate(0..header.slot_at as usize);
-        memory.populate(header.table_at as usize..length as usize);
+        memory.populate(header.table_at as usize..tables_end as usize);
         let words = (pages as usize).div_ceil(64);
         let free = (0..words).map(|w| AtomicU64::new(first_bits(pages as usize - w * 64)));
         let counts = match mode {
@@ -197,6 +204,7 @@ impl Arena {
             hint: AtomicUsize::new(0),
             hand: AtomicU64::new(0),
             counts,
+            late_used: AtomicU64::new(0),
             #[cfg(test)]
             quiet: false,
         };
@@ -435,6 +443,42 @@ impl Arena {
         word.store(tag.now(PageState::Free).0, Relaxed);
         self.free[page as usize / 64].fetch_or(1 << (page % 64), AcqRel);
         true
+    }
+
+    /// Appends frames of late events. False if there is no room for them. One writer at a time: the caller
+    /// is behind the door of `dynamic/registry.rs`.
+    pub(crate) fn append_late(&self, frames: &[u8]) -> bool {
+        let Some(count) = self.late_word(0) else { return false };
+        // Not read back from where others may write: see the top.
+        let used = self.late_used.load(Relaxed);
+        let end = used + frames.len() as u64;
+        if end > LATE_BYTES - LATE_HEADER {
+            return false;
+        }
+        let at = (self.header.late_at + LATE_HEADER + used) as usize;
+        // SAFETY: `at` and the frames lie in the part for late events, which the mapping has, and whose
+        // bytes beyond the count nobody else writes or needs.
+        unsafe {
+            let to = self.memory.base().add(at);
+            to.copy_from_nonoverlapping(frames.as_ptr(), frames.len());
+        }
+        self.late_used.store(end, Relaxed);
+        count.store(end, Release); // pairs with the consumer, which reads the count before the frames
+        true
+    }
+
+    /// Counts a call site for which there was no room.
+    pub(crate) fn refuse_late(&self) {
+        if let Some(refused) = self.late_word(8) {
+            refused.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn late_word(&self, at: usize) -> Option<&AtomicU64> {
+        let start = Some(self.header.late_at as usize).filter(|&start| start != 0)?;
+        debug_assert!(at < LATE_HEADER as usize);
+        // SAFETY: an aligned word in the part for late events, accessed as an atomic by all.
+        Some(unsafe { AtomicU64::from_ptr(self.memory.base().add(start + at).cast()) })
     }
 
     /// Events lost so far, of all kinds.

@@ -3,6 +3,7 @@
 //! Counters are spread over [`SHARDS`] lines by the thread's index, so that threads seldom share
 //! one. The end of a span is not counted: there are as many as begins.
 
+use super::points::Rules;
 use super::{Chosen, after_grace_period};
 use crate::key::{Entry, SpanPoint};
 use crate::tracer::{self, KeyId};
@@ -62,7 +63,8 @@ impl Counting {
     /// # Errors
     /// `no-match`, in words for the user of the tool.
     pub(crate) fn create(id: u64, wanted: &Create) -> Result<Arc<Counting>, Failure> {
-        let Chosen { ids, keys, declared, .. } = Chosen::of(&wanted.globs)?;
+        let Chosen { ids, keys, declared, .. } =
+            Chosen::of(&Rules::new(&wanted.globs, wanted.level))?;
         let hits = |[event, begin, _]: [u32; 3]| Hits { shards: Default::default(), event, begin };
         let keys = keys.into_iter().map(|(key, _, index)| (key, index)).collect();
         let hits = ids.into_iter().map(hits).collect();

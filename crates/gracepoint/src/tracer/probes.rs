@@ -108,21 +108,22 @@ pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> R
     let members = entries.into_iter().map(member).collect();
     super::pin(keys.iter().copied());
     let mut garbage = Garbage::new();
-    let (result, due) = {
+    let (result, due, touched) = {
         let mut state = state::prepare(&keys);
         let result = state.add(members, &mut garbage);
         // Also where it failed: a hit may have found the probe in between, so it leaves like any other.
         let leaving = result.is_err();
         state.registry.probes.insert(id, Registered { body: Arc::clone(&body), leaving });
         state.registry.ledgers.entry(body.head().owner).or_default();
-        (result, state.hooks_due(keys.into_iter()))
+        let due = state.hooks_due(keys.into_iter());
+        (result, due, state.take_touched())
     };
     if result.is_err() {
         leave(vec![body], garbage);
     } else if !garbage.is_empty() {
         drive::after_grace_period(bytes(&mut garbage), move || drop(garbage));
     }
-    due.iter().for_each(|hook| hook.settle());
+    super::settle(&due, touched);
     result.map_err(|error| Error::new(ErrorKind::Patching, error.to_string()))
 }
 
@@ -160,11 +161,12 @@ fn remove_locked(mut state: Locked, bodies: &[Arc<dyn Body>]) {
     }
     state.take(&places, &mut garbage);
     let due = state.hooks_due(places.iter().map(|(key, _)| *key));
+    let touched = state.take_touched();
     drop(state);
     if !leaving.is_empty() {
         leave(leaving, garbage);
     }
-    due.iter().for_each(|hook| hook.settle());
+    super::settle(&due, touched);
 }
 
 /// Buries probes that are off their tracepoints, and frees arrays, when hits under way have ended.

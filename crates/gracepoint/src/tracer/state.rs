@@ -1,6 +1,7 @@
 //! The lock, and under it: the keys that have probes, their arrays, and whose sites are on.
 
 use super::probes::Registry;
+use crate::dynamic::registry as dynamic;
 use crate::hooks::Hook;
 use crate::key::{Entry, Key, Member};
 use crate::module;
@@ -22,6 +23,7 @@ static STATE: Mutex<State> = Mutex::new(State {
     keys: HashMap::with_hasher(BuildHasherDefault::new()),
     hooks: BTreeMap::new(),
     registry: Registry::new(),
+    touched: false,
 });
 /// Token of the thread that holds the lock; 0 for none. Only compared with one's own, which no other
 /// thread writes, so relaxed accesses do.
@@ -40,6 +42,8 @@ pub(super) struct State {
     keys: ByKey<Attached>,
     hooks: BTreeMap<KeyId, Vec<Arc<Hook>>>,
     pub(super) registry: Registry,
+    /// A key that was made at run time has got or lost probes since somebody looked.
+    touched: bool,
 }
 
 /// A key that has probes.
@@ -208,6 +212,7 @@ pub(super) struct Loaded(Vec<&'static Key>);
 pub(super) fn loaded() -> Loaded {
     // Mostly in order already: the linker puts keys and records in the order of their files.
     let mut keys: Vec<_> = module::records().map(|found| found.record.site().key).collect();
+    keys.extend(dynamic::points().iter().map(|point| point.key()));
     keys.sort_unstable_by_key(|key| KeyId::of(key));
     keys.dedup_by_key(|key| KeyId::of(key));
     Loaded(keys)
@@ -314,6 +319,7 @@ impl State {
     /// Publishes the array, which has members and then the end, as the key's; the one before is garbage.
     fn replace(&mut self, key: &'static Key, array: Box<[Member]>, garbage: &mut Garbage) {
         let mut arrays = Arrays::new(key, array);
+        self.touched |= key.is_at_run_time();
         key.publish(arrays.published());
         let old = self.keys.insert(KeyId::of(key), Attached { key, arrays });
         garbage.extend(old.map(|old| old.arrays));
@@ -322,8 +328,14 @@ impl State {
     /// Publishes that the key has no probes; the array before is garbage.
     fn empty(&mut self, key: KeyId, garbage: &mut Garbage) {
         let Some(known) = self.keys.remove(&key) else { return };
+        self.touched |= known.key.is_at_run_time();
         known.key.publish(ptr::null_mut());
         garbage.push(known.arrays);
+    }
+
+    /// Whether whoever declares events at run time has to be told, once the lock is free.
+    pub(super) fn take_touched(&mut self) -> bool {
+        std::mem::take(&mut self.touched)
     }
 
     /// How many probes a key has.
@@ -383,7 +395,7 @@ thread_local! {
 
 /// Before a fork: takes the lock, so that the child does not inherit it from a thread (the agent)
 /// that the child does not have.
-pub(crate) extern "C" fn before_fork() {
+pub(crate) fn before_fork() {
     // A fork in a signal handler or a probe that interrupted our own change: it goes on in both.
     let Some(guard) = lock_unless_held() else { return };
     // At a thread's very end its thread-locals are gone; then the lock stays as it is.
@@ -391,6 +403,6 @@ pub(crate) extern "C" fn before_fork() {
 }
 
 /// After a fork, in both processes.
-pub(crate) extern "C" fn after_fork() {
+pub(crate) fn after_fork() {
     let _ = ACROSS_FORK.try_with(|held| held.borrow_mut().take());
 }

@@ -3,6 +3,7 @@
 
 use super::value::{Numbers, Value};
 use crate::field::TypeDesc;
+use gracepoint_wire::schema::Tag;
 use std::time::Duration;
 
 /// A place in a record.
@@ -97,6 +98,16 @@ impl<'v> Cursor<'v> {
                 let same = |&&(_, value): &&(&str, u64)| (value ^ number) << unused == 0;
                 Value::Enum(number, names.iter().find(same).map(|&(name, _)| name))
             }
+            TypeDesc::Any => match Tag::from_u8(self.word(1)? as u8)? {
+                Tag::None => Value::None,
+                Tag::U64 => self.value(&TypeDesc::Uint(8))?,
+                Tag::I64 => self.value(&TypeDesc::Int(8))?,
+                Tag::F64 => self.value(&TypeDesc::Float(8))?,
+                Tag::Bool => self.value(&TypeDesc::Bool)?,
+                Tag::Text => self.value(&TypeDesc::Str)?,
+                Tag::U128 => self.value(&TypeDesc::Uint(16))?,
+                Tag::I128 => self.value(&TypeDesc::Int(16))?,
+            },
         })
     }
 }

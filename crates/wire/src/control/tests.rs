@@ -29,6 +29,7 @@ fn every_message() -> Vec<Message> {
             keep: true,
             name: "main".into(),
             tool: "gracepoint start".into(),
+            level: Some(crate::schema::Level::Debug),
         }),
         Message::Created(Created {
             session: 3,

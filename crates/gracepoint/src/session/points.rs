@@ -9,7 +9,9 @@
 //!
 //! Takes place behind the door (`dynamic/registry.rs`), one at a time.
 
-use super::{COUNTED, Chosen, LIMITED, Merged, Numbers, Session, Target, copy_record};
+use super::Session;
+use super::choice::Numbers;
+use super::target::{LIMITED, Merged, Target, copy_record};
 use crate::dynamic::registry::door;
 use crate::dynamic::{Hit, Point};
 use crate::key::{Call, Entry, SpanPoint};
@@ -130,27 +132,6 @@ impl Session {
     }
 }
 
-impl Numbers {
-    /// As [`declare`](Self::declare), with the moments that spans of points have beside: their ids follow
-    /// that of the end.
-    pub(super) fn declare_point(&mut self, schema: &Schema, event: bool, span: bool) -> [u32; 3] {
-        let ids = self.declare(schema, event, span);
-        if span {
-            for role in [Role::Enter, Role::Exit, Role::Record, Role::Follows] {
-                self.give(schema, role);
-            }
-        }
-        ids
-    }
-}
-
-impl Chosen {
-    /// Whether an event that nobody has declared yet may match.
-    pub(super) fn may_come() -> bool {
-        dynamic::registry::is_used()
-    }
-}
-
 /// The session writer for points.
 ///
 /// # Safety
@@ -230,5 +211,4 @@ impl Target {
     }
 }
 
-const _: () = assert!(LIMITED & COUNTED == 0);
 const _: () = assert!(Role::Enter as u32 == Role::End as u32 + 1 && Role::Follows as u32 == 6);

@@ -1,7 +1,7 @@
 //! Events that are declared after their session was made: frames in the arena, which outlive the
 //! program, so that its records can be read however it ends.
 
-use super::{read_declared, write_declared};
+use super::body::{read_declared, write_declared};
 use crate::schema::Declared;
 use crate::tlv::Builder;
 

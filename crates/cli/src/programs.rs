@@ -134,6 +134,7 @@ pub(crate) fn list(args: &ListArgs, console: &mut Console) -> Result<u8> {
         args.globs.is_empty()
             || args.globs.iter().any(|glob| glob::matches(glob, &event.schema.name))
     };
+    let wanted = |event: &&Listed| wanted(event) && event.schema.is_within(args.level);
     let chosen: Vec<&Listed> = events.iter().filter(wanted).collect();
     if chosen.is_empty() {
         return Err(nothing_listed(&args.globs, &events, &live.program));
@@ -214,6 +215,7 @@ fn list_json(event: &Listed) -> Value {
     json!({
         "name": event.schema.name,
         "docs": event.schema.docs,
+        "level": event.schema.level().map(|level| level.name()),
         "hash": format!("{:016x}", event.schema.hash()),
         "fields": fields,
         "sites": event.sites,

@@ -21,7 +21,7 @@ use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity;
 use gracepoint_analysis::Trace;
 use gracepoint_wire::control::{Limits, Mode};
-use gracepoint_wire::schema::{Context, Role};
+use gracepoint_wire::schema::Context;
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Pieces, Plan, Recorded, Session, Until};
@@ -153,7 +153,7 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
     if args.quiet {
         return;
     }
-    let events = session.events.iter().filter(|e| e.role != Role::End && e.id != 0).count();
+    let events = session.events.iter().filter(|e| e.role.is_first() && e.id != 0).count();
     console.note(format_args!(
         "recording {} of {} (pid {}) to {}{}",
         quantity::plural(events as u64, "kind of event", "kinds of event"),
@@ -190,6 +190,12 @@ fn conclude(
         console.note(format_args!(
             "{} of the program's buffer held something else than packets, which was left out",
             quantity::plural(recorded.spoilt, "page", "pages")
+        ));
+    }
+    if recorded.refused > 0 {
+        console.note(format_args!(
+            "{} that came during the recording had no room in it; record again, now that they are known",
+            quantity::plural(recorded.refused, "kind of event", "kinds of event")
         ));
     }
     let why = match (&recorded.ended, &recorded.failure) {

@@ -16,7 +16,6 @@ use crate::quantity;
 use crate::record::session::{ask, check_globs, unexpected};
 use gracepoint_wire::control::{Create, Message, Mode, SessionInfo, Sessions, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::Role;
 
 /// `kv (pid 4242)`.
 fn title(live: &Live) -> String {
@@ -66,7 +65,9 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
             return Err(unexpected());
         };
         let matches = |glob: &&String| events.iter().any(|e| glob::matches(glob, &e.schema.name));
-        let globs: Vec<String> = args.events.iter().filter(matches).cloned().collect();
+        let any = live.program.makes_events;
+        let wanted = |glob: &&String| any || matches(glob);
+        let globs: Vec<String> = args.events.iter().filter(wanted).cloned().collect();
         if globs.is_empty() {
             check_globs(&args.events, &events, &live.program)?;
         }
@@ -78,6 +79,7 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
             keep: true,
             name: args.session.clone(),
             tool: "gracepoint start".into(),
+            level: args.level,
             ..Create::default()
         });
         let Message::Created(created) = ask(&mut live.link, &create)? else {
@@ -87,7 +89,7 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
             let _ = ask(&mut live.link, &Message::End(created.session));
             return Err(failure);
         }
-        let kinds = created.events.iter().filter(|e| e.role != Role::End && e.id != 0).count();
+        let kinds = created.events.iter().filter(|e| e.role.is_first() && e.id != 0).count();
         console.note(format_args!(
             "{}: {} on in {}",
             shown(&args.session),

@@ -12,7 +12,7 @@ use crate::record::session::{ask, check_globs, unexpected};
 use gracepoint_wire::clock::Triple;
 use gracepoint_wire::control::{Create, Message};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{FIRST_USER_ID, Role};
+use gracepoint_wire::schema::FIRST_USER_ID;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -99,14 +99,14 @@ fn begin(args: &StatArgs) -> Result<Vec<Counted>> {
             continue;
         }
         let tool = "gracepoint stat".into();
-        let count = Message::Count(Create { globs, tool, ..Create::default() });
+        let count = Message::Count(Create { globs, tool, level: args.level, ..Create::default() });
         let Message::Created(created) = ask(&mut link, &count)? else {
             return Err(unexpected());
         };
         let Message::Started(at) = ask(&mut link, &Message::Start(created.session))? else {
             return Err(unexpected());
         };
-        let told = created.events.iter().filter(|e| e.id >= FIRST_USER_ID && e.role != Role::End);
+        let told = created.events.iter().filter(|e| e.id >= FIRST_USER_ID && e.role.is_first());
         let names = told.map(|event| (event.id, event.schema.name.clone())).collect();
         let last = (at, BTreeMap::new());
         let (session, program) = (created.session, program.name);

@@ -24,7 +24,7 @@ use crate::{clock, sys, tracer};
 use descriptors::forget;
 use gracepoint_rcu::Progress;
 use gracepoint_wire::clock::Triple;
-use gracepoint_wire::control::{Failure, Hello, MAKES_EVENTS, Message, Program};
+use gracepoint_wire::control::{Failure, Hello, Message, Program};
 use held::{Held, Log};
 use peer::Peer;
 use requests::{Pause, Reply};
@@ -223,11 +223,7 @@ impl Agent {
             let identity = remember(stream.as_raw_fd());
             let mut peer = Peer::new(self.next_peer, stream, identity, who);
             self.next_peer += 1;
-            let mut hello = Hello::current(Some(self.program()));
-            if registry::is_used() {
-                hello.features |= MAKES_EVENTS;
-            }
-            peer.queue(&Message::Hello(hello), None);
+            peer.queue(&Message::Hello(Hello::current(Some(self.program()))), None);
             let (number, alive) = (peer.number, peer.flush());
             self.peers.push(peer);
             if !alive {
@@ -265,6 +261,7 @@ impl Agent {
             events: events.len() as u32,
             waiting: self.setup.launch.is_waiting(),
             object: self.object.clone(),
+            makes_events: registry::is_used(),
         }
     }
 

@@ -86,6 +86,17 @@ impl EventDesc {
     }
 }
 
+/// Whether a pattern as of `gracepoint record -e` matches the name of an event: `*` is anything, `?` one
+/// character, `[a-z]` a set.
+///
+/// ```
+/// assert!(gracepoint::event::name_matches("kv:*", "kv:get"));
+/// ```
+#[must_use]
+pub fn name_matches(glob: &str, name: &str) -> bool {
+    gracepoint_wire::glob::matches(glob, name)
+}
+
 /// A struct that can be recorded. Derive it: `#[derive(gracepoint::Event)]`.
 ///
 /// # Safety

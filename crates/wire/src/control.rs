@@ -34,12 +34,8 @@ pub const MAX_REPLY: usize = 64 << 20;
 /// Bytes before a frame's body: length, kind, flags.
 pub const FRAME_HEADER: usize = 8;
 
-/// Feature bits of [`Hello`].
+/// Feature bits of [`Hello`]; none is assigned in 1.0.
 pub type Features = u64;
-
-/// The program makes events at run time: more than it lists may come, so a pattern that matches none is no
-/// mistake.
-pub const MAKES_EVENTS: Features = 1;
 
 /// The first message in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,6 +86,9 @@ pub struct Program {
     /// Path of the shared object that this runtime and its events lie in; empty where that is the
     /// executable. A plugin that carries a runtime of its own has an agent of its own.
     pub object: String,
+    /// It declares events at run time: more than it lists may come, so a pattern that matches none
+    /// is no mistake.
+    pub makes_events: bool,
 }
 
 /// An event as listed.

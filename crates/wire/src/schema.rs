@@ -411,6 +411,11 @@ impl Role {
         self.parts().1
     }
 
+    /// Whether it is an event, or the first that a trace tells of a span.
+    pub fn is_first(self) -> bool {
+        matches!(self, Role::Event | Role::Begin)
+    }
+
     /// Whether the event's own fields are there.
     pub fn has_fields(self) -> bool {
         matches!(self, Role::Event | Role::Begin | Role::Record)

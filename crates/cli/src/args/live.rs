@@ -5,6 +5,7 @@ use super::reading::TimeFormat;
 use super::targets::{Target, Targets};
 use crate::quantity::{parse_duration, parse_size};
 use clap::Args;
+use gracepoint_wire::schema::Level;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -21,6 +22,9 @@ pub(crate) struct ListArgs {
     /// Only events that match one of these patterns
     #[arg(value_name = "GLOB")]
     pub(crate) globs: Vec<String>,
+    /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
     /// Print one JSON object per event
     #[arg(long)]
     pub(crate) json: bool,
@@ -33,6 +37,9 @@ pub(crate) struct StatArgs {
     /// Count events that match this pattern; may be given more than once
     #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
+    /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
     /// Show what was counted each time that this has passed: 500ms, 1s; default: once, at the end
     #[arg(short, long, value_name = "T", value_parser = parse_duration)]
     pub(crate) interval: Option<Duration>,
@@ -51,6 +58,9 @@ pub(crate) struct StreamArgs {
     /// Show events that match this pattern; may be given more than once
     #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
+    /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
     /// End after this time: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,

@@ -19,7 +19,7 @@ pub(crate) struct RecordArgs {
     #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
-    #[arg(short, long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL")]
     pub(crate) level: Option<Level>,
     /// Directory of the trace; made by this command
     #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]

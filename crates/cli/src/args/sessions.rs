@@ -5,6 +5,7 @@ use super::targets::Targets;
 use crate::quantity::parse_size;
 use crate::record::DEFAULT_DIR;
 use clap::Args;
+use gracepoint_wire::schema::Level;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -14,6 +15,9 @@ pub(crate) struct StartArgs {
     /// Switch on events that match this pattern, or `all`; may be given more than once
     #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
+    /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
     /// What to call the session, so that several can be told apart
     #[arg(short, long, value_name = "NAME", default_value = "main")]
     pub(crate) session: String,

@@ -6,11 +6,12 @@
 
 use crate::failure::{Failure, Result};
 use gracepoint_wire::arena::{
-    ArenaHeader, HEADER, LOSS_ENTRY, PAGE_ENTRY, PageEntry, PageState, SLOT_ENTRY, TRIPLE_AT,
-    TRIPLE_LOCK_AT, parse_triple,
+    ArenaHeader, HEADER, LATE_BYTES, LATE_HEADER, LOSS_ENTRY, PAGE_ENTRY, PageEntry, PageState,
+    SLOT_ENTRY, TRIPLE_AT, TRIPLE_LOCK_AT, parse_triple,
 };
 use gracepoint_wire::clock::Triple;
-use gracepoint_wire::control::Mode;
+use gracepoint_wire::control::{Mode, late_events};
+use gracepoint_wire::schema::{Declared, FIRST_USER_ID};
 use rustix::fd::OwnedFd;
 use std::fs::File;
 use std::io;
@@ -157,6 +158,35 @@ impl Arena {
             tid: word(b, 8) as u32,
         });
         Ok(slots.filter(|slot| slot.discarded > 0).collect())
+    }
+
+    /// Events that were declared since the session was made, in the order in which they were.
+    pub(crate) fn late_events(&self) -> io::Result<Vec<Declared>> {
+        let Some([bytes, _]) = self.late_words()? else { return Ok(Vec::new()) };
+        let mut frames = vec![0; bytes.min(LATE_BYTES - LATE_HEADER) as usize];
+        self.file.read_exact_at(&mut frames, self.header.late_at + LATE_HEADER)?;
+        let mut events = late_events(&frames);
+        let mut next = FIRST_USER_ID;
+        events.retain(|event| {
+            let good = event.id >= next && event.id < self.header.ids;
+            next = if good { event.id + 1 } else { next };
+            good
+        });
+        Ok(events)
+    }
+
+    /// Call sites for which the session had no room.
+    pub(crate) fn refused(&self) -> u64 {
+        self.late_words().ok().flatten().map_or(0, |[_, refused]| refused)
+    }
+
+    fn late_words(&self) -> io::Result<Option<[u64; 2]>> {
+        if self.header.late_at == 0 {
+            return Ok(None);
+        }
+        let mut words = [0; LATE_HEADER as usize];
+        self.file.read_exact_at(&mut words, self.header.late_at)?;
+        Ok(Some([word(&words, 0), word(&words, 8)]))
     }
 
     fn read_table(&self, at: u64, entries: u32, each: usize) -> io::Result<Vec<u8>> {

@@ -105,10 +105,11 @@ fn read_about(stem: &Path) -> Result<About> {
 }
 
 fn copy(stem: &Path, out: &Path, force: bool) -> Result<Recovered> {
-    let about = read_about(stem)?;
+    let mut about = read_about(stem)?;
     let path = with_suffix(stem, ARENA_SUFFIX);
     let file = File::open(&path).map_err(|e| cannot("open", &path, &e))?;
     let arena = Arena::with_header(file, about.arena).map_err(|e| cannot("use", &path, &e))?;
+    about.created.events.extend(arena.late_events().map_err(|e| cannot("read", &path, &e))?);
     let mut clock = about.created.clock.clone();
     clock.triples.extend(arena.triple().filter(|triple| agrees(&clock, triple)));
     clock.refine();

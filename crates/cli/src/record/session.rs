@@ -129,6 +129,8 @@ pub(crate) struct Recorded {
     pub(crate) unconfirmed: bool,
     /// Pages in which not everything was a packet.
     pub(crate) spoilt: u64,
+    /// Call sites that came too late to be recorded.
+    pub(crate) refused: u64,
     /// What went wrong while finishing.
     pub(crate) failure: Option<String>,
 }
@@ -153,6 +155,8 @@ pub(crate) struct Session {
     progress_shown: Instant,
     flushing: bool,
     lost: u64,
+    /// How many events we know of that were declared since the session was made.
+    learnt: usize,
     /// The program did not wait for us: its first events are not in the trace.
     pub(crate) late: bool,
     /// The trace is one in pieces, of which `dir` is the latest.
@@ -253,6 +257,7 @@ impl Session {
             progress_shown: now,
             flushing: false,
             lost: 0,
+            learnt: 0,
             late: false,
             pieces: None,
         };
@@ -260,6 +265,7 @@ impl Session {
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
         session.copier.context = session.context;
         session.copier.own = Own::of(&session.events, modules);
+        session.learn();
         session.describe()?;
         Ok(session)
     }
@@ -412,6 +418,11 @@ impl Session {
             if let Some(triple) = self.copier.arena.triple() {
                 self.note_time(triple);
             }
+            if self.learn()
+                && let Err(failure) = self.describe()
+            {
+                return Some(Ended::Failed(failure.to_string()));
+            }
             if !self.dir.is_there() {
                 return Some(Ended::Failed("its directory was removed".into()));
             }
@@ -467,6 +478,21 @@ impl Session {
         }
     }
 
+    /// Takes note of events that were declared since the session was made. True if there are new ones.
+    fn learn(&mut self) -> bool {
+        let late = self.copier.arena.late_events().unwrap_or_default();
+        if late.len() <= self.learnt {
+            return false;
+        }
+        self.events.extend_from_slice(&late[self.learnt..]);
+        self.learnt = late.len();
+        self.sidecar.events = self.events.iter().map(Into::into).collect();
+        if self.copier.streams.tally.is_some() {
+            self.copier.streams.tally = Some(Tally::new(&self.events, self.context));
+        }
+        true
+    }
+
     fn describe(&self) -> Result<()> {
         self.dir.describe(&Description {
             program: &self.program,
@@ -518,6 +544,7 @@ impl Session {
             failure = told.and(copied).err().map(|e| e.to_string());
         }
         self.count_lost();
+        self.learn();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
         let whole = failure.is_none() && !cut;
         self.clock.refine();
@@ -543,6 +570,7 @@ impl Session {
             holdouts,
             unconfirmed,
             spoilt: self.copier.spoilt,
+            refused: self.copier.arena.refused(),
             failure,
         }
     }
@@ -636,7 +664,8 @@ pub(crate) fn unexpected() -> Failure {
 pub(crate) fn check_globs(globs: &[String], events: &[Listed], program: &Program) -> Result<()> {
     let names = || events.iter().map(|event| event.schema.name.as_str());
     for pattern in globs {
-        if names().any(|name| glob::matches(pattern, name)) {
+        // Where events are declared at run time, one that matches may come.
+        if names().any(|name| glob::matches(pattern, name)) || program.makes_events {
             continue;
         }
         let near: Vec<_> = glob::near(pattern, names(), 3).into_iter().map(shown).collect();

@@ -19,8 +19,9 @@ use crate::interrupt::Interrupts;
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::live::Live;
 use gracepoint_analysis::report::{Format, Lines};
+use gracepoint_wire::clock::Clock;
 use gracepoint_wire::control::{Create, Message};
-use gracepoint_wire::schema::{LOSS_ID, loss_event};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;
@@ -44,21 +45,71 @@ struct Tail {
 /// Runs `stream`.
 pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(true)?;
-    let (mut tail, trace) = begin(args)?;
+    let (mut tail, mut about) = begin(args)?;
     let format = if args.json { Format::JsonLines } else { Format::Text };
-    let mut show = Show {
-        lines: Lines::new(&trace, format, args.time.time()),
-        live: Live::new(&trace),
-        left: args.limit.unwrap_or(u64::MAX),
-    };
+    let mut trace = about.trace()?;
+    let mut left = args.limit.unwrap_or(u64::MAX);
     let end = args.duration.map(|length| Instant::now() + length);
+    let mut packets = Vec::new();
     loop {
-        let alive = tail.cycle(&interrupts)?;
+        let mut show = Show {
+            lines: Lines::new(&trace, format, args.time.time()),
+            live: Live::new(&trace),
+            left,
+        };
+        let status =
+            watch(&mut tail, &about, &mut show, &mut packets, (&mut interrupts, end), console)?;
+        if status {
+            return Ok(0);
+        }
+        // Events have been declared that what is to come may tell of.
+        show.some(&[], u64::MAX, console)?;
+        left = show.left;
+        about.events = tail.events(&about)?;
+        trace = about.trace()?;
+    }
+}
+
+/// What packets mean.
+struct About {
+    events: Vec<Declared>,
+    context: Context,
+    clock: Clock,
+    /// How many of the events the session was made with.
+    made: usize,
+}
+
+impl About {
+    fn trace(&self) -> Result<Trace> {
+        Ok(Trace::of(&self.events, self.context, self.clock.clone())?)
+    }
+}
+
+/// Shows what comes, until it is over (true), or until there are events that `about` does not know
+/// (false); then what was copied and not shown is in `packets`.
+fn watch(
+    tail: &mut Tail,
+    about: &About,
+    show: &mut Show<'_>,
+    packets: &mut Vec<u8>,
+    (interrupts, end): (&mut Interrupts, Option<Instant>),
+    console: &mut Console,
+) -> Result<bool> {
+    loop {
+        let mut alive = true;
+        if packets.is_empty() {
+            alive = tail.cycle(interrupts)?;
+            *packets = tail.copier.streams.take();
+            // After the packets: what they tell of was declared before.
+            if tail.events(about)?.len() > about.events.len() {
+                return Ok(false);
+            }
+        }
         let until = tail.copier.arena.triple().map_or(0, |triple| triple.ticks);
-        show.some(&tail.copier.streams.take(), until, console)?;
+        show.some(&std::mem::take(packets), until, console)?;
         let over = interrupts.take().is_some() || end.is_some_and(|end| Instant::now() >= end);
         if show.left == 0 {
-            return Ok(0);
+            return Ok(true);
         }
         if over || !alive {
             break;
@@ -66,14 +117,14 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     }
     tail.finish().map_err(|e| failed(&e))?;
     show.some(&tail.copier.streams.take(), u64::MAX, console)?;
-    Ok(0)
+    Ok(true)
 }
 
 fn failed(error: &io::Error) -> Failure {
     Failure::new(format!("the program's buffer cannot be read: {error}; try again"))
 }
 
-fn begin(args: &StreamArgs) -> Result<(Tail, Trace)> {
+fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
     let Program { mut link, pid, program } = discover::find(&args.target.which())?;
     let Message::Events(listed) = ask(&mut link, &Message::List)? else {
         return Err(unexpected());
@@ -83,6 +134,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, Trace)> {
         globs: args.events.clone(),
         buffer_bytes: args.buffer.unwrap_or(0),
         tool: "gracepoint stream".into(),
+        level: args.level,
         ..Create::default()
     });
     let Message::Created(mut created) = ask(&mut link, &create)? else {
@@ -93,7 +145,12 @@ fn begin(args: &StreamArgs) -> Result<(Tail, Trace)> {
         created.events.insert(0, loss_event());
     }
     created.clock.refine();
-    let trace = Trace::of(&created.events, created.context, created.clock)?;
+    let about = About {
+        made: created.events.len(),
+        events: created.events,
+        context: created.context,
+        clock: created.clock,
+    };
     let Message::Started(at) = ask(&mut link, &Message::Start(created.session))? else {
         return Err(unexpected());
     };
@@ -102,10 +159,16 @@ fn begin(args: &StreamArgs) -> Result<(Tail, Trace)> {
     copier.context = created.context;
     let tail =
         Tail { link, session: created.session, process: process(pid), copier, flushing: false };
-    Ok((tail, trace))
+    Ok((tail, about))
 }
 
 impl Tail {
+    /// The events that there are now.
+    fn events(&self, about: &About) -> Result<Vec<Declared>> {
+        let late = self.copier.arena.late_events().map_err(|e| failed(&e))?;
+        Ok(about.events[..about.made].iter().cloned().chain(late).collect())
+    }
+
     /// Asks for what there is, waits a cycle, and copies it. False when the program is gone, or has
     /// ended the session.
     fn cycle(&mut self, interrupts: &Interrupts) -> Result<bool> {

@@ -101,6 +101,7 @@ impl Fake {
             events: 3,
             waiting: true,
             object: String::new(),
+            makes_events: false,
         };
         let mut hello = Hello::current(Some(program));
         if self.mode == "future" {

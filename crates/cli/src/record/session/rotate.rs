@@ -129,6 +129,7 @@ impl Session {
         if let Some(triple) = self.copier.arena.triple() {
             self.note_time(triple);
         }
+        self.learn();
         self.describe_piece("rotated")?;
         let Some(pieces) = &mut self.pieces else { return Ok(()) };
         pieces.number += 1;

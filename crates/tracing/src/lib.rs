@@ -1,0 +1,136 @@
+//! Programs that use `tracing` or `log` become traceable with one line.
+//!
+//! ```
+//! // As the program's only subscriber:
+//! let started = gracepoint_tracing::init();
+//! # assert!(started.is_ok(), "{started:?}");
+//! ```
+//!
+//! Every `tracing` call site of the program and of its dependencies, and every `log` record, is then a
+//! tracepoint `target:name` with a level, typed fields and its place in the source, which `gracepoint list`
+//! shows and `gracepoint record -e 'hyper::*' --level debug` switches on from another terminal. An event that
+//! the macro gave no name has the name of its file and its line: `hyper::proto::h1::conn:conn.rs:228`.
+//! A call site that is off costs what it costs with no subscriber at all: its interest is `never`.
+//!
+//! Beside another subscriber, as a layer:
+//!
+//! ```
+//! use tracing_subscriber::prelude::*;
+//! let subscriber = tracing_subscriber::registry().with(gracepoint_tracing::layer());
+//! # drop(subscriber);
+//! ```
+//!
+//! # What is recorded
+//! Integers, floats, truth values and text keep their types; what is recorded through `Debug` or `Display` is
+//! rendered, cut at 1 KiB. Spans have a begin, an end, and for each time that a thread works in them an
+//! enter and an exit (`gracepoint export` draws the polls of a task as slices of its threads); values that
+//! are recorded later; and what they follow from. With the feature `opentelemetry` and its layer in the
+//! same registry, events and spans have the ids `otel_trace` and `otel_span` of the span that they are in.
+//!
+//! # When call sites are known
+//! `tracing` tells of a call site when it is first hit, so `gracepoint list` has those that were hit since
+//! this was installed. A recording under way takes later ones in, from their first hit on, if its patterns
+//! match them. How none is lost: `sites.rs`.
+//!
+//! # The other direction
+//! [`forward`] hands Gracepoint's own events to `tracing` or `log`.
+
+#![forbid(unsafe_code)]
+
+mod current;
+mod forward;
+mod layer;
+#[cfg(feature = "opentelemetry")]
+mod otel;
+mod records;
+mod sites;
+mod spans;
+mod subscriber;
+mod table;
+mod visit;
+
+pub use forward::{Forward, Forwarding, forward};
+pub use layer::{Installed, LayerOf, OnSites, layer};
+pub use subscriber::Bridge;
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use tracing_core::Dispatch;
+
+/// Why the program cannot be traced.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Error {
+    /// The agent did not start; call sites are there, and stay off.
+    Agent(String),
+    /// The program has a subscriber already.
+    Subscriber,
+}
+
+/// For people, with what to do.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Agent(why) => write!(f, "the program cannot be traced: {why}"),
+            Error::Subscriber => f.write_str(
+                "a global subscriber is installed already: give it our layer, \
+                 `.with(gracepoint_tracing::layer())`, instead of calling `init`",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Makes the program traceable: installs a subscriber and a logger that hand everything to Gracepoint, and
+/// starts the agent, as [`gracepoint::init`] does.
+///
+/// Where a logger is installed already, it stays, and `log` records are not bridged.
+///
+/// # Errors
+/// [`Error::Subscriber`] if there is a global subscriber; [`Error::Agent`] as for [`gracepoint::init`]. The
+/// program can go on in any case.
+pub fn init() -> Result<gracepoint::Status, Error> {
+    init_with(gracepoint::Builder::new())
+}
+
+/// The same, with settings of the agent.
+///
+/// ```
+/// let started = gracepoint_tracing::init_with(gracepoint::Builder::new().name("kv"));
+/// # drop(started);
+/// ```
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(builder: gracepoint::Builder) -> Result<gracepoint::Status, Error> {
+    if is_off() {
+        return start(builder);
+    }
+    // Before the agent, which may wait for a recorder: what that asks for need not be there yet.
+    sites::announce();
+    let dispatch = Dispatch::new(Bridge::new());
+    tracing_core::dispatcher::set_global_default(dispatch).map_err(|_| Error::Subscriber)?;
+    records::install();
+    start(builder)
+}
+
+/// Starts the agent, unless it runs.
+fn start(builder: gracepoint::Builder) -> Result<gracepoint::Status, Error> {
+    static FIRST: Mutex<Option<gracepoint::Status>> = Mutex::new(None);
+    let mut first = FIRST.lock().unwrap_or_else(PoisonError::into_inner);
+    match builder.start() {
+        Ok(status) => Ok(first.insert(status).clone()),
+        Err(error) if error.kind() == gracepoint::ErrorKind::AlreadyStarted => {
+            // By us, or by the program itself.
+            Ok(first.clone().unwrap_or(gracepoint::Status::Listening(std::path::PathBuf::new())))
+        }
+        Err(error) => Err(Error::Agent(error.to_string())),
+    }
+}
+
+/// Whether the environment says `GRACEPOINT=off`.
+fn is_off() -> bool {
+    std::env::var_os("GRACEPOINT").is_some_and(|value| value == "off")
+}

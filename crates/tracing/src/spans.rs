@@ -1,0 +1,249 @@
+//! Open spans of the subscriber: how many handles each has, and which call site it is of. No allocation
+//! for a span; memory is that of the most spans that were open at once.
+//!
+//! # Slots
+//! A span is a slot of one of [`SHARDS`] shards. A thread takes slots from its own shard, and any thread
+//! gives them back to the one that they are of. Free slots are a stack, whose head has a tag that changes
+//! with each exchange: a thread that was interrupted between reading the head and exchanging it notices
+//! whatever happened meanwhile.
+//!
+//! # Ids
+//! An id is the slot and how often it was used, marked as one of ours: the highest 17 bits are set. Those
+//! of `gracepoint::span!` begin with the slot of a thread, and the last one, of threads that have none, does
+//! not count so far.
+//!
+//! # Orderings
+//! What a span's slot says is written before its id is handed out, and `tracing` hands ids on between
+//! threads with orderings of its own. The count of handles is lowered with release, and the last to lower it
+//! acquires: so the slot is given back after everything that was done with the span. The head of the free
+//! slots is exchanged with acquire and release: whoever takes a slot sees the `next` that its giver wrote.
+
+use crate::sites::{self, Site};
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+const SHARDS: usize = 16;
+/// Slots of a chunk, which is allocated at once.
+const CHUNK: usize = 1024;
+/// Chunks of a shard.
+const CHUNKS: usize = 64;
+const SLOT_BITS: u32 = (SHARDS * CHUNK * CHUNKS).trailing_zeros();
+const MARK: u64 = 0x1_ffff << 47;
+const USE_BITS: u32 = 47 - SLOT_BITS;
+/// Id of the spans for which there was no slot.
+pub(crate) const NOWHERE: u64 = u64::MAX;
+/// Bit of `Slot::site`: the begin was recorded.
+const RECORDED: u32 = 1 << 31;
+
+#[derive(Default)]
+struct Slot {
+    handles: AtomicU32,
+    uses: AtomicU32,
+    /// Number of the call site.
+    site: AtomicU32,
+    /// The free slot below this one, plus 1.
+    next: AtomicU32,
+}
+
+struct Shard {
+    chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    /// Tag (32 bits) and the free slot on top, plus 1.
+    free: AtomicU64,
+    /// Slots that were ever used.
+    used: AtomicU32,
+}
+
+static TABLE: [Shard; SHARDS] = [const {
+    Shard {
+        chunks: [const { OnceLock::new() }; CHUNKS],
+        free: AtomicU64::new(0),
+        used: AtomicU32::new(0),
+    }
+}; SHARDS];
+
+/// An open span.
+pub(crate) struct Open {
+    pub(crate) site: &'static Site,
+    pub(crate) recorded: bool,
+}
+
+fn own_shard() -> usize {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    thread_local!(static SHARD: Cell<u32> = const { Cell::new(u32::MAX) });
+    SHARD.with(|shard| {
+        if shard.get() == u32::MAX {
+            shard.set(NEXT.fetch_add(1, Relaxed));
+        }
+        shard.get() as usize % SHARDS
+    })
+}
+
+impl Shard {
+    #[inline]
+    fn slot(&self, index: u32) -> Option<&Slot> {
+        let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
+        let chunk = self.chunks.get(chunk)?;
+        Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect())[slot])
+    }
+
+    fn take(&self) -> Option<(u32, &Slot)> {
+        let mut head = self.free.load(Acquire);
+        while let Some(index) = (head as u32).checked_sub(1) {
+            let slot = self.slot(index)?;
+            let next =
+                head.wrapping_add(1 << 32) & !0xffff_ffff | u64::from(slot.next.load(Relaxed));
+            match self.free.compare_exchange_weak(head, next, AcqRel, Acquire) {
+                Ok(_) => return Some((index, slot)),
+                Err(now) => head = now,
+            }
+        }
+        let index = self.used.fetch_add(1, Relaxed);
+        let slot = self.slot(index);
+        if slot.is_none() {
+            self.used.fetch_sub(1, Relaxed);
+        }
+        Some((index, slot?))
+    }
+
+    fn give(&self, index: u32, slot: &Slot) {
+        let mut head = self.free.load(Relaxed);
+        loop {
+            slot.next.store(head as u32, Relaxed);
+            let new = head.wrapping_add(1 << 32) & !0xffff_ffff | u64::from(index + 1);
+            match self.free.compare_exchange_weak(head, new, AcqRel, Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+}
+
+/// A span of this call site begins, with one handle; `begin` records that, and says whether it did.
+pub(crate) fn open(site: &Site, begin: impl FnOnce(u64) -> bool) -> u64 {
+    let shard = own_shard();
+    let Some((index, slot)) = TABLE[shard].take() else { return NOWHERE };
+    let used = slot.uses.load(Relaxed).wrapping_add(1);
+    slot.uses.store(used, Relaxed);
+    let place = u64::from(index) * SHARDS as u64 + shard as u64;
+    let uses = u64::from(used) & ((1 << USE_BITS) - 1);
+    // All bits set means something else.
+    let id = match MARK | uses << SLOT_BITS | place {
+        NOWHERE => NOWHERE & !(1 << SLOT_BITS),
+        id => id,
+    };
+    let recorded = if begin(id) { RECORDED } else { 0 };
+    slot.site.store(site.number | recorded, Relaxed);
+    slot.handles.store(1, Relaxed);
+    id
+}
+
+#[inline]
+fn find(id: u64) -> Option<(usize, u32, &'static Slot)> {
+    if id == NOWHERE || id & MARK != MARK {
+        return None;
+    }
+    let place = id & ((1 << SLOT_BITS) - 1);
+    let (shard, index) = (place as usize % SHARDS, (place / SHARDS as u64) as u32);
+    Some((shard, index, TABLE[shard].slot(index)?))
+}
+
+impl Slot {
+    fn open(&self) -> Option<Open> {
+        let word = self.site.load(Relaxed);
+        let site = sites::numbered(word & !RECORDED)?;
+        Some(Open { site, recorded: word & RECORDED != 0 })
+    }
+}
+
+/// The open span with this id.
+#[inline]
+pub(crate) fn get(id: u64) -> Option<Open> {
+    find(id).and_then(|(_, _, slot)| slot.open())
+}
+
+/// One more handle.
+#[inline]
+pub(crate) fn clone(id: u64) {
+    if let Some((_, _, slot)) = find(id) {
+        slot.handles.fetch_add(1, Relaxed);
+    }
+}
+
+/// One handle less; if it was the last one, calls `end`, and then the slot is another span's.
+#[inline]
+pub(crate) fn drop(id: u64, end: impl FnOnce(Open)) -> bool {
+    let Some((shard, index, slot)) = find(id) else { return false };
+    if slot.handles.fetch_sub(1, Release) != 1 {
+        return false;
+    }
+    // Acquire pairs with the release of whoever dropped other handles: what he did comes before.
+    slot.handles.load(Acquire);
+    if let Some(open) = slot.open() {
+        end(open);
+    }
+    TABLE[shard].give(index, slot);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    /// Four threads open and close spans, some of them on another thread than the one that opened them:
+    /// no two open spans have one id, and each closes once.
+    #[test]
+    fn open_spans_have_ids_of_their_own() {
+        struct Callsite;
+        static CALLSITE: Callsite = Callsite;
+        impl tracing_core::Callsite for Callsite {
+            fn set_interest(&self, _: tracing_core::Interest) {}
+            fn metadata(&self) -> &tracing_core::Metadata<'_> {
+                &META
+            }
+        }
+        static META: tracing_core::Metadata<'static> = tracing_core::metadata! {
+            name: "x",
+            target: "spans",
+            level: tracing_core::Level::INFO,
+            fields: &[],
+            callsite: &CALLSITE,
+            kind: tracing_core::Kind::SPAN
+        };
+        let site = sites::of(&META);
+        let handed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+        let alive: Mutex<HashSet<u64>> = Mutex::new(HashSet::new());
+        let close = |id: u64| {
+            assert!(alive.lock().unwrap().remove(&id), "{id:x} is not open");
+            assert!(drop(id, |open| assert_eq!(open.site.number, site.number)));
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let (handed, alive, close) = (&handed, &alive, &close);
+                scope.spawn(move || {
+                    let mut random = thread + 1;
+                    for _ in 0..20_000 {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let id = open(site, |_| true);
+                        assert_ne!(id, NOWHERE);
+                        assert!(alive.lock().unwrap().insert(id), "{id:x} is open already");
+                        clone(id);
+                        assert!(!drop(id, |_| panic!("there is a handle left")));
+                        let mut handed = handed.lock().unwrap();
+                        handed.push(id);
+                        let at = (random >> 33) as usize % handed.len();
+                        let other = (handed.len() > 50).then(|| handed.swap_remove(at));
+                        std::mem::drop(handed);
+                        other.map(close);
+                    }
+                });
+            }
+        });
+        handed.into_inner().unwrap().into_iter().for_each(close);
+        let used: u32 = TABLE.iter().map(|shard| shard.used.load(Relaxed)).sum();
+        assert!(used < 400, "slots are used again: {used}");
+    }
+}

@@ -12,6 +12,7 @@
 //! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
 //! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
 //! | `read` | how fast is a trace read? | [`read`] |
+//! | `bridge` | what do call sites of `tracing` cost that lead to us? | [`bridge`] |
 //! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its results")]
 
+mod bridge;
 mod drain;
 mod explain;
 mod grace_period;
@@ -44,7 +46,7 @@ use std::process::ExitCode;
 use crate::table::Outcome;
 
 const USAGE: &str =
-    "usage: gracepoint-bench site|record|reader|grace-period|toggle|read [--json] [--rounds N]
+    "usage: gracepoint-bench site|record|bridge|reader|grace-period|toggle|read [--json] [--rounds N]
        gracepoint-bench drain [--json] [--seconds N]
        gracepoint-bench explain DIR [--json]";
 
@@ -103,7 +105,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Task, String> {
             suite if task.suite.is_empty() && !suite.starts_with('-') => {
                 suite.clone_into(&mut task.suite)
             }
-            dir if task.suite == "explain" && task.dir.is_none() && !dir.starts_with('-') => {
+            dir if ["explain", "bridge-part"].contains(&task.suite.as_str())
+                && task.dir.is_none()
+                && !dir.starts_with('-') =>
+            {
                 task.dir = Some(dir.to_owned());
             }
             other => return Err(format!("{other}? {USAGE}")),
@@ -117,6 +122,9 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
         let dir = task.dir.as_deref().ok_or(USAGE)?;
         return explain::run(Path::new(dir), task.json);
     }
+    if task.suite == "bridge-part" {
+        return bridge::part(task.dir.as_deref().ok_or(USAGE)?, task.rounds);
+    }
     if task.suite == "toggle" {
         return toggle::run(task.rounds, task.json);
     }
@@ -126,6 +134,7 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
     let outcome: Outcome = match task.suite.as_str() {
         "site" => site::run(task.rounds)?,
         "record" => record::run(task.rounds)?,
+        "bridge" => bridge::run(task.rounds)?,
         "reader" => reader::run(task.rounds)?,
         "grace-period" => return grace_period::run(task.rounds, task.json),
         "read" => read::run(task.rounds)?,

@@ -108,6 +108,7 @@ mod span;
 mod start;
 #[cfg(gp_supported)]
 mod sys;
+pub mod testing;
 #[cfg(gp_supported)]
 mod toggle;
 mod tracepoint;

@@ -313,6 +313,22 @@ pub(crate) fn seal(fd: &OwnedFd, seals: libc::c_int) -> io::Result<()> {
 /// Seal: no further right to write can be had, neither by `write` nor by a new mapping.
 pub(crate) const NO_MORE_WRITERS: libc::c_int = libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
 
+/// How late the kernel may wake this thread when it sleeps, in nanoseconds; 0 of a thread that may not be late
+/// at all. Threads hand it down to those that they make.
+pub(crate) fn timer_slack() -> u64 {
+    // SAFETY: asks for a number; no precondition.
+    let slack = unsafe { libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0) };
+    u64::try_from(slack).unwrap_or(0)
+}
+
+/// Sets it; in vain where that is not allowed.
+pub(crate) fn set_timer_slack(ns: u64) {
+    // SAFETY: takes a number; no precondition. (0 would be the default, and is not passed on.)
+    if ns > 0 {
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, ns, 0, 0, 0) };
+    }
+}
+
 /// The calling thread's id.
 pub(crate) fn thread_id() -> u32 {
     // SAFETY: asks for a number; no precondition.

@@ -4,7 +4,7 @@
 //! way round. What has to be remembered of a span lies in its extensions in the registry, and only of those
 //! that were recorded.
 
-use crate::visit::Values;
+use crate::visit::{Values, extra};
 use crate::{Error, sites, start};
 use gracepoint::dynamic::{Fields, Point};
 use std::sync::Arc;
@@ -112,7 +112,7 @@ where
         let own = gracepoint::dynamic::span_id();
         let begun = point.begin(own, parent.unwrap_or(0), |fields| {
             attributes.record(&mut Values(fields));
-            extra(fields, point, Some(id), &context);
+            extra(fields, point);
         });
         if begun {
             span.extensions_mut().insert(Recorded { point, id: own });
@@ -134,7 +134,7 @@ where
         }
     }
 
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let site = sites::of(event.metadata());
         if crate::records::is_bridged(site.meta) {
             return crate::records::unwrap(event);
@@ -142,7 +142,7 @@ where
         let Some(point) = site.point else { return };
         point.event(|fields| {
             event.record(&mut Values(fields));
-            extra(fields, point, None, &context);
+            extra(fields, point);
         });
     }
 
@@ -170,10 +170,3 @@ where
         tell(recorded);
     }
 }
-
-/// The fields that call sites have beside their own.
-#[cfg(not(feature = "opentelemetry"))]
-fn extra<S>(_: &mut Fields<'_>, _: &Point, _: Option<&Id>, _: &Context<'_, S>) {}
-
-#[cfg(feature = "opentelemetry")]
-use crate::otel::extra;

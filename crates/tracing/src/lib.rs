@@ -24,8 +24,9 @@
 //! Integers, floats, truth values and text keep their types; what is recorded through `Debug` or `Display` is
 //! rendered, cut at 1 KiB. Spans have a begin, an end, and for each time that a thread works in them an
 //! enter and an exit (`gracepoint export` draws the polls of a task as slices of its threads); values that
-//! are recorded later; and what they follow from. With the feature `opentelemetry` and its layer in the
-//! same registry, events and spans have the ids `otel_trace` and `otel_span` of the span that they are in.
+//! are recorded later; and what they follow from. With the feature `opentelemetry`, and `tracing-opentelemetry`'s
+//! layer in the same registry, events and begins of spans have the ids `otel_trace` and `otel_span` of the
+//! span that they are in.
 //!
 //! # When call sites are known
 //! `tracing` tells of a call site when it is first hit, so `gracepoint list` has those that were hit since

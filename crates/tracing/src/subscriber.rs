@@ -1,6 +1,6 @@
 //! The subscriber that needs no other: no registry, and no allocation for an event or a span.
 
-use crate::visit::Values;
+use crate::visit::{Values, extra};
 use crate::{current, sites, spans};
 use tracing_core::span::{Attributes, Current, Id, Record};
 use tracing_core::{Dispatch, Event, Interest, LevelFilter, Metadata, Subscriber};
@@ -60,7 +60,10 @@ impl Subscriber for Bridge {
         };
         let parent = if parent == spans::NOWHERE { 0 } else { parent };
         Id::from_u64(spans::open(site, |id| {
-            point.begin(id, parent, |fields| attributes.record(&mut Values(fields)))
+            point.begin(id, parent, |fields| {
+                attributes.record(&mut Values(fields));
+                extra(fields, point);
+            })
         }))
     }
 
@@ -81,7 +84,10 @@ impl Subscriber for Bridge {
             return crate::records::unwrap(event);
         }
         if let Some(point) = site.point {
-            point.event(|fields| event.record(&mut Values(fields)));
+            point.event(|fields| {
+                event.record(&mut Values(fields));
+                extra(fields, point);
+            });
         }
     }
 

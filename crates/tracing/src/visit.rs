@@ -11,6 +11,14 @@ pub(crate) const EXTRA: [&str; 2] = ["otel_trace", "otel_span"];
 #[cfg(not(feature = "opentelemetry"))]
 pub(crate) const EXTRA: [&str; 0] = [];
 
+/// Fills them.
+#[cfg(not(feature = "opentelemetry"))]
+#[inline(always)]
+pub(crate) fn extra(_: &mut Fields<'_>, _: &gracepoint::dynamic::Point) {}
+
+#[cfg(feature = "opentelemetry")]
+pub(crate) use crate::otel::extra;
+
 /// Puts values where the call site's fields are.
 pub(crate) struct Values<'f, 'r>(pub(crate) &'f mut Fields<'r>);
 

@@ -61,12 +61,14 @@ pub(super) struct Page<'t> {
     /// The first detail of each chunk.
     firsts: Vec<u32>,
     items: u32,
+    spans: u32,
     lost: u64,
 }
 
 impl<'t> Page<'t> {
     pub(super) fn new(trace: &'t Trace) -> Page<'t> {
-        let mut out = b"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>".to_vec();
+        let mut out =
+            b"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>".to_vec();
         out.extend_from_slice(html(&title(trace)).as_bytes());
         let _ = write!(out, "</title>\n<style>\n{STYLE}</style>\n{BODY}");
         Page {
@@ -78,6 +80,7 @@ impl<'t> Page<'t> {
             chunk: Vec::new(),
             firsts: Vec::new(),
             items: 0,
+            spans: 0,
             lost: 0,
         }
     }
@@ -135,7 +138,8 @@ impl<'t> Page<'t> {
 
     /// When the first event happened and how long it is to the end of the last, in nanoseconds.
     fn extent(&self) -> (u64, u64) {
-        let threads = self.threads.iter().flat_map(|track| track.slices.iter().chain(&track.moments));
+        let threads =
+            self.threads.iter().flat_map(|track| track.slices.iter().chain(&track.moments));
         let items = threads.chain(self.apart.values().flatten()).chain(&self.notes);
         let (mut first, mut last) = (u64::MAX, 0);
         for item in items {
@@ -148,8 +152,10 @@ impl<'t> Page<'t> {
     }
 
     fn start_at(&mut self, first_ns: u64) {
-        let threads =
-            self.threads.iter_mut().flat_map(|track| track.slices.iter_mut().chain(&mut track.moments));
+        let threads = self
+            .threads
+            .iter_mut()
+            .flat_map(|track| track.slices.iter_mut().chain(&mut track.moments));
         let items = threads.chain(self.apart.values_mut().flatten()).chain(&mut self.notes);
         items.for_each(|item| item.begin -= first_ns);
     }
@@ -169,7 +175,8 @@ impl<'t> Page<'t> {
                 .collect();
             json!({ "name": escape::name(name), "docs": declared.schema.docs, "fields": fields })
         };
-        let own = ["lost", "throttled"].map(|name| json!({ "name": name, "docs": "", "fields": [] }));
+        let own =
+            ["lost", "throttled"].map(|name| json!({ "name": name, "docs": "", "fields": [] }));
         self.trace.events().iter().map(kind).chain(own).collect()
     }
 
@@ -208,7 +215,11 @@ fn blob(name: &str, bytes: &[u8], out: &mut Vec<u8>) {
     let mut deflate = DeflateEncoder::new(Vec::new(), Compression::new(3));
     // Into memory, where nothing fails.
     let done = deflate.write_all(bytes).and_then(|()| deflate.finish()).unwrap_or_default();
-    let _ = writeln!(out, "<script type=\"text/plain\" id=\"{name}\">{}</script>", STANDARD.encode(done));
+    let _ = writeln!(
+        out,
+        "<script type=\"text/plain\" id=\"{name}\">{}</script>",
+        STANDARD.encode(done)
+    );
 }
 
 fn title(trace: &Trace) -> String {
@@ -248,6 +259,7 @@ impl Sink for Page<'_> {
         let (open, kind) = (span.open, span.begin.index);
         let len = span.end_ns.map_or(OPEN, |end_ns| end_ns - open.begin_ns);
         let item = self.item(open.begin_ns, len, kind, |out| fields(span.begin, out));
+        self.spans += 1;
         match open.apart {
             true => self.apart.entry(kind).or_default().push(item),
             false => self.threads[open.thread].slices.push(item),
@@ -299,7 +311,8 @@ impl Sink for Page<'_> {
             "title": title(self.trace),
             "begin_unix_ns": first_ns.to_string(),
             "total_ns": total_ns,
-            "events": self.items,
+            "items": self.items,
+            "spans": self.spans,
             "lost": self.lost,
             "kinds": kinds,
             "details": self.firsts,

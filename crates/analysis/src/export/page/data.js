@@ -107,7 +107,7 @@ class Data {
   // Where each item lies: by detail its begin, row and position on it.
   places() {
     if (!this.where) {
-      const n = this.events;
+      const n = this.items;
       const begin = new Float64Array(n), row = new Int32Array(n).fill(-1), at = new Uint32Array(n);
       const kind = new Uint32Array(n), rows = [];
       for (const track of this.tracks) {

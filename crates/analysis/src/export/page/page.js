@@ -50,7 +50,7 @@ class Page {
     const lost = data.lost ? `; ${plural(data.lost, "event was", "events were")} lost while recording` : "";
     const begin = new Date(Number(BigInt(data.begin_unix_ns) / 1000000n)).toISOString();
     element("status").textContent =
-      `${plural(data.events, "event", "events")} on ${plural(data.tracks.length, "track", "tracks")} from ${begin}${lost}. ${text}`;
+      `${plural(data.spans, "span", "spans")} and ${plural(data.items - data.spans, "event", "events")} on ${plural(data.tracks.length, "track", "tracks")} from ${begin}${lost}. ${text}`;
   }
 
   hands() {
@@ -259,7 +259,7 @@ class Page {
       element("search").value = parts.get("q");
       await this.look();
     }
-    if (number("at") >= 0 && number("at") < this.data.events) await this.select(number("at"));
+    if (number("at") >= 0 && number("at") < this.data.items) await this.select(number("at"));
     if (number("to") > number("from")) this.picture.show(number("from"), number("to"));
   }
 }

@@ -199,20 +199,19 @@ mod tests {
     #[test]
     fn nested_items_lie_below_what_is_around_them() {
         let rows = nest(vec![item(5, 2, 1), item(0, 10, 0), item(5, 5, 2), item(10, OPEN, 3)]);
-        assert_eq!(rows, [
-            vec![item(0, 10, 0), item(10, OPEN, 3)],
-            vec![item(5, 5, 2)],
-            vec![item(5, 2, 1)]
-        ]);
+        assert_eq!(
+            rows,
+            [vec![item(0, 10, 0), item(10, OPEN, 3)], vec![item(5, 5, 2)], vec![item(5, 2, 1)]]
+        );
     }
 
     #[test]
     fn overlapping_items_take_as_many_rows_as_overlap() {
         let rows = pack(vec![item(0, 10, 0), item(5, 10, 0), item(10, 10, 0), item(15, OPEN, 0)]);
-        assert_eq!(rows, [
-            vec![item(0, 10, 0), item(10, 10, 0)],
-            vec![item(5, 10, 0), item(15, OPEN, 0)]
-        ]);
+        assert_eq!(
+            rows,
+            [vec![item(0, 10, 0), item(10, 10, 0)], vec![item(5, 10, 0), item(15, OPEN, 0)]]
+        );
         let many = pack((0..100).map(|at| item(at, OPEN, 0)).collect());
         assert_eq!((many.len(), many.iter().map(Vec::len).sum::<usize>()), (MOST_ROWS, 100));
     }

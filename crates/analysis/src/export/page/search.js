@@ -16,8 +16,8 @@ class Search {
     const named = words.map((word) => kinds.map((kind) => kind.name.toLowerCase().includes(word)));
     const sure = kinds.map((_, kind) => named.every((has) => has[kind]));
     const { kind, begin } = data.places();
-    const found = new Uint8Array(data.events);
-    for (let i = 0; i < data.events; i++) found[i] = sure[kind[i]] ? 1 : 0;
+    const found = new Uint8Array(data.items);
+    for (let i = 0; i < data.items; i++) found[i] = sure[kind[i]] ? 1 : 0;
     for (let chunk = 0; chunk < data.details.length; chunk++) {
       const text = (await data.lines(chunk)).toLowerCase();
       if (number !== this.number) return undefined;

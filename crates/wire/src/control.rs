@@ -10,8 +10,13 @@
 //! When a connection ends, the agent ends the sessions that it made, but for those to be kept: another
 //! connection takes such a one over with `Attach`.
 
+mod functions;
 mod sessions;
 
+pub use functions::{
+    ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, Function, FunctionKind, FunctionObject, Functions,
+    FunctionsWanted, WHOLE_ID, WHOLE_NAME, function_events,
+};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
 };
@@ -134,6 +139,8 @@ pub struct Create {
     pub name: String,
     /// What the tool calls itself, for `Show`.
     pub tool: String,
+    /// Which functions; `globs` may be empty where there are some.
+    pub functions: Option<FunctionsWanted>,
 }
 
 /// Which of the events that fire are recorded. What is left out is counted, and the counts are in
@@ -205,7 +212,8 @@ pub struct Stopped {
 /// Reply that a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Failure {
-    /// A word for programs: `unsupported`, `no-match`, `busy`, `memory`, `patching`, `session`.
+    /// A word for programs: `unsupported`, `no-match`, `busy`, `memory`, `patching`, `session`,
+    /// `functions`.
     pub code: String,
     /// A sentence for people, with what to do.
     pub text: String,
@@ -277,6 +285,10 @@ pub enum Message {
         /// When it was switched off.
         stopped: Stopped,
     },
+    /// Tool: name all functions that can be traced.
+    ListFunctions,
+    /// Agent: here they are.
+    Functions(Functions),
     /// A kind that this version does not know.
     Unknown(u16),
 }
@@ -309,6 +321,8 @@ impl Message {
             Message::Stat(_) => 39,
             Message::Counts(_) => 40,
             Message::Ended { .. } => 41,
+            Message::ListFunctions => 48,
+            Message::Functions(_) => 49,
             Message::Unknown(kind) => *kind,
         }
     }
@@ -337,6 +351,7 @@ impl Message {
             | Message::Done
             | Message::Show
             | Message::Reset
+            | Message::ListFunctions
             | Message::Unknown(_) => {}
             Message::Events(events) => {
                 for e in events {
@@ -388,6 +403,7 @@ impl Message {
             Message::Ended { session, by, stopped } => {
                 b.u64(1, *session).str(2, by).nested(3, |b| write_stopped(b, stopped));
             }
+            Message::Functions(all) => functions::write_functions(b, all),
         }
     }
 
@@ -434,6 +450,8 @@ impl Message {
                 by: text(body, 2)?,
                 stopped: read_stopped(bytes(body, 3)?)?,
             },
+            48 => Message::ListFunctions,
+            49 => Message::Functions(functions::read_functions(body)?),
             other => Message::Unknown(other),
         })
     }
@@ -587,6 +605,9 @@ fn write_create(b: &mut Builder, create: &Create) {
     b.u64(4, create.context.bits().into());
     b.u64(5, max_rate).u64(6, sample).u64(7, max_overhead_ppm.into());
     b.u64(32, create.keep.into()).str(33, &create.name).str(34, &create.tool);
+    if let Some(wanted) = &create.functions {
+        b.nested(35, |b| functions::write_wanted(b, wanted));
+    }
 }
 
 fn read_create(body: &[u8]) -> Result<Create> {
@@ -604,6 +625,7 @@ fn read_create(body: &[u8]) -> Result<Create> {
         keep: number(body, 32)? != 0,
         name: text(body, 33)?,
         tool: text(body, 34)?,
+        functions: list(body, 35, functions::read_wanted)?.pop(),
     })
 }
 

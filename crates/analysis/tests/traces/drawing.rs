@@ -123,7 +123,7 @@ fn spans_lie_in_rows_and_apart() {
     assert_eq!(page.items(outer, "n")[0].2, "a:outer");
     let kinds = page.index["kinds"].as_array().unwrap();
     let kind = kinds.iter().find(|kind| kind["name"] == "a:outer").unwrap();
-    assert_eq!(kind["fields"][2], serde_json::json!(["n", "u32", ""]));
+    assert_eq!(kind["fields"][2], serde_json::json!(["n", "u32", "About n."]));
 }
 
 #[test]

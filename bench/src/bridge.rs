@@ -95,7 +95,10 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
             min(ON_TOGGLE) <= TOGGLE_MOST,
         ),
         (
-            format!("{BESIDE}: {beside:.0} ns over fmt alone, at most {:.0}, the event itself", net(ON)),
+            format!(
+                "{BESIDE}: {beside:.0} ns over fmt alone, at most {:.0}, the event itself",
+                net(ON)
+            ),
             beside <= net(ON),
         ),
     ];
@@ -171,7 +174,9 @@ fn on(rounds: usize) -> Result<Vec<Cost>, Box<dyn Error>> {
     let iterations = (rounds + rounds / 10 + 1) as u64 * CHUNK;
     if (recorded.events, recorded.lost) != (iterations * 5, 0) {
         let (events, lost) = (recorded.events, recorded.lost);
-        return Err(format!("of {} events {events} were recorded, {lost} lost", iterations * 5).into());
+        return Err(
+            format!("of {} events {events} were recorded, {lost} lost", iterations * 5).into()
+        );
     }
     Ok(costs)
 }
@@ -210,7 +215,8 @@ fn events(n: u64) {
 fn spans(n: u64) {
     for i in 0..n {
         let number = black_box(i);
-        let _in = tracing::info_span!(target: "bridge", "work", number, size = number ^ 1).entered();
+        let _in =
+            tracing::info_span!(target: "bridge", "work", number, size = number ^ 1).entered();
     }
 }
 

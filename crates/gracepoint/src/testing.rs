@@ -314,9 +314,7 @@ impl CapturedValue {
             Value::Bool(value) => CapturedValue::Bool(value),
             Value::Char(c) => CapturedValue::Char(c),
             Value::Str(text) => CapturedValue::Text(text.to_owned()),
-            Value::Bytes(bytes) => {
-                CapturedValue::Text(String::from_utf8_lossy(bytes).into_owned())
-            }
+            Value::Bytes(bytes) => CapturedValue::Text(String::from_utf8_lossy(bytes).into_owned()),
             Value::Duration(time) => CapturedValue::Duration(time),
             Value::Numbers(numbers) => {
                 CapturedValue::List(numbers.iter().map(CapturedValue::new).collect())

@@ -95,6 +95,7 @@ fn seen(naive: bool, target: &str, hit: fn()) -> u64 {
 fn an_answer_that_is_stored_late_loses_nothing() {
     let ours = seen(false, "race", || tracing::info!(name: "raced", target: "race", "hit"));
     assert_eq!(ours, 11);
-    let twin = seen(true, "race.twin", || tracing::info!(name: "raced", target: "race.twin", "hit"));
+    let twin =
+        seen(true, "race.twin", || tracing::info!(name: "raced", target: "race.twin", "hit"));
     assert_eq!(twin, 0, "the twin that says what is so now loses them");
 }

@@ -184,6 +184,7 @@ impl Session {
             name: String::new(),
             tool: "gracepoint record".into(),
             level: plan.level,
+            functions: None,
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;

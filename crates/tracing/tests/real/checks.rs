@@ -50,7 +50,8 @@ fn a_server() {
         recorded.iter().filter(is).count() as u64
     };
     assert_eq!((versions("HTTP/1.1"), versions("HTTP/2.0")), (REQUESTS, REQUESTS));
-    let (trace, pictures) = (folder.path("trace"), [("perfetto", "p"), ("chrome", "c"), ("folded", "f")]);
+    let (trace, pictures) =
+        (folder.path("trace"), [("perfetto", "p"), ("chrome", "c"), ("folded", "f")]);
     for (format, file) in pictures {
         let file = folder.path(file);
         let done = folder.gracepoint(&["export", &trace, "--to", format, "-o", &file, "--json"]);

@@ -32,7 +32,8 @@ pub(crate) fn run(name: &str, n: u64) {
 
 /// An axum server as its documentation has it, and `n` requests over HTTP/1 and as many over HTTP/2.
 fn serve(n: u64) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let span = DefaultMakeSpan::new().level(Level::INFO);
         let app = Router::new()
@@ -156,6 +157,7 @@ fn killed() {
     for n in 0..100u64 {
         tracing::error!(name: "last words", target: "killed", n);
     }
-    let _ = std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
+    let _ =
+        std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
     std::thread::sleep(std::time::Duration::from_secs(60));
 }

@@ -49,7 +49,8 @@ impl Folder {
     /// What was recorded.
     pub(crate) fn report(&self, options: &[&str]) -> Vec<Recorded> {
         let trace = self.path("trace");
-        let output = self.gracepoint(&[&["report", &trace, "--json", "--strict"], options].concat());
+        let output =
+            self.gracepoint(&[&["report", &trace, "--json", "--strict"], options].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         text.lines().map(|line| Recorded(serde_json::from_str(line).expect("JSON"))).collect()

@@ -1,6 +1,6 @@
 //! The bodies of messages: their parts as tag-length-value items, and back.
 
-use super::{Create, Created, Hello, Limits, Listed, Mode, Module, Program, Stopped};
+use super::{Create, Created, Hello, Limits, Listed, Mode, Module, Program, Stopped, functions};
 use crate::clock::{Clock, Source, Triple};
 use crate::schema::{Context, Declared, Field, Level, Role, Schema};
 use crate::tlv::{Builder, Item, items};
@@ -147,6 +147,9 @@ pub(super) fn write_create(b: &mut Builder, create: &Create) {
     if let Some(level) = create.level {
         b.u64(48, level as u64);
     }
+    if let Some(wanted) = &create.functions {
+        b.nested(35, |b| functions::write_wanted(b, wanted));
+    }
 }
 
 pub(super) fn read_create(body: &[u8]) -> Result<Create> {
@@ -165,6 +168,7 @@ pub(super) fn read_create(body: &[u8]) -> Result<Create> {
         name: text(body, 33)?,
         tool: text(body, 34)?,
         level: u8::try_from(number(body, 48)?).ok().and_then(Level::from_u8),
+        functions: list(body, 35, functions::read_wanted)?.pop(),
     })
 }
 

@@ -444,6 +444,8 @@ impl<'t> Export<'t> {
         let Some((id, parent)) = role_fields(event) else { return };
         if self.visited[event.index as usize] {
             let life = Life::new(id, thread, event.index, event.ns, event.payload);
+            // So that the output knows of the time.
+            self.sink.begin(event.ns, &self.threads[thread], event.index, None);
             if let Some(gone) = self.visits.begin(life) {
                 self.live(gone, None);
             }

@@ -164,22 +164,8 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
     ));
 }
 
-/// Says what was recorded, or why not all of it.
-fn conclude(
-    recorded: &Recorded,
-    dir: &Path,
-    args: &RecordArgs,
-    console: &mut Console,
-) -> Result<()> {
-    if recorded.unconfirmed {
-        console.note(
-            "the program did not answer when told to stop (is it stopped itself?): the trace holds \
-             what it had written by then",
-        );
-    }
-    if let Ended::Reset(by, _) = &recorded.ended {
-        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
-    }
+/// Says what of the events is not in the trace, as far as it is no loss.
+fn tell_gaps(recorded: &Recorded, console: &mut Console) {
     for who in recorded.holdouts.iter().take(10) {
         console.note(format_args!(
             "{} is still inside an event; what it has not committed is not in the trace",
@@ -198,6 +184,25 @@ fn conclude(
             quantity::plural(recorded.refused, "kind of event", "kinds of event")
         ));
     }
+}
+
+/// Says what was recorded, or why not all of it.
+fn conclude(
+    recorded: &Recorded,
+    dir: &Path,
+    args: &RecordArgs,
+    console: &mut Console,
+) -> Result<()> {
+    if recorded.unconfirmed {
+        console.note(
+            "the program did not answer when told to stop (is it stopped itself?): the trace holds \
+             what it had written by then",
+        );
+    }
+    if let Ended::Reset(by, _) = &recorded.ended {
+        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
+    }
+    tell_gaps(recorded, console);
     let why = match (&recorded.ended, &recorded.failure) {
         (Ended::Failed(why), _) | (_, Some(why)) => Some(format!(
             "the trace is not whole: {why}; make room or record elsewhere with -o, and record again"

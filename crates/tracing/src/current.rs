@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn spans_are_left_in_any_order() {
         assert_eq!(innermost(), None);
-        [1, 2, 3, 2].map(enter);
+        [1, 2, 3, 2].into_iter().for_each(enter);
         exit(2);
         assert_eq!(innermost(), Some(3));
         exit(1);

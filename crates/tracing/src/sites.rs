@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn places_have_no_directories() {
-        assert_eq!(place("/home/x/.cargo/hyper-1.0/src/proto/conn.rs", 17), "conn.rs:17");
+        assert_eq!(place("hyper-1.0/src/proto/conn.rs", 17), "conn.rs:17");
         assert_eq!(place("src\\main.rs", 3), "main.rs:3");
         assert_eq!(place("lib.rs", 3), "lib.rs:3");
     }

@@ -10,6 +10,9 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Dispatch, Event, Metadata, Subscriber};
 
+/// Name of the thread whose hit makes the call site known.
+const HITTER: &str = "hitter";
+
 /// Our subscriber, whose first answer about the call site `raced` is on its way until the gate opens.
 struct Late {
     inner: Bridge,
@@ -27,14 +30,13 @@ impl Subscriber for Late {
 
     fn register_callsite(&self, meta: &'static Metadata<'static>) -> Interest {
         let answer = self.inner.register_callsite(meta);
-        if meta.name() != "raced" || self.first.swap(false, SeqCst) {
-            if meta.name() == "raced" {
-                self.gate.wait();
-                self.gate.wait();
-            }
-            return if self.naive { Interest::never() } else { answer };
+        let hitter = std::thread::current().name() == Some(HITTER);
+        if meta.name() != "raced" || !hitter || !self.first.swap(false, SeqCst) {
+            return answer; // a rebuild, which knows what is so
         }
-        answer
+        self.gate.wait();
+        self.gate.wait();
+        if self.naive { Interest::never() } else { answer }
     }
 
     fn enabled(&self, meta: &Metadata<'_>) -> bool {
@@ -75,9 +77,11 @@ fn seen(naive: bool, target: &str, hit: fn()) -> u64 {
     let hits = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&hits);
     std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
+        let hitting = || {
             tracing::dispatcher::with_default(&dispatch, || (0..11).for_each(|_| hit()));
-        });
+        };
+        let thread = std::thread::Builder::new().name(HITTER.into());
+        let thread = thread.spawn_scoped(scope, hitting).expect("a thread");
         gate.wait(); // the answer is given, and not stored
         let count = move |_: &gracepoint::View<'_>| {
             counted.fetch_add(1, SeqCst);

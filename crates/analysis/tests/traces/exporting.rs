@@ -224,6 +224,92 @@ fn without_spans_there_is_nothing_to_draw() {
     assert!(error.contains("no span ended"), "{error}");
 }
 
+/// A task that is polled on two threads, gets a value later, and follows a span that is over; a span of one
+/// visit; and a visit to a span whose begin is not in the trace.
+fn polls() -> Dir {
+    let task: &[(&str, &str)] = &[("n", "any")];
+    let mut recording = Recording::new(&[
+        (Role::Begin, "a:task", task),
+        (Role::End, "a:task", &[]),
+        (Role::Enter, "a:task", &[]),
+        (Role::Exit, "a:task", &[]),
+        (Role::Record, "a:task", task),
+        (Role::Follows, "a:task", &[]),
+    ]);
+    let ids = |ids: &[u64]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+    let begin = |id: u64, n: &[u8]| [ids(&[id, 0]), n.to_vec()].concat();
+    let (nothing, text): (&[u8], &[u8]) = (&[0], b"\x05late\0");
+    let mut one = recording.packet(1, 101, "one", 0);
+    one.event(16, 1000, &begin(1, &[4, 1]));
+    one.event(18, 2000, &ids(&[1]));
+    one.event(19, 5000, &ids(&[1]));
+    one.event(17, 6000, &ids(&[1]));
+    one.event(16, 10_000, &begin(2, nothing));
+    one.event(21, 10_500, &ids(&[2, 1]));
+    one.event(18, 11_000, &ids(&[2]));
+    one.event(20, 12_000, &[ids(&[2]), text.to_vec()].concat());
+    one.event(19, 13_000, &ids(&[2]));
+    one.event(18, 30_000, &ids(&[9]));
+    one.event(19, 31_000, &ids(&[9]));
+    recording.close(one);
+    let mut two = recording.packet(2, 102, "two", 1);
+    two.event(18, 20_000, &ids(&[2]));
+    two.event(19, 24_000, &ids(&[2]));
+    two.event(17, 25_000, &ids(&[2]));
+    recording.close(two);
+    recording.write()
+}
+
+#[test]
+fn tasks_are_slices_of_their_polls() {
+    let (picture, done) = perfetto(&polls());
+    assert_eq!((done.spans, done.visits, done.apart, done.unfinished), (2, 4, 1, 0));
+    assert_eq!((picture.bad_ends, done.without_begin), (0, 0));
+    let slices: Vec<(&str, u64, Option<u64>)> = picture
+        .slices
+        .iter()
+        .map(|slice| {
+            let label = picture.tracks[&slice.track].label.as_str();
+            (label, slice.ns - START_NS, slice.end_ns.map(|end| end - START_NS))
+        })
+        .collect();
+    for want in [
+        ("77/101 one", 2000, Some(5000)),
+        ("77/101 one", 11_000, Some(13_000)),
+        ("77/102 two", 20_000, Some(24_000)),
+        ("77/101 one", 30_000, Some(31_000)),
+        ("a:task", 10_000, Some(25_000)),
+    ] {
+        assert!(slices.contains(&want), "{want:?} is not among {slices:?}");
+    }
+    let at = |ns: u64| picture.slices.iter().find(|slice| slice.ns == START_NS + ns).unwrap();
+    assert_eq!(at(2000).annotations["n"], ["b:true"]);
+    assert_eq!(at(11_000).annotations["n"], ["s:late"], "a value that came before the poll's end");
+    assert!(
+        at(11_000).flows.iter().any(|flow| at(20_000).flows.contains(flow)),
+        "polls are linked"
+    );
+    assert!(at(2000).flows.iter().any(|flow| at(11_000).flows.contains(flow)), "what it follows");
+    assert!(!at(2000).flows.iter().any(|flow| at(20_000).flows.contains(flow)));
+}
+
+#[test]
+fn time_in_polls_is_time_in_the_span() {
+    let want = "one;a:task 1\none;a:task 5\ntwo;a:task 4\n";
+    assert_eq!(folded(&polls()), want, "3 us and 2 us, and 1 us of the one without a begin");
+}
+
+#[test]
+fn chrome_has_polls_and_the_whole() {
+    let (events, _) = chrome(&polls());
+    let of = |phase: &str| events.iter().filter(|event| event["ph"] == phase).collect::<Vec<_>>();
+    assert_eq!((of("X").len(), of("b").len(), of("e").len()), (4, 1, 1));
+    assert_eq!(of("b")[0]["args"]["n"], "late");
+    let (start, end) = (of("s"), of("f"));
+    assert_eq!((start.len(), &start[0]["id"]), (1, &end[0]["id"]));
+    assert_eq!((&start[0]["ts"], &end[0]["ts"]), (&1.0.into(), &10.0.into()));
+}
+
 #[test]
 fn counters_are_curves() {
     let counters = vec!["a:tick.took".into(), "a:outer.n".into()];

@@ -68,7 +68,7 @@ pub(crate) struct Recorded(Value);
 
 impl Recorded {
     pub(crate) fn name(&self) -> &str {
-        self.0["event"].as_str().unwrap_or_default()
+        self.0["name"].as_str().unwrap_or_default()
     }
 
     pub(crate) fn field(&self, name: &str) -> &Value {

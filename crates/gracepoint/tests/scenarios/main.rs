@@ -6,6 +6,9 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "probes exist on Linux alone"))]
 
 #[cfg(target_os = "linux")]
+#[path = "../client/mod.rs"]
+mod client;
+#[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
 mod places;

@@ -431,3 +431,77 @@ fn tracers_come_and_go_on_many_threads() {
     assert_eq!(WRONG.get(), None);
     until(|| drops.load(Relaxed) == 1800);
 }
+
+#[derive(gracepoint::Event)]
+#[event(name = "replaced:one")]
+struct Replaced {
+    n: u64,
+}
+
+#[derive(gracepoint::Event)]
+#[event(name = "replaced:two")]
+struct ReplacedToo;
+
+/// Two threads hit while the probe is replaced again and again: each hit calls one, the old or the new.
+#[test]
+fn every_hit_calls_one_of_a_probe_and_its_replacement() {
+    const TIMES: u64 = 3000;
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    static HITS: AtomicU64 = AtomicU64::new(0);
+    static OVER: AtomicBool = AtomicBool::new(false);
+    let tracer = Tracer::new("replaced");
+    let drops = Arc::new(AtomicU64::new(0));
+    let captured = || {
+        let drops = Arc::clone(&drops);
+        AtDrop(move || {
+            drops.fetch_add(1, Relaxed);
+        })
+    };
+    let first = captured();
+    let probe = tracer.tracepoint::<Replaced>().attach(move |hit| {
+        let _captured = &first;
+        CALLS.fetch_add(hit.n, Relaxed);
+    });
+    let mut probe = probe.unwrap();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !OVER.load(Relaxed) {
+                    trace!(Replaced { n: 1 });
+                    HITS.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        for n in 0..TIMES {
+            let next = captured();
+            if n % 3 == 0 {
+                let all = tracer.tracepoints("replaced:*").priority(n as i32 % 5);
+                all.replace(&mut probe, move |view| {
+                    let _captured = &next;
+                    let n = view.get("n").and_then(|n| n.as_u64());
+                    CALLS.fetch_add(n.unwrap_or(1 << 40), Relaxed);
+                })
+                .unwrap();
+            } else {
+                tracer
+                    .tracepoint::<Replaced>()
+                    .replace(&mut probe, move |hit| {
+                        let _captured = &next;
+                        CALLS.fetch_add(hit.n, Relaxed);
+                    })
+                    .unwrap();
+            }
+            assert!(probe.is_attached());
+        }
+        OVER.store(true, Relaxed);
+    });
+    assert_eq!(CALLS.load(Relaxed), HITS.load(Relaxed), "none was missed, and none called two");
+    // The last was of the typed kind: the other tracepoint is free.
+    trace!(ReplacedToo);
+    assert_eq!(CALLS.load(Relaxed), HITS.load(Relaxed));
+    until(|| drops.load(Relaxed) == TIMES);
+    probe.detach_wait().unwrap();
+    trace!(Replaced { n: 1 });
+    assert_eq!(CALLS.load(Relaxed), HITS.load(Relaxed));
+    until(|| drops.load(Relaxed) == TIMES + 1);
+}

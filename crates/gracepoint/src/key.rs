@@ -212,15 +212,11 @@ unsafe fn fire_those(
 #[inline]
 pub(crate) unsafe fn fire_sessions(key: &Key, event: *const (), span: *const SpanPoint) -> bool {
     #[cfg(gp_supported)]
-    {
-        let writes =
-            |call| ptr::fn_addr_eq(call, key.record) || ptr::fn_addr_eq(call, key.record_all);
-        // SAFETY: the caller's promise.
-        return unsafe { fire_those(key, event, span, writes) };
-    }
+    let writes = |call| ptr::fn_addr_eq(call, key.record) || ptr::fn_addr_eq(call, key.record_all);
     #[cfg(not(gp_supported))]
+    let writes = |_| false;
     // SAFETY: the caller's promise.
-    return unsafe { fire_those(key, event, span, |_| false) };
+    unsafe { fire_those(key, event, span, writes) }
 }
 
 /// The cold path of `trace!`, for events that are handed over by reference.

@@ -323,8 +323,9 @@ pub(crate) fn timer_slack() -> u64 {
 
 /// Sets it; in vain where that is not allowed.
 pub(crate) fn set_timer_slack(ns: u64) {
-    // SAFETY: takes a number; no precondition. (0 would be the default, and is not passed on.)
+    // 0 would mean the default.
     if ns > 0 {
+        // SAFETY: takes a number; no precondition.
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, ns, 0, 0, 0) };
     }
 }

@@ -202,7 +202,7 @@ impl Target {
         // SAFETY: the place has room for `ids` and the fields; there are at most two ids.
         unsafe {
             for (i, id) in point.iter().take(ids / 8).enumerate() {
-                at.cast::<u64>().add(i).write_unaligned(*id);
+                at.add(8 * i).cast::<[u8; 8]>().write_unaligned(id.to_le_bytes());
             }
             copy_record(hit.bytes.as_ptr(), at.add(ids), hit.bytes.len());
         }

@@ -302,7 +302,8 @@ fn greeted(link: Connection, deadline: Instant) -> Result<Live> {
 fn no_use(answer: &Answer) -> Failure {
     Failure::new(match answer {
         Answer::Silent(pid) => format!(
-            "process {pid} does not answer: it may be stopped (`kill -CONT {pid}` lets it go on)"
+            "process {pid} does not answer: it may be stopped (`kill -CONT {pid}` lets it go on), or \
+             have no file descriptor left"
         ),
         Answer::Foreign(pid, hello) => format!(
             "process {pid} speaks version {}.{} of the protocol and this is {}.{}: use the \

@@ -154,7 +154,7 @@ impl Ring {
             let end = self.page_end(writer);
             compiler_fence(Ordering::SeqCst);
             writer.limit.store(end, Relaxed);
-            if let Some(reserved) = self.reserve::<true>(writer, id, len) {
+            if let Some(reserved) = self.reserve(writer, id, len) {
                 return Some(reserved);
             }
             // Handlers filled the page in the meantime.

@@ -13,13 +13,14 @@ use serde_json::Value;
 use std::process::{Command, Stdio};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("a_program_without_descriptors", a_program_without_descriptors),
         ("a_program_without_address_space", a_program_without_address_space),
         ("a_program_that_becomes_another", a_program_that_becomes_another),
         ("a_removed_directory_of_pieces", a_removed_directory_of_pieces),
         ("pieces_of_a_killed_recorder", pieces_of_a_killed_recorder),
         ("ps_tells_sessions", ps_tells_sessions),
+        ("a_stopped_program_is_named", a_stopped_program_is_named),
         ("snapshot_beside_a_recorder", snapshot_beside_a_recorder),
         ("short_lived_threads_lose_nothing", short_lived_threads_lose_nothing),
         ("idle_threads_cost_little", idle_threads_cost_little),
@@ -193,6 +194,24 @@ fn ps_tells_sessions() {
     assert_ok(&recorder.end());
 }
 
+/// Verbs on all programs say which of them they did not reach.
+fn a_stopped_program_is_named() {
+    let scene = Scene::new();
+    let (program, stopped) = (start(&scene, &["idle"]), start(&scene, &["idle"]));
+    say(&scene, "start");
+    stopped.signal(Signal::STOP);
+    let missing = format!("process {} does not answer", stopped.pid());
+    for (verb, status) in [("show", 0), ("reset", 2), ("start", 2)] {
+        let said = scene.run(&[verb]);
+        assert!(said.status == status && said.err.contains(&missing), "{verb}: {}", said.err);
+    }
+    stopped.signal(Signal::CONT);
+    until("both are there", || show(&scene).len() == 2);
+    say(&scene, "reset");
+    assert_ok(&program.end());
+    assert_ok(&stopped.end());
+}
+
 /// Whoever looks at a session that another drains sees what is there, whole, and disturbs nobody.
 fn snapshot_beside_a_recorder() {
     let scene = Scene::new();
@@ -240,18 +259,25 @@ fn short_lived_threads_lose_nothing() {
     assert!(bytes < threads * 256 + (64 << 10), "{bytes} bytes for {threads} events");
 }
 
-/// Bytes of memory that a process uses.
+/// Bytes of memory that a process uses beside the sessions' buffers.
 fn memory(pid: u32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() << 10
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let (mut sum, mut buffer) = (0, false);
+    for line in text.lines() {
+        if let Some(rss) = line.strip_prefix("Rss:") {
+            let kilobytes: u64 = rss.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap();
+            sum += if buffer { 0 } else { kilobytes << 10 };
+        } else if line.starts_with(|c: char| c.is_ascii_hexdigit()) {
+            buffer = line.contains("/memfd:");
+        }
+    }
+    sum
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are what the command is for")]
 fn idle_threads_cost_little() {
-    const BUFFER: u64 = 16 << 20;
-    /// For what does not grow with the threads: the agent's own, tables, the event's code.
-    const FIXED: u64 = 1 << 20;
+    /// For what does not grow with the threads: the agent's own, words about pages, the event's code.
+    const FIXED: u64 = 512 << 10;
     let threads = threads(1000);
     let scene = Scene::new();
     let mut program = start(&scene, &["idlers", &threads.to_string()]);
@@ -263,7 +289,8 @@ fn idle_threads_cost_little() {
     let session = || show(&scene).into_iter().next().unwrap();
     until("no thread has a page", || session()["filled_bytes"] == 0);
     let lost = session()["lost"].as_u64().unwrap();
-    let each = memory(program.pid()).saturating_sub(before + BUFFER + FIXED) / threads;
+    let grown = memory(program.pid()).saturating_sub(before + FIXED);
+    let each = grown / threads + gracepoint_wire::arena::SLOT_ENTRY as u64;
     println!("{threads} idle threads: no page each, {each} B each beyond the buffer, {lost} lost");
     assert!(each <= 256, "{each} B per thread");
     recorder.signal(Signal::INT);

@@ -107,9 +107,9 @@ fn control(all: &mut Vec<Seed>) {
         keep: true,
         name: "main".into(),
         tool: "gracepoint start".into(),
+        ..Create::default()
     };
-    let session = SessionInfo { session: 3, name: "main".into(), ..SessionInfo::default() };
-    let messages = [
+    let mut messages = vec![
         Message::Hello(Hello::current(Some(program))),
         Message::List,
         Message::Events(listed.collect()),
@@ -131,6 +131,19 @@ fn control(all: &mut Vec<Seed>) {
         Message::Proceed,
         Message::Done,
         Message::Failure(Failure { code: "busy".into(), text: "later".into() }),
+    ];
+    messages.extend(of_kept_sessions(create, stopped, at));
+    for (n, message) in messages.iter().enumerate() {
+        all.push(("control", format!("{n}"), message.to_frame()));
+    }
+    let short = messages.iter().filter(|m| m.to_frame().len() < 200);
+    all.push(("control", "several".into(), short.flat_map(Message::to_frame).collect()));
+}
+
+/// Messages about sessions that outlive their makers.
+fn of_kept_sessions(create: Create, stopped: Stopped, at: Triple) -> Vec<Message> {
+    let session = SessionInfo { session: 3, name: "main".into(), ..SessionInfo::default() };
+    vec![
         Message::Show,
         Message::Sessions(Sessions {
             sessions: vec![session],
@@ -142,14 +155,10 @@ fn control(all: &mut Vec<Seed>) {
         Message::WasReset(WasReset { sessions: 2, holdouts: vec!["thread 1".into()] }),
         Message::Count(create),
         Message::Stat(3),
+        Message::ListFunctions,
         Message::Counts(Counts { at, counts: vec![Count { id: 16, hits: 7 }] }),
         Message::Ended { session: 3, by: "uid 7".into(), stopped },
-    ];
-    for (n, message) in messages.iter().enumerate() {
-        all.push(("control", format!("{n}"), message.to_frame()));
-    }
-    let short = messages.iter().filter(|m| m.to_frame().len() < 200);
-    all.push(("control", "several".into(), short.flat_map(Message::to_frame).collect()));
+    ]
 }
 
 /// A page table and pages: two full pages and an open one of slot 0, two full ones of slot 1.

@@ -113,18 +113,21 @@ struct Reserved {
     extended: bool,
 }
 
-impl Reserved {
-    /// To commit what others wrote.
-    const NOTHING: Reserved = Reserved { pos: 0, end: 0, now: 0, extended: false };
-}
-
 /// Where an event goes, between [`Ring::place`] and [`Ring::publish`].
 pub(crate) struct Place<'a> {
     /// Where its fields go.
     pub(crate) fields: *mut u8,
     writer: &'a Writer,
-    reserved: Reserved,
-    slow: bool,
+    /// Address where its record ends; 0 if it was found slowly.
+    end: u64,
+    /// Its time; 0 if it was found slowly.
+    now: u64,
+}
+
+impl<'a> Place<'a> {
+    fn quick(fields: *mut u8, writer: &'a Writer, reserved: &Reserved) -> Self {
+        Place { fields, writer, end: reserved.end, now: reserved.now }
+    }
 }
 
 /// The ring of one session.
@@ -243,12 +246,12 @@ impl Ring {
             }
             None => None,
         };
-        let (writer, reserved) = match quick {
-            Some(both) => both,
-            None => self.slow(index, id, len)?,
-        };
-        let fields = put_header(id, &reserved);
-        Some(Place { fields, writer, reserved, slow: quick.is_none() })
+        match quick {
+            Some((writer, reserved)) => {
+                Some(Place::quick(put_header(id, &reserved), writer, &reserved))
+            }
+            None => self.place_slowly(index, id, len),
+        }
     }
 
     /// [`Ring::place`] in a ring that [is plain](Ring::is_plain), for an id that fits into a compact
@@ -299,28 +302,36 @@ impl Ring {
         }
         writer.last.store(now, Relaxed);
         let reserved = Reserved { pos, end, now, extended: false };
-        Some(Place { fields: put_header(id, &reserved), writer, reserved, slow: false })
+        Some(Place::quick(put_header(id, &reserved), writer, &reserved))
     }
 
     /// `depth` is raised where there is an index.
+    #[inline(always)]
+    fn place_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<Place<'_>> {
+        let (writer, fields) = self.find_slowly(index, id, len)?;
+        Some(Place { fields, writer, end: 0, now: 0 })
+    }
+
+    /// Two words, which come in registers: a whole place would come in memory, and for its sake the quick
+    /// one would take that way too.
     #[cold]
     #[inline(never)]
-    fn place_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<Place<'_>> {
+    fn find_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<(&Writer, *mut u8)> {
         let (writer, reserved) = self.slow(index, id, len)?;
-        Some(Place { fields: put_header(id, &reserved), writer, reserved, slow: true })
+        Some((writer, put_header(id, &reserved)))
     }
 
     /// Commits an event whose fields are written.
     #[inline(always)]
     pub(crate) fn publish(&self, place: &Place<'_>) {
-        if place.slow {
-            return self.publish_slowly(place);
+        let &Place { writer, end: record_end, now, .. } = place;
+        if record_end == 0 {
+            return self.publish_slowly(writer);
         }
-        let Place { writer, reserved, .. } = place;
         if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
             let pos = writer.pos.load(Relaxed);
             // A handler that came in the meantime has recorded later than this event.
-            let end = if pos == reserved.end { reserved.now } else { self.ticks() };
+            let end = if pos == record_end { now } else { self.ticks() };
             // The packet of the record: there is one, since no page is closed with `depth` raised.
             put_mark(writer.packet.load(Relaxed), pos, end);
             local::decrement(&writer.depth);
@@ -334,9 +345,9 @@ impl Ring {
 
     #[cold]
     #[inline(never)]
-    fn publish_slowly(&self, place: &Place<'_>) {
-        self.commit(place.writer, &place.reserved);
-        self.after_slow(place.writer);
+    fn publish_slowly(&self, writer: &Writer) {
+        self.commit(writer);
+        self.after_slow(writer);
     }
 
     /// A handler recorded between the load of `pos` and the decrement and left the publishing to us; or
@@ -346,7 +357,7 @@ impl Ring {
     fn publish_again(&self, writer: &Writer) {
         local::increment(&writer.depth);
         if keep(writer) {
-            self.commit(writer, &Reserved::NOTHING);
+            self.commit(writer);
         } else {
             local::decrement(&writer.depth); // the agent has published and taken the page
         }
@@ -381,19 +392,15 @@ impl Ring {
         }
     }
 
-    /// Publishes what has been written, if this is the outermost writer, and lowers `depth`: what
-    /// [`Ring::publish`] does, also where there may be no packet.
-    fn commit(&self, writer: &Writer, reserved: &Reserved) {
+    /// Publishes what has been written, by whomsoever, if this is the outermost writer, and lowers `depth`:
+    /// what [`Ring::publish`] does, also where there may be no packet. Its end is now.
+    fn commit(&self, writer: &Writer) {
         if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
-            let mut end = reserved.now;
             loop {
                 let pos = writer.pos.load(Relaxed);
                 let packet = writer.packet.load(Relaxed);
-                if pos != reserved.end {
-                    end = self.ticks(); // a handler has recorded later than this event
-                }
                 if packet != 0 {
-                    put_mark(packet, pos, end);
+                    put_mark(packet, pos, self.ticks().max(writer.last.load(Relaxed)));
                 }
                 local::decrement(&writer.depth);
                 if writer.pos.load(Relaxed) == pos || twin!(self, PublishesOnce) {

@@ -63,7 +63,7 @@ impl Ring {
                 let reserved = self.turn(writer, index, &owner(Some(index)), id, len);
                 if reserved.is_none() {
                     // What handlers wrote on top of us is whole, and left to us to publish.
-                    self.commit(writer, &Reserved::NOTHING);
+                    self.commit(writer);
                 }
                 return reserved.map(|reserved| (writer, reserved));
             }

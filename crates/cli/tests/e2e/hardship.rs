@@ -132,7 +132,7 @@ fn pieces_of_a_killed_recorder() {
     let args = ["--rotate", "20ms", "--keep", "3", "--buffer", "64M"];
     let recorder = scene.recorder(program.pid(), &args);
     until("five pieces", || {
-        pieces(&scene, "t.trace").last().is_some_and(|l| *l >= "t.trace/000005".into())
+        pieces(&scene, "t.trace").last().is_some_and(|l| l.as_str() >= "t.trace/000005")
     });
     recorder.signal(Signal::KILL);
     assert_eq!(recorder.end().status, -9);

@@ -58,6 +58,9 @@ pub enum Progress {
 /// Suggested when somebody else holds the lock: about one step.
 pub(crate) const ONE_STEP: Duration = Duration::from_micros(5);
 
+/// How long a driver may be in its step, in nanoseconds, before others step beside it.
+const PATIENCE: u64 = 1_000_000;
+
 /// Callbacks run by one call of `drive` at most.
 pub(crate) const RUN_AT_MOST: usize = 4096;
 
@@ -89,13 +92,15 @@ pub(crate) struct Engine {
     expedited: unexplored::AtomicUsize,
     /// There are so many callbacks that they all do.
     flooded: unexplored::AtomicBool,
-    /// When the grace period that runs began. The driver's.
+    /// When somebody first found the driver's lock taken, since a driver last took it; 0 if nobody did.
+    held_since: unexplored::AtomicU64,
+    /// When the grace period that runs began.
     begun: unexplored::AtomicU64,
-    /// Heavy barriers since the domain was made. The driver's.
+    /// Heavy barriers since the domain was made.
     barriers: unexplored::AtomicU64,
     /// Grace periods and callbacks of the domains that had this memory before.
     before: (unexplored::AtomicU64, unexplored::AtomicU64),
-    /// As `barriers` was when the grace period that runs began. The driver's.
+    /// As `barriers` was when the grace period that runs began.
     barriers_before: unexplored::AtomicU64,
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
     oldest_filed: AtomicU64,
@@ -176,6 +181,7 @@ impl Engine {
                 taking: TryLock::new(()),
                 expedited: unexplored::AtomicUsize::new(0),
                 flooded: unexplored::AtomicBool::new(false),
+                held_since: unexplored::AtomicU64::new(0),
                 begun: unexplored::AtomicU64::new(0),
                 barriers: unexplored::AtomicU64::new(0),
                 before: (unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)),
@@ -302,28 +308,55 @@ impl Engine {
     /// One bounded step of the grace-period machine. Runs no callbacks.
     pub(crate) fn poll(&self, readers: &impl Readers, me: usize) -> Progress {
         let Some(mut driver) = self.driver.try_lock(me) else {
-            return Progress::Pending(ONE_STEP);
+            return self.poll_beside(readers);
         };
+        if self.held_since.load(Ordering::Relaxed) != 0 {
+            self.held_since.store(0, Ordering::Relaxed);
+        }
         let before = self.grace.running();
         let step = driver.with(|buckets| {
             // Before the step: a grace period that begins now serves what is queued now.
             self.collect(buckets);
-            if before.is_none() {
-                self.begins();
-            }
-            let step = self.grace.step(&Counting { readers, barriers: &self.barriers });
-            if step == Step::Ended {
-                buckets.sweep(|cookie| self.grace.is_done(cookie));
-                self.ready.store(buckets.has_ready(), Ordering::Relaxed);
-            }
+            let step = self.step(before.is_some(), readers);
+            self.sweep(buckets);
             step
         });
-        let (begun, barriers) = (self.begun.load(Ordering::Relaxed), self.barriers_taken());
-        let number = before.unwrap_or_else(|| self.grace.ended() + u64::from(step != Step::Ended));
+        let told = self.what_to_tell(step, before);
         drop(driver);
-        if step != Step::Idle {
-            self.tell_of_step(step, before.is_none(), number, begun, barriers);
+        self.tell_of_step(told);
+        self.progress(step)
+    }
+
+    /// `poll` while another thread is driving. If that thread has not come out of its step for [`PATIENCE`], it
+    /// has been preempted in it, or stopped: then this one steps beside it, as `grace` allows. What callbacks it has
+    /// in its hands wait for it all the same.
+    #[cold]
+    fn poll_beside(&self, readers: &impl Readers) -> Progress {
+        let now = clock::now();
+        let (order, held_since) = (Ordering::Relaxed, &self.held_since);
+        // Who drives next makes it 0 again. If that is never seen here, the lock may have changed hands, and
+        // this step is one too many.
+        let since = held_since.compare_exchange(0, now, order, order).unwrap_or_else(|since| since);
+        if since == 0 || now.saturating_sub(since) < PATIENCE {
+            return Progress::Pending(ONE_STEP);
         }
+        let before = self.grace.running();
+        let step = self.step(before.is_some(), readers);
+        self.tell_of_step(self.what_to_tell(step, before));
+        match step {
+            Step::Idle => Progress::Pending(ONE_STEP),
+            other => self.progress(other),
+        }
+    }
+
+    fn step(&self, runs: bool, readers: &impl Readers) -> Step {
+        if !runs {
+            self.begins();
+        }
+        self.grace.step(&Counting { readers, barriers: &self.barriers })
+    }
+
+    fn progress(&self, step: Step) -> Progress {
         match step {
             Step::Idle => Progress::Idle,
             Step::Ended | Step::Advanced => Progress::Advanced,
@@ -346,16 +379,24 @@ impl Engine {
         self.barriers.load(Ordering::Relaxed).wrapping_sub(before)
     }
 
-    fn tell_of_step(&self, step: Step, began: bool, number: u64, begun: u64, barriers: u64) {
-        if !self.observed.is_on() {
-            return;
+    /// What an observer is to be told of a step, `before` which this grace period ran.
+    fn what_to_tell(&self, step: Step, before: Option<u64>) -> Option<Told> {
+        if step == Step::Idle || !self.observed.is_on() {
+            return None;
         }
+        let number = before.unwrap_or_else(|| self.grace.ended() + u64::from(step != Step::Ended));
+        let ended = (step == Step::Ended)
+            .then(|| (self.begun.load(Ordering::Relaxed), self.barriers_taken()));
+        Some(Told { number, began: before.is_none(), ended })
+    }
+
+    fn tell_of_step(&self, told: Option<Told>) {
+        let Some(Told { number, began, ended }) = told else { return };
         if began {
             self.observed.tell(&Event::GracePeriodBegan { number });
         }
-        if step == Step::Ended {
+        if let Some((begun, heavy_barriers)) = ended {
             let duration = Duration::from_nanos(clock::now().saturating_sub(begun));
-            let heavy_barriers = barriers;
             self.observed.tell(&Event::GracePeriodEnded { number, duration, heavy_barriers });
         }
     }
@@ -392,9 +433,18 @@ impl Engine {
         // in place of null, and only a driver makes it null.
         let stack = incoming.swap(ptr::null_mut(), Ordering::Acquire);
         let cookie = self.grace.snapshot();
+        // After that: then what is left waits for this cookie, or for the one before.
+        self.sweep(buckets);
         buckets.file(Chain::of_stack(stack, since), cookie);
         self.grace.request(cookie);
         self.oldest_filed.store(buckets.oldest(), Ordering::Release);
+    }
+
+    /// Makes ready what waits for it no longer, whoever ended its grace period.
+    fn sweep(&self, buckets: &mut Buckets) {
+        if buckets.sweep(|cookie| self.grace.is_done(cookie)) {
+            self.ready.store(true, Ordering::Relaxed);
+        }
     }
 
     /// One step of `poll`, and up to [`RUN_AT_MOST`] ready callbacks, outside the driver's lock.
@@ -575,7 +625,6 @@ impl Engine {
             }
             self.ready.store(false, Ordering::Relaxed);
             self.oldest_filed.store(0, Ordering::Relaxed);
-            self.grace.restart_scan();
         }
         if self.runner.abandon_unless_mine(me) {
             self.ran.now.kind.store(ptr::null_mut(), Ordering::Relaxed);
@@ -664,7 +713,15 @@ fn is_empty(top: *mut Node) -> bool {
     top.is_null() || top == ASLEEP
 }
 
-/// Counts the heavy barriers of a step. Only the driver has one.
+/// What an observer is told of a step.
+struct Told {
+    number: u64,
+    began: bool,
+    /// When it had begun, and its heavy barriers, if it has ended.
+    ended: Option<(u64, u64)>,
+}
+
+/// Counts the heavy barriers of a step.
 struct Counting<'r, R> {
     readers: &'r R,
     barriers: &'r unexplored::AtomicU64,
@@ -680,8 +737,7 @@ impl<R: Readers> Readers for Counting<'_, R> {
     }
 
     fn heavy_barrier(&self) -> bool {
-        let before = self.barriers.load(Ordering::Relaxed);
-        self.barriers.store(before + 1, Ordering::Relaxed);
+        self.barriers.fetch_add(1, Ordering::Relaxed);
         self.readers.heavy_barrier()
     }
 }

@@ -61,6 +61,9 @@ pub(crate) const ONE_STEP: Duration = Duration::from_micros(5);
 /// How long a driver may be in its step, in nanoseconds, before others step beside it.
 const PATIENCE: u64 = 1_000_000;
 
+/// With very many callbacks, how often to look in vain before pausing: some 10 ms.
+const FLOODED: usize = 2048;
+
 /// Callbacks run by one call of `drive` at most.
 pub(crate) const RUN_AT_MOST: usize = 4096;
 
@@ -360,8 +363,7 @@ impl Engine {
         match step {
             Step::Idle => Progress::Idle,
             Step::Ended | Step::Advanced => Progress::Advanced,
-            Step::Waiting(_) if self.is_expedited() => Progress::Pending(ONE_STEP),
-            Step::Waiting(attempts) => Progress::Pending(delay(attempts)),
+            Step::Waiting(attempts) => Progress::Pending(self.pause(attempts)),
         }
     }
 
@@ -416,9 +418,31 @@ impl Engine {
         self.flooded.store(flooded, Ordering::Relaxed);
     }
 
-    /// Whether somebody is in a hurry, or there are very many callbacks.
+    /// Whether there were very many callbacks when that was last looked at.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody is in a hurry, or there are very many callbacks: then nobody pauses for longer than
+    /// `poll` says.
     pub(crate) fn is_expedited(&self) -> bool {
-        self.expedited.load(Ordering::Relaxed) != 0 || self.flooded.load(Ordering::Relaxed)
+        self.expedited.load(Ordering::Relaxed) != 0 || self.is_flooded()
+    }
+
+    /// When to look again at readers who were still inside.
+    fn pause(&self, attempts: usize) -> Duration {
+        if self.expedited.load(Ordering::Relaxed) != 0 {
+            ONE_STEP
+        } else if self.is_flooded() {
+            // Nobody has asked for a processor that is kept busy while a reader sleeps.
+            if attempts < FLOODED {
+                ONE_STEP
+            } else {
+                delay(attempts).min(Duration::from_millis(1))
+            }
+        } else {
+            delay(attempts)
+        }
     }
 
     /// Takes what was queued, then a cookie for it: in this order (see `callbacks`).
@@ -504,7 +528,6 @@ impl Engine {
         if self.ran.running.load(Ordering::Relaxed).is_null() {
             // Release: pairs with the acquire in `oldest`, by which `has_callbacks` says no.
             self.ran.since.store(0, Ordering::Release);
-            self.flood(false);
         }
         if count != 0 && begun != 0 {
             let duration = Duration::from_nanos(clock::now().saturating_sub(begun));

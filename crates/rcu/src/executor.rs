@@ -289,6 +289,9 @@ impl Region {
             let _ = threads::thread_index();
         }
         let progress = self.engine.drive(readers, me);
+        if self.engine.is_flooded() {
+            self.engine.flood(self.pending() > FLOOD);
+        }
         self.engine.wake_tasks(me);
         self.watch(progress);
         progress
@@ -461,8 +464,10 @@ impl Region {
     pub(crate) fn child_after_fork(&self, me: usize) {
         self.engine.child_after_fork(me, self.called());
         if self.service.child_after_fork(me) {
-            // As it is before there is a thread. Where callbacks are queued, what follows next wakes it.
-            self.engine.fall_asleep(me, !self.service.is_driven_by_users(), || false);
+            // As it is before there is a thread. Where callbacks are queued, what follows next wakes it. If tasks
+            // wait, callbacks do too, wherever they run.
+            let calls = !self.service.is_driven_by_users() || self.engine.wakers.count() != 0;
+            self.engine.fall_asleep(me, calls, || false);
             self.engine.announce_sleep();
         }
     }

@@ -6,10 +6,10 @@
 //! rest counts grace periods. They are the ranks that it has not yet *confirmed* empty, a bit each; none: it is idle.
 //!
 //! ```text
-//!          request              both confirmed
+//!          request              both confirmed, by H
 //!   IDLE ──────────► BOTH ─────────────────────────────► IDLE (seq + 4)
-//!                      │ one confirmed                      ▲
-//!                      ▼                 the other, too     │
+//!                      │ one confirmed, by H                ▲
+//!                      ▼          the other, too, without   │
 //!                     ONE ──────────────────────────────────┘
 //!                      if it is the active rank: flip, so that it drains
 //! ```
@@ -32,11 +32,16 @@
 //! `S` of that rank:
 //!
 //! * `S`'s increment of `lock` is before `p`: the second read sees it. If its `unlock` was
-//!   seen too, by the first read, then it was made before `H` began, so all of `S`
-//!   was done before `H` ended. If it was not seen, the sums differ (each `unlock` seen has its
+//!   seen too, by the first read, which acquires what the `unlock` released, all of `S`
+//!   was done before. If it was not seen, the sums differ (each `unlock` seen has its
 //!   `lock` seen, so no other section can make up for it) and the rank is not confirmed.
 //! * It is after `p`: then all of `S` comes after `p`, and `S` sees everything that was
 //!   written before `H`, the updater's removal included. It need not be waited for.
+//!
+//! Nothing in this asks for the `unlock`s to be read *before* `H`. So when one rank is left, which is after an `H` of this
+//! grace period (of whichever thread: `seq` says so, released by that thread and acquired by this), the
+//! other is confirmed without another: `unlock`s, then `lock`s. That is the usual end where readers are
+//! busy, and it is why a grace period takes one heavy barrier, and not one for each rank.
 //!
 //! An owned section may go from thread to thread. It is counted by atomic additions, and its end with
 //! release, after all that it did on whatever thread; and whoever has it after the thread that entered sees
@@ -50,7 +55,9 @@
 //! What goes wrong without each part (every line is a twin in `tests/loom.rs` and in `tests/model`):
 //! * `lock`s read first: a section that begins and ends between the two reads makes up
 //!   for one that is still open.
-//! * No barrier between: a section's increment may still sit in its processor's store buffer.
+//! * No barrier: a section's increment may still sit in its processor's store buffer.
+//! * `unlock`s that are not released, or not acquired: the last reads of a section come after what follows its end.
+//! * `seq` not acquired: this thread reads `lock`s that are older than another's `H`.
 //! * Only the active rank confirmed: a reader that loaded the rank long ago, slept, and
 //!   entered the other one (before this grace period) is missed. This is why there are two scans.
 //! * A cookie taken while a grace period runs that accepts the end of *that* one: it may have
@@ -63,8 +70,8 @@
 //! rank the inactive one. So each wait is for a fixed set of sections. A step that was stopped may flip late, and
 //! for nothing; the next step sees that the rank which is waited for is active, and flips back: once for each such
 //! step. Waiting is done with plain
-//! reads; a heavy barrier is paid for only when those say that the rank looks empty, so a grace
-//! period costs one heavy barrier when nobody reads and about three when somebody does.
+//! reads; a heavy barrier is paid for at the beginning, and again only where both ranks were in use then (a straggler) and
+//! those reads say that the inactive one looks empty.
 //!
 //! # Cookies
 //!
@@ -95,7 +102,7 @@ pub(crate) fn number_of_cookie(cookie: u64) -> u64 {
 
 /// The readers that a grace period has to look at.
 pub(crate) trait Readers {
-    /// Sections left, per rank, summed over all slots.
+    /// Sections left, per rank, summed over all slots; read with acquire.
     fn unlocks(&self) -> [u64; RANKS];
     /// Sections entered, per rank, summed over all slots.
     fn locks(&self) -> [u64; RANKS];
@@ -199,9 +206,11 @@ impl Grace {
     /// One bounded step: at most two reads of every counter and one heavy barrier. Never
     /// waits. Any number may be under way.
     pub(crate) fn step(&self, readers: &impl Readers) -> Step {
-        let mut seq = self.seq.load(Ordering::Relaxed);
+        // Acquire: pairs with the release in `advance`; what another's heavy barrier has made visible is seen.
+        let mut seq = self.seq.load(Ordering::Acquire);
         let active = self.rank.get();
-        if seq & AWAITED == 0 {
+        let awaited = seq & AWAITED;
+        if awaited == 0 {
             if !self.is_wanted() {
                 return Step::Idle;
             }
@@ -211,24 +220,38 @@ impl Grace {
                 return Step::Advanced;
             }
             seq |= AWAITED;
-        } else if seq & AWAITED == 1 << active {
-            self.flip(seq, active);
-            return Step::Advanced;
-        } else if !Self::looks_empty(readers, 1 - active) {
+        } else if awaited != AWAITED {
+            return self.wait_for_last(seq, active, readers);
+        } else if !Self::is_empty(readers, 1 - active) {
             return self.waiting();
         }
         self.confirm(seq, active, readers)
     }
 
-    /// Whether a rank seems to be empty: a hint, without a barrier, that decides nothing.
-    fn looks_empty(readers: &impl Readers, rank: usize) -> bool {
-        readers.unlocks()[rank] == readers.locks()[rank]
+    /// Whether all sections of a rank have ended that were entered before the last heavy barrier. If there
+    /// was none in this grace period, a hint that decides nothing.
+    fn is_empty(readers: &impl Readers, rank: usize) -> bool {
+        // In this order. The acquire in `unlocks` pairs with the release in `counters::leave`.
+        let unlocks = readers.unlocks();
+        unlocks[rank] == readers.locks()[rank]
+    }
+
+    /// One rank is left, and a heavy barrier was executed in this grace period.
+    fn wait_for_last(&self, seq: u64, active: usize, readers: &impl Readers) -> Step {
+        let last = (seq & AWAITED).trailing_zeros() as usize;
+        if last == active {
+            self.flip(seq, active);
+        }
+        if !Self::is_empty(readers, last) {
+            return self.waiting();
+        }
+        if self.advance(seq, (seq & !AWAITED) + ONE) { Step::Ended } else { Step::Advanced }
     }
 
     /// The scan that decides (see the module's text), and the move that follows from it. `seq` was read before.
     fn confirm(&self, seq: u64, active: usize, readers: &impl Readers) -> Step {
         let unlocks = readers.unlocks();
-        // Pairs with the light barriers in `counters::{enter, leave}` and the fence in `snapshot`.
+        // Pairs with the light barrier in `counters::enter` and the fence in `snapshot`.
         if !readers.heavy_barrier() {
             return self.waiting();
         }
@@ -257,8 +280,8 @@ impl Grace {
 
     /// Moves on from what was read before, unless that was done meanwhile.
     fn advance(&self, from: u64, to: u64) -> bool {
-        // Release: pairs with the acquire in `is_done`. The reads of the `unlock`s that were
-        // waited for are before it, by way of the heavy barrier.
+        // Release: pairs with the acquire in `is_done`, and in `step`. The (acquiring) reads of the `unlock`s that
+        // were waited for are before it.
         self.seq.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 

@@ -290,10 +290,10 @@ impl Region {
     }
 }
 
-/// Relaxed reads: what orders them is the heavy barrier between the two (see `grace`).
+/// What orders the reads of `lock`s is the heavy barrier before them, and that `unlock`s acquire (see `grace`).
 impl Readers for Region {
     fn unlocks(&self) -> [u64; RANKS] {
-        self.sum(|slot, rank| slot.pairs[rank].unlock.load(Ordering::Relaxed))
+        self.sum(|slot, rank| slot.pairs[rank].unlock.load(Ordering::Acquire))
     }
 
     fn locks(&self) -> [u64; RANKS] {

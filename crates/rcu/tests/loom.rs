@@ -48,9 +48,7 @@ mod clock {
 
 /// Loom's side of the door.
 mod sync {
-    pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
     pub(crate) use loom::thread::yield_now;
 
     pub(crate) mod unexplored {
@@ -65,6 +63,33 @@ mod sync {
     pub(crate) use constant;
 
     pub(crate) fn block_ends() {}
+
+    thread_local! {
+        /// As `barrier::LIGHT`: whether loads of `AtomicU64`s acquire if they say so.
+        pub(crate) static ACQUIRES: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+    }
+
+    /// Loom's, with loads that a twin can weaken.
+    #[derive(Debug)]
+    pub(crate) struct AtomicU64(loom::sync::atomic::AtomicU64);
+
+    impl AtomicU64 {
+        pub(crate) fn new(value: u64) -> Self {
+            Self(loom::sync::atomic::AtomicU64::new(value))
+        }
+
+        pub(crate) fn load(&self, order: Ordering) -> u64 {
+            self.0.load(if ACQUIRES.get() { order } else { Ordering::Relaxed })
+        }
+    }
+
+    impl std::ops::Deref for AtomicU64 {
+        type Target = loom::sync::atomic::AtomicU64;
+
+        fn deref(&self) -> &Self::Target {
+            &self.0
+        }
+    }
 
     #[derive(Debug)]
     pub(crate) struct Guarded<T>(loom::cell::UnsafeCell<T>);
@@ -92,6 +117,15 @@ mod arch {
     /// No thread has one, so callbacks are boxed. `tests/loom_updaters.rs` explores blocks.
     pub(crate) fn with_shelf<R>(_: impl FnOnce(&Shelf) -> R) -> Option<R> {
         None
+    }
+
+    thread_local! {
+        /// As `barrier::LIGHT`.
+        pub(crate) static RELEASES: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };
+    }
+
+    pub(crate) fn increment_release(counter: &AtomicU64) {
+        counter.fetch_add(1, if RELEASES.get() { Ordering::Release } else { Ordering::Relaxed });
     }
 
     pub(crate) fn increment(counter: &AtomicU64) {
@@ -147,6 +181,12 @@ enum Twin {
     NoSecondScan,
     /// A cookie accepts the end of the grace period that was running when it was taken.
     EarlyCookie,
+    /// The end of a section is counted by a relaxed addition.
+    RelaxedUnlock,
+    /// A scan reads `unlock`s relaxed.
+    RelaxedScan,
+    /// `seq` is loaded relaxed, by who steps and by who asks whether a grace period has ended.
+    RelaxedSeq,
     /// The end of an owned section is counted by a relaxed addition.
     RelaxedLeave,
     /// An owner's name is published before scans look at its entry.
@@ -218,8 +258,13 @@ impl World {
                 let owned = self.owners.iter().flat_map(|owners| owners.used());
                 for slot in self.slots.iter().chain(owned.flat_map(|owner| &owner.slots)) {
                     let pair = &slot.pairs[rank];
-                    let counter = if locks { &pair.lock } else { &pair.unlock };
-                    *sum += counter.load(Ordering::Relaxed);
+                    // Loom's own load, which `RelaxedSeq` does not weaken.
+                    let (lock, unlock): (&AtomicU64, &AtomicU64) = (&pair.lock, &pair.unlock);
+                    *sum += match (locks, self.twin) {
+                        (true, _) => lock.load(Ordering::Relaxed),
+                        (_, Twin::RelaxedScan) => unlock.load(Ordering::Relaxed),
+                        _ => unlock.load(Ordering::Acquire),
+                    };
                 }
             }
         }
@@ -327,6 +372,8 @@ fn explore(
     let outcome = catch_unwind(AssertUnwindSafe(move || {
         builder.check(move || {
             barrier::LIGHT.set(twin != Twin::NoLightBarrier);
+            arch::RELEASES.set(twin != Twin::RelaxedUnlock);
+            sync::ACQUIRES.set(twin != Twin::RelaxedSeq);
             program(twin, &freed);
         });
     }));
@@ -362,6 +409,33 @@ fn one_reader(twin: Twin, freed: &Count) {
     }
     reader.join().expect("the reader");
     assert!(world.try_finish(cookie), "nobody is inside, so the grace period ends");
+}
+
+/// One who drives, and one who waits and steps beside him: what the heavy barrier of the one has made visible counts
+/// for the other.
+fn beside(twin: Twin, freed: &Count) {
+    let world = Arc::new(World::new(twin));
+    let data = Arc::new(Data::new());
+    let reader = {
+        let (world, data) = (Arc::clone(&world), Arc::clone(&data));
+        thread::spawn(move || data.read(&world, 0))
+    };
+    data.remove();
+    let cookie = world.engine.grace.snapshot();
+    world.engine.grace.request(cookie);
+    let driver = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            world.engine.grace.step(&*world);
+        })
+    };
+    world.engine.grace.step(&*world);
+    if world.engine.grace.is_done(cookie) {
+        data.free();
+        freed.fetch_add(1, Ordering::Relaxed);
+    }
+    reader.join().expect("the reader");
+    driver.join().expect("the driver");
 }
 
 /// Two readers: a section of one must not make up for one of the other.
@@ -547,7 +621,7 @@ fn two_owners(twin: Twin, freed: &Count) {
 
 /// An index goes from one thread to another, and with it counters that are not added to atomically.
 fn recycled_index(twin: Twin, freed: &Count) {
-    let taken = Arc::new([AtomicU64::new(1)]);
+    let taken = Arc::new([sync::AtomicU64::new(1)]);
     let counter = Arc::new(AtomicU64::new(0));
     let increment = |counter: &AtomicU64| {
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -645,6 +719,22 @@ fn a_pointer_loaded_relaxed_fails() {
 #[test]
 fn sound_one_reader() {
     assert!(explore(Twin::Sound, None, one_reader));
+}
+
+#[test]
+fn sound_beside() {
+    assert!(explore(Twin::Sound, Some(2), beside));
+}
+
+#[test]
+fn a_seq_loaded_relaxed_fails() {
+    assert!(!explore(Twin::RelaxedSeq, Some(2), beside));
+}
+
+#[test]
+fn an_end_counted_or_read_relaxed_fails() {
+    assert!(!explore(Twin::RelaxedUnlock, Some(3), one_reader));
+    assert!(!explore(Twin::RelaxedScan, Some(3), one_reader));
 }
 
 #[test]

@@ -95,6 +95,10 @@ mod arch {
         None
     }
 
+    pub(crate) fn increment_release(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Release);
+    }
+
     pub(crate) fn increment(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }

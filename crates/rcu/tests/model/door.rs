@@ -262,6 +262,11 @@ pub(crate) mod arch {
             access(|cx| cx.increment(counter.word));
         }
     }
+
+    /// Here every store is a release.
+    pub(crate) fn increment_release(counter: &AtomicU64) {
+        increment(counter);
+    }
 }
 
 pub(crate) mod barrier {

@@ -3,7 +3,8 @@
 //! Nobody owns a thread here and nobody waits. Whoever calls [`Engine::poll`] tries to become the
 //! driver, does one bounded step, and goes. Whoever calls [`Engine::drive`] also tries to become the
 //! runner and runs callbacks that are ready. A lock that is taken means that someone else
-//! is doing that very thing: the answer is `Pending`, come back later.
+//! is doing that very thing: the answer is `Pending`, come back later. Unless it does not get done: a driver that was
+//! preempted or stopped inside of its step is left alone with its lock, and others step beside it (`poll_beside`).
 //!
 //! No request is lost by that: a request is a number (`needed`) or a node (`incoming`) that
 //! is written before the lock is tried, and every caller that finds the lock taken is told `Pending`,

@@ -186,6 +186,7 @@ fn domains_without_memory_for_slots_are_independent() {
 
         second.run_callbacks_on(Executor::Thread).expect("a thread");
         expect_served(&second);
+        second.barrier().expect("outside"); // That callback has said so, and has yet to return.
         first.call(|| {});
         assert_eq!((first.pending_callbacks(), second.pending_callbacks()), (1, 0));
         drop((cell, held));

@@ -129,12 +129,39 @@ fn a_callback_may_fork() {
         let good = in_child(|| {
             assert_eq!(DOMAIN.pending_callbacks(), 2, "this one and the next");
             assert!(DOMAIN.barrier().is_err(), "this thread is in a callback in the child too");
+            let running = DOMAIN.running_callback().expect("it goes on in the child");
+            assert_eq!(running.thread.expect("known").tid, std::process::id());
             assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
         });
         GOOD.store(good, Ordering::Relaxed);
     });
     DOMAIN.barrier().expect("outside");
     assert!(GOOD.load(Ordering::Relaxed));
+}
+
+/// The child does not have the thread that runs a callback, and so neither the callback.
+#[test]
+fn a_callback_that_hangs_elsewhere_does_not_hang_in_the_child() {
+    static DOMAIN: Domain = Domain::new("fork hanging");
+    let _one = ONE.lock();
+    let (begun, end) =
+        (&*Box::leak(Box::new(Barrier::new(2))), &*Box::leak(Box::new(Barrier::new(2))));
+    DOMAIN.call(|| {
+        begun.wait();
+        end.wait();
+    });
+    DOMAIN.call(|| {});
+    thread::scope(|scope| {
+        scope.spawn(|| DOMAIN.barrier().expect("outside"));
+        begun.wait();
+        assert_eq!(DOMAIN.running_callback().expect("it hangs").number, 1);
+        assert!(in_child(|| {
+            assert!(DOMAIN.running_callback().is_none());
+            DOMAIN.barrier().expect("outside");
+            assert_eq!(DOMAIN.pending_callbacks(), 0, "those behind it run");
+        }));
+        end.wait();
+    });
 }
 
 #[test]

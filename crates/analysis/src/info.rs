@@ -145,8 +145,8 @@ pub fn info_of(trace: &Trace, filter: &Filter) -> Result<Info> {
         // What is left out first is known in the order of all streams alone.
         count.merged();
     } else {
-        for path in &trace.streams {
-            count.stream(StreamFile::new(path.clone()));
+        for source in &trace.streams {
+            count.stream(StreamFile::new(source));
         }
     }
     Ok(count.finish())

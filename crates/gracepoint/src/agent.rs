@@ -262,6 +262,7 @@ impl Agent {
             waiting: self.setup.launch.is_waiting(),
             object: self.object.clone(),
             makes_events: registry::is_used(),
+            sessions: self.held.iter().map(Held::label).collect(),
         }
     }
 

@@ -18,7 +18,8 @@ use crate::tracer::KeyId;
 use crate::{clock, sys, tracer};
 use choice::{Chosen, is_limited, shape};
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
+use gracepoint_wire::control::{Create, Created, Failure, Limits, Module, Stopped};
+use gracepoint_wire::packet::needs_extended;
 use gracepoint_wire::schema::{Context, Declared, module_event, throttle_events};
 use modules::Modules;
 use points::{Late, Rules};
@@ -28,7 +29,7 @@ use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 use std::sync::{Arc, Mutex};
-use target::{COUNTED, LIMITED, Target};
+use target::{LIMITED, Target, UNCOMMON};
 
 /// Most sessions at once.
 pub(crate) const MOST_SESSIONS: usize = 8;
@@ -52,8 +53,6 @@ pub(crate) struct Session {
     made: Triple,
     context: Context,
     limits: Limits,
-    /// Of each target.
-    extras: u32,
     /// Points that were declared since the session was made.
     late: Mutex<Late>,
     /// When `adapt` last looked, on the coarse clock.
@@ -71,7 +70,19 @@ fn failure(code: &str, text: impl Into<String>) -> Failure {
     Failure { code: code.into(), text: text.into() }
 }
 
+/// What there is to do for an event whose highest id is `id`; see [`Target::extras`].
+fn extras(context: Context, limits: Limits, plain: bool, id: u32) -> u32 {
+    context.bits()
+        | if is_limited(limits) { LIMITED } else { 0 }
+        | if plain && !needs_extended(id, 0) { 0 } else { UNCOMMON }
+}
+
 impl Session {
+    /// The same for one of this session's.
+    fn extras(&self, id: u32) -> u32 {
+        extras(self.context, self.limits, self.ring.is_plain(), id)
+    }
+
     /// Makes a session, still off, of the events that any glob matches, in `file` or in memory of its
     /// own. The descriptor is the arena's, for the consumer.
     ///
@@ -87,7 +98,7 @@ impl Session {
         let mut door = door();
         let rules = Rules::new(&wanted.globs, wanted.level);
         let Chosen { ids, keys, mut declared, next } = Chosen::of(&rules)?;
-        if is_limited(wanted) {
+        if is_limited(wanted.limits) {
             declared.splice(1..1, throttle_events());
         }
         declared.push(module_event());
@@ -103,15 +114,15 @@ impl Session {
         })?;
         let file = ring.arena.take_file();
         let ring = Box::new(ring);
-        let extras = wanted.context.bits()
-            | if is_limited(wanted) { LIMITED } else { 0 }
-            | if wanted.mode == Mode::Overwrite { COUNTED } else { 0 };
+        let plain = ring.is_plain();
+        let extras = |id| extras(wanted.context, wanted.limits, plain, id);
         let of = |[event, begin, end]: [u32; 3]| Target {
             ring: &raw const *ring,
             event,
             begin,
             end,
-            extras,
+            // Of a point's span, four more follow that of the end.
+            extras: extras(if end == 0 { event } else { event.max(end + 4) }),
             pid: std::process::id(),
             limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
         };
@@ -126,7 +137,6 @@ impl Session {
             made: clock::triple(clock::source()),
             context: wanted.context,
             limits: wanted.limits,
-            extras,
             late: Late::new(rules, next, wanted.mode),
             adapted: AtomicU64::new(clock::coarse_ns()),
             on: AtomicBool::new(false),

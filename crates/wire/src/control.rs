@@ -94,6 +94,8 @@ pub struct Program {
     /// It declares events at run time: more than it lists may come, so a pattern that matches none
     /// is no mistake.
     pub makes_events: bool,
+    /// Its sessions, those that are off included: their names, or else what made them.
+    pub sessions: Vec<String>,
 }
 
 /// An event as listed.

@@ -102,6 +102,7 @@ impl Fake {
             waiting: true,
             object: String::new(),
             makes_events: false,
+            sessions: Vec::new(),
         };
         let mut hello = Hello::current(Some(program));
         if self.mode == "future" {

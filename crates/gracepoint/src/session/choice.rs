@@ -88,8 +88,8 @@ impl Numbers {
 }
 
 /// May events be left out?
-pub(super) fn is_limited(wanted: &Create) -> bool {
-    let Limits { max_rate, sample, max_overhead_ppm } = wanted.limits;
+pub(super) fn is_limited(limits: Limits) -> bool {
+    let Limits { max_rate, sample, max_overhead_ppm } = limits;
     max_rate > 0 || sample > 1 || max_overhead_ppm > 0
 }
 
@@ -100,7 +100,10 @@ pub(super) fn shape(wanted: &Create, ids: u32, most: u64) -> Result<Shape, Failu
     if bytes > most {
         return Err(failure(
             "memory",
-            format!("a buffer of {bytes} bytes is more than the program allows ({most})"),
+            format!(
+                "a buffer of {bytes} bytes is more than the program allows ({most}): ask for less with \
+                 --buffer"
+            ),
         ));
     }
     // Many pages rather than large ones: each thread that records holds one.

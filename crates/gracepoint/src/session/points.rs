@@ -117,7 +117,7 @@ impl Session {
             event: ids[0],
             begin: ids[1],
             end: ids[2],
-            extras: self.extras,
+            extras: self.extras(numbers.next - 1),
             pid: std::process::id(),
             limit: Limit::new(max_rate, sample),
         };
@@ -184,7 +184,7 @@ impl Target {
         let ids = hit.role.ids() * 8;
         let len = ids + hit.bytes.len();
         let (place, at) = if self.extras == 0 {
-            let Some(place) = self.ring().place::<false>(id, len) else { return false };
+            let Some(place) = self.ring().place_plain(id, len) else { return false };
             let at = place.fields;
             (place, at)
         } else {

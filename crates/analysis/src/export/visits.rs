@@ -67,11 +67,19 @@ pub(super) struct Visits {
     open: HashMap<(u64, usize), Vec<u64>>,
     open_count: usize,
     next: u64,
+    /// Where the latest visits of spans that have ended began: others may follow them.
+    ended: HashMap<u64, (usize, u64)>,
 }
 
 impl Default for Visits {
     fn default() -> Visits {
-        Visits { lives: HashMap::new(), open: HashMap::new(), open_count: 0, next: FIRST_VISIT }
+        Visits {
+            lives: HashMap::new(),
+            open: HashMap::new(),
+            open_count: 0,
+            next: FIRST_VISIT,
+            ended: HashMap::new(),
+        }
     }
 }
 
@@ -127,7 +135,10 @@ impl Visits {
 
     /// A span follows another.
     pub(super) fn follow(&mut self, span: u64, other: u64) {
-        let from = self.lives.get(&other).and_then(|life| life.latest);
+        let from = match self.lives.get(&other) {
+            Some(life) => life.latest,
+            None => self.ended.get(&other).copied(),
+        };
         if let Some(life) = self.lives.get_mut(&span).filter(|l| l.follows.len() < MOST_OF_EACH) {
             life.follows.push((other, from));
         }
@@ -135,7 +146,12 @@ impl Visits {
 
     /// A span ends.
     pub(super) fn end(&mut self, span: u64) -> Option<Life> {
-        self.lives.remove(&span)
+        let life = self.lives.remove(&span)?;
+        if self.ended.len() >= MOST {
+            self.ended.clear();
+        }
+        self.ended.extend(life.latest.map(|latest| (span, latest)));
+        Some(life)
     }
 
     /// Those that have not ended, in the order in which they began.

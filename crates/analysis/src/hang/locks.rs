@@ -5,7 +5,7 @@
 //! last entry says "has it" only if the task's stack is known and waits elsewhere.
 
 use super::frame::Frame;
-use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
 use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, What, fits};
@@ -191,6 +191,7 @@ fn held_by(
     pid: u32,
     sure: Confidence,
     rule: &'static str,
+    reading: None,
     line: u32,
     why: String,
 ) -> Edge {
@@ -201,6 +202,7 @@ fn held_by(
         kind: EdgeKind::HeldBy,
         confidence: sure,
         rule,
+        reading: None,
         lines: vec![line],
         why,
     }
@@ -278,6 +280,7 @@ fn presumed(
                 kind: EdgeKind::WaitsFor,
                 confidence: Confidence::Guess,
                 rule: "lockdep-last",
+                reading: None,
                 lines: vec![entry.held.line],
                 why,
             });

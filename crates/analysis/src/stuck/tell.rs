@@ -143,6 +143,7 @@ pub(super) fn node(account: &Account, node: &Node) -> String {
         },
         Node::Lock(name) => name.clone(),
         Node::Work(name) => format!("work {name}"),
+        Node::Queue(name) | Node::Unknown(name) => name.clone(),
         Node::Event(name) => name.clone(),
         Node::Io(name) => format!("I/O of {name}"),
         Node::Commit(name) => format!("commit of {name}"),

@@ -117,6 +117,11 @@ mod guard;
 mod holdouts;
 mod indices;
 mod kernel_state;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod mirror;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+#[path = "mirror/absent.rs"]
+mod mirror;
 mod observer;
 mod owners;
 mod prove;
@@ -126,6 +131,7 @@ mod sites;
 mod stall;
 mod start;
 mod stats;
+mod survey;
 mod sync;
 mod system;
 mod threads;
@@ -153,7 +159,10 @@ pub use observer::{Event, Observer};
 pub use prove::{Checks, Finding};
 pub use running::RunningCallback;
 pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
+#[doc(hidden)]
+pub use mirror::word as mirror_word;
 pub use stats::Stats;
+pub use survey::{Drives, Survey, survey};
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,

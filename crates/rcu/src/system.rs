@@ -35,5 +35,7 @@ pub(crate) use imp::{
     register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,
     thread_name,
 };
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) use imp::keep_from_children;
 pub(crate) use signal::{handle, read_words, send_to_thread};
 pub(crate) use signals::with_signals_blocked;

@@ -13,8 +13,12 @@
 mod body;
 mod recording;
 mod sessions;
+mod stuck;
 
 pub use recording::{Create, Created, Flushed, Limits, Mode, Module, Stopped};
+pub use stuck::{
+    DomainState, OpenReader, RunningCall, RunningPeriod, RunningProbe, Stuck, WaitingThread,
+};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
 };
@@ -176,6 +180,10 @@ pub enum Message {
         /// When it was switched off.
         stopped: Stopped,
     },
+    /// Tool: why are you stuck?
+    Why,
+    /// Agent: here is who waits for whom.
+    Stuck(Stuck),
     /// A kind that this version does not know.
     Unknown(u16),
 }
@@ -208,6 +216,8 @@ impl Message {
             Message::Stat(_) => 39,
             Message::Counts(_) => 40,
             Message::Ended { .. } => 41,
+            Message::Why => 64,
+            Message::Stuck(_) => 65,
             Message::Unknown(kind) => *kind,
         }
     }
@@ -236,6 +246,7 @@ impl Message {
             | Message::Done
             | Message::Show
             | Message::Reset
+            | Message::Why
             | Message::Unknown(_) => {}
             Message::Events(events) => {
                 for e in events {
@@ -284,6 +295,7 @@ impl Message {
             }
             Message::WasReset(reset) => sessions::write_reset(b, reset),
             Message::Counts(counts) => sessions::write_counts(b, counts),
+            Message::Stuck(stuck) => stuck::write(b, stuck),
             Message::Ended { session, by, stopped } => {
                 b.u64(1, *session).str(2, by).nested(3, |b| write_stopped(b, stopped));
             }
@@ -333,6 +345,8 @@ impl Message {
                 by: text(body, 2)?,
                 stopped: read_stopped(bytes(body, 3)?)?,
             },
+            64 => Message::Why,
+            65 => Message::Stuck(stuck::read(body)?),
             other => Message::Unknown(other),
         })
     }

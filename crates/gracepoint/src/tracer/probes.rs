@@ -12,7 +12,7 @@ use crate::hooks::Hook;
 use crate::key::{Entry, Key, Member, TRACE};
 use crate::owner::{ProbeFailure, Stall, Statistics};
 use crate::probe::{Body, discard, inside, message_of};
-use crate::{running, start};
+use crate::{running, start, why};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -113,6 +113,7 @@ pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> R
         let result = state.add(members, &mut garbage);
         // Also where it failed: a hit may have found the probe in between, so it leaves like any other.
         let leaving = result.is_err();
+        why::remember(id, body.len(), body.head().name(), &body.tracepoint(0));
         state.registry.probes.insert(id, Registered { body: Arc::clone(&body), leaving });
         state.registry.ledgers.entry(body.head().owner).or_default();
         (result, state.hooks_due(keys.into_iter()))
@@ -197,6 +198,7 @@ fn bury(body: &dyn Body) {
         let mut state = lock();
         let registry = &mut state.registry;
         let buried = registry.probes.remove(&body.head().id);
+        why::forget(body.head().id);
         let skipped = body.head().skipped();
         // A tracer that is gone has no ledger.
         let ledger = registry.ledgers.get_mut(&body.head().owner);
@@ -303,6 +305,12 @@ pub(crate) fn on_failure(owner: u64, tell: Box<Tell>) {
     let before = state.registry.ledgers.entry(owner).or_default().tell.replace(tell.into());
     drop(state);
     drop(before);
+}
+
+/// Names of the probes that the thread with this index runs, and their tracepoints, innermost first.
+pub(crate) fn probes_on(index: u32) -> Vec<(String, String)> {
+    let Some(state) = lock_unless_held() else { return Vec::new() };
+    running::ids(index).filter_map(|id| state.registry.named(id)).collect()
 }
 
 /// Threads that a grace period waits for, and what they run there.

@@ -27,7 +27,7 @@ use account::{Account, Verdict};
 use serde::Serialize;
 
 /// One function on a stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame {
     /// Without what the compiler appended: `.isra.0`, `.constprop.1`, `.cold`.
     pub function: String,

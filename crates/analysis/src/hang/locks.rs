@@ -191,7 +191,6 @@ fn held_by(
     pid: u32,
     sure: Confidence,
     rule: &'static str,
-    reading: None,
     line: u32,
     why: String,
 ) -> Edge {

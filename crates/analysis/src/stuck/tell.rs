@@ -39,6 +39,10 @@ fn tell(account: &Account, out: &mut String) {
     }
     for sight in &account.besides {
         let text = escape::name(&sight.text);
+        if sight.line == 0 {
+            let _ = writeln!(out, "beside: {}, {text}", sight.name);
+            continue;
+        }
         let _ = writeln!(
             out,
             "beside: {}, {} lines, first {}: {text}",
@@ -91,7 +95,7 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
             edge.kind.words().to_owned(),
             node(account, &edge.to),
             escape::name(&edge.why),
-            format!("line {}", lines.join(", ")),
+            edge.reading.map_or_else(|| format!("line {}", lines.join(", ")), str::to_owned),
             edge.confidence.words().to_owned(),
         ]
     };
@@ -117,6 +121,9 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
     let words = escape::name(&chain.words);
     let sure = match chain.confidence {
         _ if chain.hops.is_empty() => String::new(),
+        Confidence::Printed if chain.hops.iter().any(|hop| hop.reading.is_some()) => {
+            ". The program says each hop".to_owned()
+        }
         Confidence::Printed => ". The kernel printed each hop".to_owned(),
         sure => format!(". Weakest hop: {}", sure.words()),
     };
@@ -131,7 +138,7 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
 }
 
 /// A node in words, safe for a terminal.
-pub(super) fn node(account: &Account, node: &Node) -> String {
+pub(crate) fn node(account: &Account, node: &Node) -> String {
     let name = match node {
         Node::Task(pid) => match account.tasks.get(pid) {
             Some(comm) if !comm.is_empty() => format!("{comm}/{pid}"),

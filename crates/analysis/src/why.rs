@@ -318,8 +318,9 @@ impl LookScene<'_> {
 /// none of it is in that file.
 fn gone_from_stack(entered_at: &str, stack: &[Frame]) -> Option<String> {
     let file = entered_at.rsplitn(3, ':').nth(2)?;
-    let outermost = &stack.last()?.function;
-    let whole = ["clone", "clone3", "__clone3", "__GI___clone3", "_start"].contains(&outermost.as_str());
+    // Where threads and the program begin.
+    let begin = ["__rust_begin_short_backtrace", "clone3", "_start"];
+    let whole = stack.iter().any(|frame| begin.iter().any(|name| frame.function.ends_with(name)));
     let sources = stack.iter().filter_map(|frame| frame.source.as_ref());
     let mut lines = sources.clone().filter(|source| source.contains(file));
     let none = whole && sources.count() > 0 && lines.next().is_none();
@@ -333,7 +334,7 @@ impl Thread {
     /// Parts of a sentence.
     fn does(&self) -> Vec<String> {
         let mut parts = Vec::new();
-        let handler = self.stack.iter().any(|frame| frame.function.contains("restore_rt"));
+        let handler = self.stack.iter().any(|frame| frame.function == stack::HANDLER);
         let place = self.sleeps_in.as_ref().map(|f| format!(" in the kernel's {f}")).unwrap_or_default();
         match self.state {
             Some('R') => parts.push("runs, or is ready to run".to_owned()),

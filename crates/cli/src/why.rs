@@ -266,7 +266,7 @@ fn of_core(path: &Path) -> Result<Look> {
     let objects = Objects::new(core.mappings(), |path| PathBuf::from(path));
     let mut threads = BTreeMap::new();
     for (tid, registers) in &core.threads {
-        let stack = objects.name(&objects.unwind(&core, *registers));
+        let stack = objects.name(&core, &objects.unwind(&core, *registers));
         threads.insert(*tid, Thread { stack, ..Thread::default() });
     }
     let files = core.mappings().iter().map(|mapping| mapping.path.as_str());

@@ -64,6 +64,7 @@ pub(crate) fn child_after_fork() {
 /// A word for the crates above, by its number in the layout; `None` where there is no page.
 #[must_use]
 pub fn word(at: usize) -> Option<&'static AtomicU64> {
+    ensure();
     page()?.get(at).filter(|_| at >= 80)
 }
 

@@ -237,7 +237,10 @@ impl Graph {
                     }
                 }
             }
-            farthest = further.iter().copied().find(|n| starts.contains(*n)).or(farthest);
+            // Of several that are as far away, a task: it is somebody.
+            let begins = || further.iter().copied().filter(|node| starts.contains(*node));
+            let task = begins().find(|node| matches!(node, Node::Task(_)));
+            farthest = task.or(begins().next()).or(farthest);
             layer = further;
         }
         let mut path = Vec::new();

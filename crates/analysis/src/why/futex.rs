@@ -62,6 +62,8 @@ fn kind(stack: &[Frame]) -> &'static str {
         ("pthread_join", JOIN),
         ("pthread_clockjoin", JOIN),
         ("pthread_timedjoin", JOIN),
+        ("thread::unix::Thread>::join", JOIN),
+        ("thread::unix::Thread::join", JOIN),
         ("pthread_cond_", "pthread condition variable"),
         ("parking_lot", "parking_lot"),
         ("mutex::futex::Mutex::lock", "Mutex of std"),

@@ -2,9 +2,10 @@
 //! (`.eh_frame`), and made names and lines of by the files that are mapped.
 //!
 //! Of a thread that sleeps in a system call the kernel tells two registers, where it is and where its stack
-//! is. That is enough for code that keeps no frame pointer. Where a function needs the third, it is looked for on
-//! the stack: a saved frame pointer lies below a return address, and points further up. What is found so is
-//! right or ends the walk; it is no register, and what is beyond may be missing.
+//! is. That is enough for code that keeps no frame pointer. Where a function needs the third, it follows from
+//! how the function begins: what it pushes and how much it makes room for lies between the frame pointer and the
+//! top of the stack at any call. Where that cannot be read off, the walk ends. A signal handler's caller has all
+//! of its registers on the stack.
 //!
 //! What is read is not trusted: a table that makes no sense ends the walk.
 
@@ -13,15 +14,21 @@ use crate::stuck::Frame;
 use addr2line::Loader;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
-use object::{Object, ObjectSection, ObjectSegment, ReadCache};
+use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Most frames of a stack.
 const FRAMES: usize = 128;
-/// How far a frame pointer is looked for, in bytes.
-const FAR: u64 = 16 << 10;
+/// Bytes of a function's beginning that are looked at.
+const BEGINNING: usize = 64;
+/// What a signal handler returns to: `mov rax, 15; syscall`.
+const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
+/// The name that such a frame gets.
+pub(super) const HANDLER: &str = "__restore_rt";
+/// Where a signal's frame has RBP, RSP and RIP: `uc_mcontext.gregs[10, 15, 16]`.
+const SAVED: [u64; 3] = [40 + 8 * 10, 40 + 8 * 15, 40 + 8 * 16];
 /// A file whose tables are larger is left alone.
 const TABLES: u64 = 256 << 20;
 
@@ -43,6 +50,8 @@ struct Mapped {
     /// What to add to an address of the file to get the one in the process.
     bias: u64,
     loader: Option<Loader>,
+    /// What it exports, where that is all that is left of its names: address, size, name.
+    exports: Vec<(u64, u64, String)>,
 }
 
 /// The objects of a process.
@@ -78,6 +87,17 @@ impl Objects {
         let mut at = FrameAddress::from_instruction_pointer(pc);
         let mut addresses = vec![pc];
         while addresses.len() < FRAMES {
+            if is_handlers_return(memory, pc) {
+                let [Some(old_bp), Some(old_sp), Some(old_pc)] =
+                    SAVED.map(|place| memory.word(sp.wrapping_add(place)))
+                else {
+                    break;
+                };
+                (pc, sp, bp) = (old_pc, old_sp, Some(old_bp));
+                at = FrameAddress::from_instruction_pointer(pc);
+                addresses.push(pc);
+                continue;
+            }
             let mut step = |bp: u64| {
                 let mut regs = UnwindRegsX86_64::new(pc, sp, bp);
                 let next = self.unwinder.unwind_frame(at, &mut regs, &mut cache, &mut read);
@@ -85,15 +105,12 @@ impl Objects {
             };
             let (mut next, mut regs) = step(bp.unwrap_or(0));
             if next.is_none() && bp.is_none() {
-                let Some(found) = self.frame_pointer(memory, sp) else { break };
+                let Some(found) = self.frame_pointer(memory, at, sp) else { break };
                 (next, regs) = step(found);
             }
             let Some(caller) = next.filter(|caller| *caller != 0 && regs.sp() > sp) else { break };
-            // A callee that saved it has given it back; else it is as unknown as before.
-            bp = bp.or((regs.bp() != 0).then(|| regs.bp()));
-            if bp.is_some() {
-                bp = Some(regs.bp());
-            }
+            // Unknown it stays until a callee that has saved it gives it back.
+            bp = (bp.is_some() || regs.bp() != 0).then(|| regs.bp());
             (pc, sp) = (caller, regs.sp());
             let Some(address) = FrameAddress::from_return_address(caller) else { break };
             at = address;
@@ -102,31 +119,31 @@ impl Objects {
         addresses
     }
 
-    /// A place on the stack that looks like that of a saved frame pointer.
-    fn frame_pointer(&self, memory: &impl Memory, sp: u64) -> Option<u64> {
-        let from = sp & !7;
-        let mut bytes = vec![0; FAR as usize];
-        let len = memory.read_some(from, &mut bytes);
-        let words: Vec<u64> = bytes[..len & !7]
-            .chunks_exact(8)
-            .map(|word| u64::from_le_bytes(word.try_into().unwrap_or([0; 8])))
-            .collect();
-        let is = |at: usize| {
-            let place = from + 8 * at as u64;
-            words[at] > place && words[at] < place + (1 << 20) && self.holds(words[at + 1])
-        };
-        let found = (0..words.len().saturating_sub(1)).find(|at| is(*at))?;
-        Some(from + 8 * found as u64)
+    /// The frame pointer of a function that is at a call and has its stack's top here, by how it begins.
+    fn frame_pointer(&self, memory: &impl Memory, at: FrameAddress, sp: u64) -> Option<u64> {
+        let address = at.address_for_lookup();
+        let object = self.mapped.iter().find(|object| object.holds(address))?;
+        let symbol = object.loader.as_ref()?.find_symbol_info(address.wrapping_sub(object.bias))?;
+        let start = symbol.address().wrapping_add(object.bias);
+        let mut code = [0; BEGINNING];
+        let len = memory.read_some(start, &mut code);
+        let found = sp.checked_add(room(&code[..len])?)?;
+        let back = memory.word(found.checked_add(8)?)?;
+        self.holds(back).then_some(found)
     }
 
     fn holds(&self, address: u64) -> bool {
-        self.mapped.iter().any(|object| (object.start..object.end).contains(&address))
+        self.mapped.iter().any(|object| object.holds(address))
     }
 
     /// Names and lines of a stack, inlined functions too. Addresses but the first are those of returns.
-    pub fn name(&self, addresses: &[u64]) -> Vec<Frame> {
+    pub fn name(&self, memory: &impl Memory, addresses: &[u64]) -> Vec<Frame> {
         let mut frames = Vec::new();
         for (place, address) in addresses.iter().take(FRAMES).enumerate() {
+            if is_handlers_return(memory, *address) {
+                frames.push(Frame { function: HANDLER.to_owned(), ..Frame::default() });
+                continue;
+            }
             // The call is before where it returns to.
             let address = address.saturating_sub(u64::from(place != 0));
             self.name_one(address, &mut frames);
@@ -135,7 +152,7 @@ impl Objects {
     }
 
     fn name_one(&self, address: u64, frames: &mut Vec<Frame>) {
-        let object = self.mapped.iter().find(|object| (object.start..object.end).contains(&address));
+        let object = self.mapped.iter().find(|object| object.holds(address));
         let found = object.and_then(|object| {
             let loader = object.loader.as_ref()?;
             Some((loader, address.wrapping_sub(object.bias)))
@@ -161,12 +178,55 @@ impl Objects {
                 frames.push(Frame { function: demangled(symbol), ..Frame::default() });
             }
         }
+        let exported = object.and_then(|object| object.exported(address));
+        if let (true, Some(name)) = (frames.len() == before, exported) {
+            frames.push(Frame { function: name.to_owned(), ..Frame::default() });
+        }
         if frames.len() == before {
             frames.push(Frame { function: format!("{address:#x}"), ..Frame::default() });
         }
         // Those before the last are inlined into it.
         if let Some(last) = frames.last_mut() {
             last.inlined = false;
+        }
+    }
+}
+
+impl Mapped {
+    fn holds(&self, address: u64) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+
+    fn exported(&self, address: u64) -> Option<&str> {
+        let inside = address.wrapping_sub(self.bias);
+        let at = self.exports.partition_point(|(start, ..)| *start <= inside).checked_sub(1)?;
+        let (start, size, name) = &self.exports[at];
+        (inside - start < *size).then_some(name)
+    }
+}
+
+fn is_handlers_return(memory: &impl Memory, pc: u64) -> bool {
+    let mut code = [0; SIGRETURN.len()];
+    memory.read(pc, &mut code) && code == SIGRETURN
+}
+
+/// How far the top of the stack is below the frame pointer at a call, by the beginning of the function:
+/// `push rbp; mov rbp, rsp`, pushes, `sub rsp, N`. `None` if it does not begin so.
+fn room(code: &[u8]) -> Option<u64> {
+    let code = code.strip_prefix(&[0xf3, 0x0f, 0x1e, 0xfa]).unwrap_or(code);
+    let mut code = code.strip_prefix(&[0x55, 0x48, 0x89, 0xe5])?;
+    let mut room = 0;
+    loop {
+        code = match code {
+            [0x41, 0x50..=0x57, rest @ ..] | [0x50..=0x57, rest @ ..] => {
+                room += 8;
+                rest
+            }
+            [0x48, 0x83, 0xec, n, ..] => return Some(room + u64::from(*n)),
+            [0x48, 0x81, 0xec, a, b, c, d, ..] => {
+                return Some(room + u64::from(u32::from_le_bytes([*a, *b, *c, *d])));
+            }
+            _ => return Some(room),
         }
     }
 }
@@ -187,7 +247,10 @@ fn add(
     // The segment that this mapping is of says what the file calls the address.
     let segment = file.segments().find(|segment| {
         let (offset, size) = segment.file_range();
-        mapping.offset < offset.saturating_add(size)
+        let object::SegmentFlags::Elf { p_flags, .. } = segment.flags() else { return false };
+        // Two segments may share a page of the file: the code is in the one that may be executed.
+        p_flags.0 & object::elf::PF_X.0 != 0
+            && mapping.offset < offset.saturating_add(size)
             && offset < mapping.offset.saturating_add(mapping.end - mapping.start)
             && offset & !0xfff <= mapping.offset
     })?;
@@ -213,5 +276,31 @@ fn add(
     };
     unwinder.add_module(Module::new(name, mapping.start..mapping.end, bias, info));
     let loader = Loader::new(path).ok();
-    Some(Mapped { start: mapping.start, end: mapping.end, bias, loader })
+    let mut exports = Vec::new();
+    if file.symbols().next().is_none() {
+        let named = file.dynamic_symbols().filter(|symbol| symbol.is_definition());
+        exports.extend(named.filter_map(|symbol| {
+            Some((symbol.address(), symbol.size(), symbol.name().ok()?.to_owned()))
+        }));
+        exports.sort_unstable();
+    }
+    Some(Mapped { start: mapping.start, end: mapping.end, bias, loader, exports })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+
+    #[test]
+    fn the_room_of_a_frame_is_read_off_its_beginning() {
+        let begin = [0x55, 0x48, 0x89, 0xe5];
+        let of = |rest: &[u8]| room(&[&begin[..], rest].concat());
+        // push r14; push rbx; sub rsp, 0x20
+        assert_eq!(of(&[0x41, 0x56, 0x53, 0x48, 0x83, 0xec, 0x20, 0x90]), Some(16 + 0x20));
+        assert_eq!(of(&[0x48, 0x81, 0xec, 0, 1, 0, 0]), Some(256));
+        assert_eq!(of(&[0x53, 0xc3]), Some(8));
+        assert_eq!(room(&[&[0xf3, 0x0f, 0x1e, 0xfa], &begin[..], &[0x90]].concat()), Some(0));
+        assert_eq!(room(&[0x53, 0xc3]), None);
+        assert_eq!(room(&[]), None);
+    }
 }

@@ -119,7 +119,8 @@ impl Process {
                 (Some(objects), None, Some(call)) => objects.unwind(self, call.registers),
                 _ => Vec::new(),
             };
-            let stack = objects.as_ref().map(|objects| objects.name(&addresses)).unwrap_or_default();
+            let stack = objects.as_ref().map(|objects| objects.name(self, &addresses));
+            let stack = stack.unwrap_or_default();
             let futex = call.as_ref().and_then(|call| self.futex_of(call, &stack));
             todo.extend(futex.as_ref().and_then(|futex| futex.owner).filter(|tid| tids.contains(tid)));
             let Some(thread) = look.threads.get_mut(&tid) else { continue };

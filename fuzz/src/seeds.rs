@@ -4,8 +4,10 @@ use crate::everything;
 use crate::recording::{EVERY_TYPE, Recording, busy, every_type};
 use gracepoint_wire::clock::Triple;
 use gracepoint_wire::control::{
+    DomainState, Flushed, OpenReader, RunningPeriod, Stuck,
     Create, Created, Failure, Hello, Listed, Message, Mode, Program, Stopped,
 };
+use gracepoint_wire::schema::Context;
 
 type Seed = (&'static str, String, Vec<u8>);
 
@@ -91,28 +93,45 @@ fn control(all: &mut Vec<Seed>) {
             globs: vec!["kv:*".into()],
             buffer_bytes: 1 << 20,
             mode: Mode::Discard,
+            ..Create::default()
         }),
         Message::Created(Created {
             session: 3,
             events: recording.events.clone(),
             clock: recording.clock.clone(),
+            context: Context::default(),
+            modules: Vec::new(),
         }),
         Message::Start(3),
         Message::Started(at),
         Message::Stop(3),
-        Message::Stopped(Stopped { settled: false, holdouts: vec!["thread 4 (x)".into()], at }),
+        Message::Stopped(Stopped { settled: false, holdouts: vec!["thread 4 (x)".into()], at, modules: Vec::new() }),
         Message::Release(3, vec![(1, 2), (3, 4)]),
         Message::Flush(3),
-        Message::Flushed(2),
+        Message::Flushed(Flushed { pages: 2, modules: Vec::new() }),
         Message::Proceed,
         Message::Done,
         Message::Failure(Failure { code: "busy".into(), text: "later".into() }),
+        Message::Why,
+        Message::Stuck(stuck()),
     ];
     for (n, message) in messages.iter().enumerate() {
         all.push(("control", format!("{n}"), message.to_frame()));
     }
     let short = messages.iter().filter(|m| m.to_frame().len() < 200);
     all.push(("control", "several".into(), short.flat_map(Message::to_frame).collect()));
+}
+
+/// A domain whose grace period a reader holds up.
+fn stuck() -> Stuck {
+    let reader = OpenReader { tid: 4, sections: 1, backtrace: vec![7], ..OpenReader::default() };
+    let domain = DomainState {
+        name: "routes".into(),
+        running: Some(RunningPeriod { number: 7, phase: 2, age_ns: 9 }),
+        readers: vec![reader],
+        ..DomainState::default()
+    };
+    Stuck { domains: vec![domain], ..Stuck::default() }
 }
 
 /// A page table and pages: two full pages and an open one of slot 0, two full ones of slot 1.

@@ -121,10 +121,7 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
     let (graph, complaints) = links::graph(look, threshold);
     let starts: BTreeSet<Node> =
         complaints.iter().filter_map(|complaint| complaint.node.clone()).collect();
-    // Who waits for what complains is where a chain begins.
-    let mut begins = starts.clone();
-    let led = graph.edges.iter().filter(|edge| starts.contains(&edge.to));
-    begins.extend(led.map(|edge| edge.from.clone()));
+    let begins = led_to(&graph, &starts);
     let scene = LookScene { look, graph: &graph };
     let mut found = if complaints.is_empty() { Vec::new() } else { chains(&scene, &graph, &begins) };
     let explained = |node: &Node| {
@@ -159,6 +156,20 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
     let title = title(look, &account);
     let accounts = if account.symptoms.is_empty() { Vec::new() } else { vec![account] };
     Explanation { title: Some(title), accounts, lines: 0 }
+}
+
+/// What complains, and whoever waits for it, however far: that is where a chain begins.
+fn led_to(graph: &Graph, starts: &BTreeSet<Node>) -> BTreeSet<Node> {
+    let mut begins = starts.clone();
+    let mut todo: Vec<Node> = starts.iter().cloned().collect();
+    while let Some(node) = todo.pop() {
+        for edge in graph.edges.iter().filter(|edge| edge.to == node) {
+            if begins.insert(edge.from.clone()) {
+                todo.push(edge.from.clone());
+            }
+        }
+    }
+    begins
 }
 
 fn title(look: &Look, account: &Account) -> String {

@@ -2,7 +2,7 @@
 
 use super::Explanation;
 use super::account::{Account, Chain, Verdict};
-use super::graph::{Confidence, Edge, Node};
+use super::graph::{Confidence, Edge, EdgeKind, Node};
 use crate::escape;
 use std::fmt::Write;
 
@@ -92,7 +92,7 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
         let lines: Vec<String> = edge.lines.iter().take(3).map(u32::to_string).collect();
         [
             node(account, &edge.from),
-            edge.kind.words().to_owned(),
+            words(edge).to_owned(),
             node(account, &edge.to),
             escape::name(&edge.why),
             edge.reading.map_or_else(|| format!("line {}", lines.join(", ")), str::to_owned),
@@ -137,6 +137,14 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
     }
 }
 
+/// What a hop means, in words.
+fn words(edge: &Edge) -> &'static str {
+    match (&edge.from, edge.kind) {
+        (Node::Work(_), EdgeKind::RunBy) => "run by",
+        (_, kind) => kind.words(),
+    }
+}
+
 /// A node in words, safe for a terminal.
 pub(crate) fn node(account: &Account, node: &Node) -> String {
     let name = match node {
@@ -146,6 +154,8 @@ pub(crate) fn node(account: &Account, node: &Node) -> String {
         },
         Node::Gp(flavour) => match flavour.strip_prefix("srcu:") {
             Some(domain) => format!("SRCU grace period ({domain})"),
+            // Of a program: its domain and number.
+            None if flavour.contains(" #") => format!("grace period {flavour}"),
             None => format!("{} grace period", flavour.to_uppercase()),
         },
         Node::Lock(name) => name.clone(),

@@ -207,7 +207,7 @@ impl Links<'_> {
             return;
         }
         self.complain(text, this.clone());
-        self.add(this, Node::Task(tid), EdgeKind::RunBy, "agent", silent.clone());
+        self.add(this, Node::Task(tid), EdgeKind::HeldUpBy, "agent", silent.clone());
     }
 
     /// From threads on the graph to what they wait for themselves.

@@ -124,6 +124,8 @@ impl Process {
             let futex = call.as_ref().and_then(|call| self.futex_of(call, &stack));
             todo.extend(futex.as_ref().and_then(|futex| futex.owner).filter(|tid| tids.contains(tid)));
             let Some(thread) = look.threads.get_mut(&tid) else { continue };
+            // One that sleeps elsewhere, or is stopped, has no number.
+            let call = call.filter(|call| call.number != u64::MAX);
             thread.call = call.map(|call| self.words(&call));
             (thread.stack, thread.futex) = (stack, futex);
         }

@@ -3,6 +3,7 @@
 //! depends on how long anything takes.
 
 mod checks;
+mod core_file;
 mod elsewhere;
 mod programs;
 mod scene;

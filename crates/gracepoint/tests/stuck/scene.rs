@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A program, and the directory of its socket.
 pub(crate) struct Program {
     pub(crate) child: Child,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     lines: Mutex<Receiver<String>>,
 }
 

@@ -123,7 +123,8 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
         complaints.iter().filter_map(|complaint| complaint.node.clone()).collect();
     let begins = led_to(&graph, &starts);
     let scene = LookScene { look, graph: &graph };
-    let mut found = if complaints.is_empty() { Vec::new() } else { chains(&scene, &graph, &begins) };
+    let mut found =
+        if complaints.is_empty() { Vec::new() } else { chains(&scene, &graph, &begins) };
     let explained = |node: &Node| {
         let reach = graph.reach(node);
         found.iter().any(|chain| reach.contains(&chain.end))
@@ -141,7 +142,12 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
         }
     }
     let stacks = stacks(look, &found);
-    let besides = look.besides.iter().map(|(name, text)| Sight { name, count: 1, line: 0, text: text.clone() });
+    let besides = look.besides.iter().map(|(name, text)| Sight {
+        name,
+        count: 1,
+        line: 0,
+        text: text.clone(),
+    });
     let account = Account {
         collect: collect(look, &found),
         symptoms: complaints,
@@ -188,8 +194,11 @@ impl Look {
         }
         let domains = &self.stuck.domains;
         let readers = domains.iter().flat_map(|domain| &domain.readers);
-        let reader = readers.filter(|reader| reader.tid == tid).map(|reader| reader.name.clone()).next();
-        let full = || self.full.iter().find(|full| full.consumer == tid).map(|full| full.thread.name.clone());
+        let reader =
+            readers.filter(|reader| reader.tid == tid).map(|reader| reader.name.clone()).next();
+        let full = || {
+            self.full.iter().find(|full| full.consumer == tid).map(|full| full.thread.name.clone())
+        };
         reader.or_else(full).unwrap_or_default()
     }
 }
@@ -210,7 +219,9 @@ impl Scene for LookScene<'_> {
 
     fn end(&self, end: Node, hops: &[Edge]) -> (Node, Verdict, String) {
         match &end {
-            Node::Event(storm) if hops.last().is_some_and(|hop| hop.kind == EdgeKind::StarvedBy) => {
+            Node::Event(storm)
+                if hops.last().is_some_and(|hop| hop.kind == EdgeKind::StarvedBy) =>
+            {
                 let reader = hops[hops.len() - 1].from.clone();
                 let who = match &reader {
                     Node::Task(task) => self.name(*task),
@@ -294,10 +305,15 @@ impl LookScene<'_> {
             }
         }
         let callback = self.look.stuck.domains.iter().find_map(|domain| {
-            domain.callback.as_ref().filter(|call| call.tid == tid && tid != 0).map(|call| (domain, call))
+            domain
+                .callback
+                .as_ref()
+                .filter(|call| call.tid == tid && tid != 0)
+                .map(|call| (domain, call))
         });
         if let Some((domain, call)) = callback {
-            let name = if call.name.is_empty() { String::new() } else { format!(", {}", call.name) };
+            let name =
+                if call.name.is_empty() { String::new() } else { format!(", {}", call.name) };
             parts.push(format!("runs callback {} of domain {}{name}", call.number, domain.name));
         }
         let consumer = self.look.full.iter().find(|full| full.consumer == tid);
@@ -311,12 +327,15 @@ impl LookScene<'_> {
         let thread = self.look.threads.get(&tid).or(consumer.map(|full| &full.thread));
         if let Some(thread) = thread.filter(|_| !ended) {
             parts.extend(thread.does());
-            if let Some(kept) = reader.and_then(|reader| gone_from_stack(&reader.entered_at, &thread.stack)) {
+            if let Some(kept) =
+                reader.and_then(|reader| gone_from_stack(&reader.entered_at, &thread.stack))
+            {
                 parts.push(kept);
             }
         }
         let known = ended || thread.is_some() || reader.is_some();
-        let verdict = if known && !hops.is_empty() || agent { Verdict::Culprit } else { Verdict::Unknown };
+        let verdict =
+            if known && !hops.is_empty() || agent { Verdict::Culprit } else { Verdict::Unknown };
         let _ = self.graph;
         match parts.is_empty() {
             true => (Verdict::Unknown, format!("unknown: nothing is known of {who}")),
@@ -346,11 +365,14 @@ impl Thread {
     fn does(&self) -> Vec<String> {
         let mut parts = Vec::new();
         let handler = self.stack.iter().any(|frame| frame.function == stack::HANDLER);
-        let place = self.sleeps_in.as_ref().map(|f| format!(" in the kernel's {f}")).unwrap_or_default();
+        let place =
+            self.sleeps_in.as_ref().map(|f| format!(" in the kernel's {f}")).unwrap_or_default();
         match self.state {
             Some('R') => parts.push("runs, or is ready to run".to_owned()),
             Some('T' | 't') => {
-                parts.push("is stopped by a signal or a debugger (kill -CONT lets it go on)".to_owned());
+                parts.push(
+                    "is stopped by a signal or a debugger (kill -CONT lets it go on)".to_owned(),
+                );
             }
             Some('D') => parts.push(format!("sleeps{place} and cannot be disturbed")),
             Some('Z' | 'X') => parts.push("has ended".to_owned()),
@@ -361,7 +383,10 @@ impl Thread {
             parts.push(format!("in system call {call}"));
         }
         if let Some(futex) = self.futex.as_ref().filter(|futex| futex.owner.is_none()) {
-            parts.push(format!("waits on a {} at {:#x}, whose owner is not known", futex.kind, futex.address));
+            parts.push(format!(
+                "waits on a {} at {:#x}, whose owner is not known",
+                futex.kind, futex.address
+            ));
         }
         if handler {
             parts.push("in a signal handler".to_owned());
@@ -389,12 +414,18 @@ fn stacks(look: &Look, chains: &[crate::stuck::account::Chain]) -> Vec<TaskStack
 fn collect(look: &Look, chains: &[crate::stuck::account::Chain]) -> Vec<&'static str> {
     let mut wanted = look.wanted.clone();
     let readers = || look.stuck.domains.iter().flat_map(|domain| &domain.readers);
-    let held = chains.iter().any(|chain| chain.hops.iter().any(|hop| hop.kind == EdgeKind::HeldUpBy));
-    if held && readers().any(|reader| reader.entered_at.is_empty()) && look.source == Source::Agent {
-        wanted.push("where sections are entered: Domain::note_call_sites(true), before it happens again");
+    let held =
+        chains.iter().any(|chain| chain.hops.iter().any(|hop| hop.kind == EdgeKind::HeldUpBy));
+    if held && readers().any(|reader| reader.entered_at.is_empty()) && look.source == Source::Agent
+    {
+        wanted.push(
+            "where sections are entered: Domain::note_call_sites(true), before it happens again",
+        );
     }
     if held && readers().any(|reader| reader.owner.is_some()) {
-        wanted.push("which task holds an owned guard: a name of its own for each kind of task (read_owned)");
+        wanted.push(
+            "which task holds an owned guard: a name of its own for each kind of task (read_owned)",
+        );
     }
     if chains.iter().any(|chain| matches!(chain.end, Node::Lock(_))) {
         wanted.push("who has the lock: a pthread or priority-inheritance mutex says so, std's and parking_lot's do not");

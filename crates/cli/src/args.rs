@@ -10,11 +10,11 @@ mod targets;
 mod why;
 
 pub(crate) use explain::{ExplainArgs, Form};
-pub(crate) use why::{WhyArgs, WhyForm};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
 pub(crate) use reading::{ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, ViewArgs};
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
+pub(crate) use why::{WhyArgs, WhyForm};
 
 use crate::console::Color;
 use clap::{Parser, Subcommand};
@@ -262,7 +262,8 @@ Examples:
 Each hop says what shows it and how sure it is. A program whose agent does not answer, because it is
 stopped or its thread is stuck, is read from outside, which takes the rights of a debugger. Stacks
 are those of threads that sleep. Exits with 0 when there is a culprit or a cycle, with 1 when nothing
-is stuck or nobody can say.")]
+is stuck or nobody can say."
+    )]
     Why(WhyArgs),
 }
 

@@ -56,7 +56,7 @@ fn watch(args: &WhyArgs, console: &mut Console) -> Result<u8> {
         let look = match of_program(&which, args.from_memory) {
             Ok(look) => look,
             // What was found once and is gone has ended.
-            Err(_) if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) => {
+            Err(_) if pid.is_some_and(process::has_ended) => {
                 console.note("the program has ended");
                 return Ok(0);
             }
@@ -88,7 +88,12 @@ fn stuck_things(explanation: &Explanation) -> Vec<String> {
     symptoms.chain(ends.map(|chain| format!("ends at {}", chain.end))).collect()
 }
 
-fn print(args: &WhyArgs, look: &Look, explanation: &Explanation, console: &mut Console) -> Result<u8> {
+fn print(
+    args: &WhyArgs,
+    look: &Look,
+    explanation: &Explanation,
+    console: &mut Console,
+) -> Result<u8> {
     let text = match args.form() {
         WhyForm::Text => explanation.to_text(),
         WhyForm::Dot => explanation.to_dot(),
@@ -153,7 +158,7 @@ fn of_program(which: &Which, from_memory: bool) -> Result<Look> {
             (pid, Some(name), asked)
         }
         Err((pid, failure)) => {
-            if !Path::new(&format!("/proc/{pid}")).exists() {
+            if process::has_ended(pid) {
                 return Err(failure);
             }
             (pid, None, Err((!from_memory).then(|| ("does not answer".to_owned(), failure))))
@@ -249,14 +254,19 @@ fn ask(mut live: Live) -> Asked {
 /// Whether somebody should drain it, and it loses events because it is full.
 fn is_full(session: &SessionInfo) -> bool {
     let no_room = session.filled_bytes >= session.buffer_bytes && session.buffer_bytes != 0;
-    session.mode == DISCARD && !session.counts && session.consumer != 0 && no_room && session.lost != 0
+    session.mode == DISCARD
+        && !session.counts
+        && session.consumer != 0
+        && no_room
+        && session.lost != 0
 }
 
 /// A program that has left a core file.
 fn of_core(path: &Path) -> Result<Look> {
     let shown_path = shown(&path.display().to_string()).into_owned();
-    let core = Core::open(path)
-        .map_err(|error| Failure::new(format!("cannot read {shown_path}: {error}; give a core file")))?;
+    let core = Core::open(path).map_err(|error| {
+        Failure::new(format!("cannot read {shown_path}: {error}; give a core file"))
+    })?;
     let stuck = mirror::read(&core, None).map_err(|why| {
         Failure::no(format!(
             "{shown_path} shows nothing: {why} (a core needs private anonymous memory: bit 0 of \
@@ -270,7 +280,10 @@ fn of_core(path: &Path) -> Result<Look> {
         threads.insert(*tid, Thread { stack, ..Thread::default() });
     }
     let files = core.mappings().iter().map(|mapping| mapping.path.as_str());
-    let name = files.into_iter().find(|path| path.starts_with('/')).and_then(|path| path.rsplit('/').next());
+    let name = files
+        .into_iter()
+        .find(|path| path.starts_with('/'))
+        .and_then(|path| path.rsplit('/').next());
     Ok(Look {
         name: name.unwrap_or("a program").to_owned(),
         pid: core.threads.first().map_or(0, |(tid, _)| *tid),
@@ -280,6 +293,8 @@ fn of_core(path: &Path) -> Result<Look> {
         full: Vec::new(),
         silent: None,
         besides: Vec::new(),
-        wanted: vec!["since when, and what the kernel says of the threads: `gracepoint why -p` while it lives"],
+        wanted: vec![
+            "since when, and what the kernel says of the threads: `gracepoint why -p` while it lives",
+        ],
     })
 }

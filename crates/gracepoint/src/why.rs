@@ -156,7 +156,12 @@ fn reader(culprit: &Culprit) -> OpenReader {
         seen_ns: ns(culprit.seen),
         entered_at: culprit.entered.map_or_else(String::new, |entered| entered.at.to_string()),
         entered_ns: culprit.entered.and_then(|entered| entered.ago).map_or(0, ns),
-        probes: reader.index.map_or_else(Vec::new, tracer::probes_on).into_iter().map(named).collect(),
+        probes: reader
+            .index
+            .map_or_else(Vec::new, tracer::probes_on)
+            .into_iter()
+            .map(named)
+            .collect(),
         backtrace: addresses(culprit.backtrace.as_deref()),
     }
 }
@@ -227,9 +232,15 @@ impl Watch {
         for survey in surveys {
             if let Some(stall) = &survey.stall {
                 let number = stall.grace_period.number;
-                self.tell(survey.domain, What::GracePeriod, number, stall.age, now, &mut reports, || {
-                    stalled(stall)
-                });
+                self.tell(
+                    survey.domain,
+                    What::GracePeriod,
+                    number,
+                    stall.age,
+                    now,
+                    &mut reports,
+                    || stalled(stall),
+                );
             }
             if let Some(running) = &survey.callback {
                 let (number, age) = (running.number, running.ran_for);
@@ -237,7 +248,8 @@ impl Watch {
                     running.to_string()
                 });
             }
-            if let (true, Some(age)) = (survey.stall.is_none() && survey.callback.is_none(), survey.oldest)
+            if let (true, Some(age)) =
+                (survey.stall.is_none() && survey.callback.is_none(), survey.oldest)
             {
                 self.tell(survey.domain, What::Queue, survey.ended, age, now, &mut reports, || {
                     format!(

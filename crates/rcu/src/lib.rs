@@ -155,12 +155,12 @@ pub use future::{Barrier, Synchronized};
 pub use guard::{Any, Guard, OwnedGuard, ReadGuard};
 pub use holdouts::Holdout;
 pub use kernel_state::{KernelState, SystemCall};
+#[doc(hidden)]
+pub use mirror::word as mirror_word;
 pub use observer::{Event, Observer};
 pub use prove::{Checks, Finding};
 pub use running::RunningCallback;
 pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
-#[doc(hidden)]
-pub use mirror::word as mirror_word;
 pub use stats::Stats;
 pub use survey::{Drives, Survey, survey};
 pub use threads::{

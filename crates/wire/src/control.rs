@@ -21,11 +21,11 @@ pub use functions::{
     FunctionsWanted, WHOLE_ID, WHOLE_NAME, function_events,
 };
 pub use recording::{Create, Created, Flushed, Limits, Mode, Module, Stopped};
-pub use stuck::{
-    DomainState, OpenReader, RunningCall, RunningPeriod, RunningProbe, Stuck, WaitingThread,
-};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
+};
+pub use stuck::{
+    DomainState, OpenReader, RunningCall, RunningPeriod, RunningProbe, Stuck, WaitingThread,
 };
 
 use crate::clock::Triple;

@@ -110,11 +110,7 @@ pub(super) fn name(incident: &Incident, pid: u32) -> String {
     }
 }
 
-fn end_words(
-    incident: &Incident,
-    end: Node,
-    hops: &[Edge],
-) -> (Node, Verdict, String) {
+fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, String) {
     match &end {
         Node::Event(storm) if hops.last().is_some_and(|e| e.kind == EdgeKind::StarvedBy) => {
             let reader = hops[hops.len() - 1].from.clone();

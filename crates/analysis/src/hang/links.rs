@@ -1,11 +1,11 @@
 //! From waits to edges: what a task waits for as a node, and who ends it.
 
 use super::frame::Frame;
-use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::locks;
 use super::model::{Cpu, Incident, Stall, SymptomKind, Task};
 use super::rules::{self, SRCU_NAMES, WORK_NAMES, What};
 use super::waits::{self, Wait};
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 
 /// I/O of a device that the log does not name.
 pub(super) const SOME_DEVICE: &str = "block device";
@@ -42,7 +42,16 @@ impl Waiter<'_> {
             lines.dedup();
         }
         let why = waits::why(&self.stack, &self.wait);
-        Edge { from: self.node(), to, kind, confidence, rule: self.wait.rule.id, reading: None, lines, why }
+        Edge {
+            from: self.node(),
+            to,
+            kind,
+            confidence,
+            rule: self.wait.rule.id,
+            reading: None,
+            lines,
+            why,
+        }
     }
 }
 

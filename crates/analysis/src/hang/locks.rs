@@ -5,11 +5,11 @@
 //! last entry says "has it" only if the task's stack is known and waits elsewhere.
 
 use super::frame::Frame;
-use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
 use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, What, fits};
 use super::waits;
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most holders of one lock that are named: more say that it is shared by many.

@@ -249,4 +249,3 @@ fn cycle_words(scene: &impl Scene, end: &Node, cycle: &[&Edge]) -> (Node, Verdic
     };
     (end.clone(), Verdict::Cycle, words)
 }
-

@@ -8,8 +8,25 @@ pub fn name(number: u64) -> Option<&'static str> {
 /// Whether the call's first argument is a file descriptor.
 pub fn has_descriptor(name: &str) -> bool {
     const CALLS: &[&str] = &[
-        "read", "write", "pread64", "pwrite64", "readv", "writev", "accept", "accept4", "connect", "recvfrom",
-        "recvmsg", "sendto", "sendmsg", "fsync", "fdatasync", "flock", "ioctl", "epoll_wait", "epoll_pwait",
+        "read",
+        "write",
+        "pread64",
+        "pwrite64",
+        "readv",
+        "writev",
+        "accept",
+        "accept4",
+        "connect",
+        "recvfrom",
+        "recvmsg",
+        "sendto",
+        "sendmsg",
+        "fsync",
+        "fdatasync",
+        "flock",
+        "ioctl",
+        "epoll_wait",
+        "epoll_pwait",
         "fcntl",
     ];
     CALLS.contains(&name)

@@ -61,7 +61,9 @@ impl Core {
         }
         for header in headers.iter().take(PARTS) {
             let notes = header.notes(endian, &cache).ok().flatten();
-            let Some(mut notes) = notes.filter(|_| header.p_filesz(endian) <= NOTE) else { continue };
+            let Some(mut notes) = notes.filter(|_| header.p_filesz(endian) <= NOTE) else {
+                continue;
+            };
             while let Ok(Some(note)) = notes.next() {
                 match note.n_type(endian) {
                     elf::NT_PRSTATUS => core.threads.extend(status(note.desc())),
@@ -76,7 +78,11 @@ impl Core {
 
     fn load(&mut self, header: &elf::ProgramHeader64<LittleEndian>, endian: LittleEndian) {
         let (start, flags) = (header.p_vaddr(endian), header.p_flags(endian));
-        self.segments.push(Segment { start, len: header.p_filesz(endian), at: header.p_offset(endian) });
+        self.segments.push(Segment {
+            start,
+            len: header.p_filesz(endian),
+            at: header.p_offset(endian),
+        });
         self.mappings.push(Mapping {
             start,
             end: start.saturating_add(header.p_memsz(endian)),

@@ -33,7 +33,12 @@ const LOCK_PI: u64 = 6;
 const LOCK_PI2: u64 = 13;
 
 /// The futex of a thread that is in the system call, by the call's arguments and the thread's stack.
-pub fn futex(memory: &impl Memory, arguments: [u64; 6], stack: &[Frame], is_thread: impl Fn(u32) -> bool) -> Futex {
+pub fn futex(
+    memory: &impl Memory,
+    arguments: [u64; 6],
+    stack: &[Frame],
+    is_thread: impl Fn(u32) -> bool,
+) -> Futex {
     let (address, operation) = (arguments[0], arguments[1] & OPERATION);
     let word = memory.half(address);
     let kind = kind(stack);
@@ -112,14 +117,16 @@ mod tests {
     }
 
     fn frames(functions: &[&str]) -> Vec<Frame> {
-        let frame = |function: &&str| Frame { function: (*function).to_owned(), ..Frame::default() };
+        let frame =
+            |function: &&str| Frame { function: (*function).to_owned(), ..Frame::default() };
         functions.iter().map(frame).collect()
     }
 
     #[test]
     fn owners_are_read_where_there_are_some_and_never_guessed() {
         // A word with the flag for waiters, a count, an owner.
-        let words = Words([0x8000_0007_u32, 1, 8, 0].iter().flat_map(|w| w.to_le_bytes()).collect());
+        let words =
+            Words([0x8000_0007_u32, 1, 8, 0].iter().flat_map(|w| w.to_le_bytes()).collect());
         let known = |tid: u32| tid == 7 || tid == 8;
         let pi = futex(&words, [0, 6 | 128, 0, 0, 0, 0], &[], known);
         assert_eq!((pi.owner, pi.kind), (Some(7), "priority-inheritance mutex"));

@@ -73,12 +73,21 @@ impl Links<'_> {
             age => age,
         };
         if self.is_old(age) {
-            let text = format!("grace period {} of domain {} has run{}", running.number, domain.name, for_time(age));
+            let text = format!(
+                "grace period {} of domain {} has run{}",
+                running.number,
+                domain.name,
+                for_time(age)
+            );
             self.complain(text, this.clone());
         }
         self.waiters(domain);
         let next = period(domain, running.number + 1);
-        if domain.waiters.iter().any(|waiter| !waiter.for_callbacks && waiter.number > running.number) {
+        if domain
+            .waiters
+            .iter()
+            .any(|waiter| !waiter.for_callbacks && waiter.number > running.number)
+        {
             let why = "one runs at a time".to_owned();
             self.add(next, this.clone(), EdgeKind::WaitsFor, "grace-period-after", why);
         }
@@ -112,7 +121,9 @@ impl Links<'_> {
     /// would be joined on here.)
     fn reader(&self, domain: &DomainState, reader: &OpenReader) -> Node {
         match &reader.owner {
-            Some(owner) => Node::Event(format!("owned read section `{owner}` of domain {}", domain.name)),
+            Some(owner) => {
+                Node::Event(format!("owned read section `{owner}` of domain {}", domain.name))
+            }
             None if reader.tid != 0 => Node::Task(reader.tid),
             None => Node::Unknown(format!(
                 "a read section of domain {} is open on a thread that is not registered (there are too many, or it was ending)",
@@ -125,7 +136,12 @@ impl Links<'_> {
         let this = callbacks(domain);
         if let Some(call) = &domain.callback {
             if self.is_old(call.ran_ns) {
-                let text = format!("callback {} of domain {} has run{}", call.number, domain.name, for_time(call.ran_ns));
+                let text = format!(
+                    "callback {} of domain {} has run{}",
+                    call.number,
+                    domain.name,
+                    for_time(call.ran_ns)
+                );
                 self.complain(text, this.clone());
             }
             let to = match call.tid {
@@ -151,7 +167,10 @@ impl Links<'_> {
             return;
         }
         if self.is_old(domain.oldest_ns) {
-            self.complain(format!("callbacks of domain {} do not run: {why}", domain.name), this.clone());
+            self.complain(
+                format!("callbacks of domain {} do not run: {why}", domain.name),
+                this.clone(),
+            );
         }
         self.nobody_runs(domain, this, why);
     }
@@ -170,13 +189,18 @@ impl Links<'_> {
                 let thread = self.look.threads.iter().find(|(_, thread)| thread.name == name);
                 let to = match thread {
                     Some((tid, _)) => Node::Task(*tid),
-                    None => Node::Queue(format!("the thread of domain {}, which could not be started", domain.name)),
+                    None => Node::Queue(format!(
+                        "the thread of domain {}, which could not be started",
+                        domain.name
+                    )),
                 };
                 self.add(this, to, EdgeKind::RunBy, "domain-thread", why);
             }
             _ => {
                 let to = Node::Queue(format!("nobody drives domain {}", domain.name));
-                let why = format!("its callbacks run in drive() and barrier() alone, and nobody calls those; {why}");
+                let why = format!(
+                    "its callbacks run in drive() and barrier() alone, and nobody calls those; {why}"
+                );
                 self.add(this, to, EdgeKind::RunBy, "nobody-drives", why);
             }
         }
@@ -214,7 +238,9 @@ impl Links<'_> {
     fn locks(&mut self) {
         let mut todo: Vec<u32> = Vec::new();
         let tasks = self.graph.edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
-        todo.extend(tasks.filter_map(|node| if let Node::Task(tid) = node { Some(*tid) } else { None }));
+        todo.extend(
+            tasks.filter_map(|node| if let Node::Task(tid) = node { Some(*tid) } else { None }),
+        );
         let mut seen = BTreeSet::new();
         while let Some(tid) = todo.pop() {
             if !seen.insert(tid) || seen.len() > FOLLOWED {
@@ -232,7 +258,14 @@ impl Links<'_> {
         if let Some(signal) = thread.storm {
             let to = Node::Event(format!("a storm of signal {signal}"));
             let why = "that signal was pending each time it was looked at".to_owned();
-            self.edge(this, to, EdgeKind::StarvedBy, "signal-storm", "/proc/PID/task/TID/status", why);
+            self.edge(
+                this,
+                to,
+                EdgeKind::StarvedBy,
+                "signal-storm",
+                "/proc/PID/task/TID/status",
+                why,
+            );
             return None;
         }
         // A thread in one of our own waits sleeps there; that it does so in a futex or not says no more.
@@ -247,13 +280,28 @@ impl Links<'_> {
         }
         let lock = Node::Lock(format!("{} at {:#x}", futex.kind, futex.address));
         let why = thread.call.clone().unwrap_or_default();
-        self.edge(this, lock.clone(), EdgeKind::WaitsFor, "futex", "/proc/PID/task/TID/syscall", why);
+        self.edge(
+            this,
+            lock.clone(),
+            EdgeKind::WaitsFor,
+            "futex",
+            "/proc/PID/task/TID/syscall",
+            why,
+        );
         let why = "its owner's number".to_owned();
         self.edge(lock, Node::Task(owner), EdgeKind::HeldBy, "owner", reading, why);
         Some(owner)
     }
 
-    fn edge(&mut self, from: Node, to: Node, kind: EdgeKind, rule: &'static str, reading: &'static str, why: String) {
+    fn edge(
+        &mut self,
+        from: Node,
+        to: Node,
+        kind: EdgeKind,
+        rule: &'static str,
+        reading: &'static str,
+        why: String,
+    ) {
         let (confidence, reading) = (Confidence::Derived, Some(reading));
         self.graph.add(Edge { from, to, kind, confidence, rule, lines: Vec::new(), reading, why });
     }

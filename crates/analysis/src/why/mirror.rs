@@ -109,13 +109,18 @@ impl Page {
         debug_assert_eq!(words.len(), WORDS);
         let page = Page { words };
         if !bytes.starts_with(&MAGIC) {
-            return Err("its page is empty: it is a child that was made behind the library's back".into());
+            return Err(
+                "its page is empty: it is a child that was made behind the library's back".into()
+            );
         }
         if page.words[3] != address {
             return Err("what looks like its page is a copy".into());
         }
         if page.words[2] != 1 || page.words[5] < OWN {
-            return Err(format!("its page has version {}, which this tool does not know", page.words[2]));
+            return Err(format!(
+                "its page has version {}, which this tool does not know",
+                page.words[2]
+            ));
         }
         if pid.is_some_and(|pid| page.words[4] != u64::from(pid)) {
             return Err("its page is that of its parent".into());
@@ -169,7 +174,8 @@ impl Page {
         if ours != 0 {
             all.agent = ours;
             let busy = Some(w[89]).filter(|since| *since != 0);
-            all.agent_busy_ns = busy.zip(now).map_or(0, |(since, now)| now.saturating_sub(since).max(1));
+            all.agent_busy_ns =
+                busy.zip(now).map_or(0, |(since, now)| now.saturating_sub(since).max(1));
         }
     }
 
@@ -191,8 +197,13 @@ impl Page {
             if !(1..=2).contains(&state) || memory.half(at.wrapping_add(w[12])) != Some(version) {
                 continue;
             }
-            let name: Vec<u8> =
-                bytes.iter().skip(w[14] as usize).take(15).copied().take_while(|b| *b != 0).collect();
+            let name: Vec<u8> = bytes
+                .iter()
+                .skip(w[14] as usize)
+                .take(15)
+                .copied()
+                .take_while(|b| *b != 0)
+                .collect();
             let wait = [15, 16, 17, 18].map(|place| word_in(&bytes, w[place]));
             let name = String::from_utf8_lossy(&name).into_owned();
             records.insert(index, Record { tid, name, ended: state == 2, wait });
@@ -221,7 +232,8 @@ impl Page {
         let sequence = word(25);
         let number = sequence / 4 + 1;
         let runs = sequence & 3 != 0;
-        let age = |since: u64| now.filter(|_| since != 0).map_or(0, |now| now.saturating_sub(since));
+        let age =
+            |since: u64| now.filter(|_| since != 0).map_or(0, |now| now.saturating_sub(since));
         let running = runs.then(|| RunningPeriod {
             number,
             phase: (sequence & 3) as u8,
@@ -238,7 +250,10 @@ impl Page {
             }
         }
         let waiters = self.waiters(region, records, number, now);
-        let called: u64 = slots.iter().map(|slot| slot.called).fold(word_in(&bytes, w[23] + w[48]), u64::wrapping_add);
+        let called: u64 = slots
+            .iter()
+            .map(|slot| slot.called)
+            .fold(word_in(&bytes, w[23] + w[48]), u64::wrapping_add);
         // A count that grows while it is read may come out a little wrong, and never this large.
         let pending = called.wrapping_sub(word(32));
         let pending = if pending > 1 << 40 { 0 } else { pending };
@@ -262,7 +277,12 @@ impl Page {
         })
     }
 
-    fn callback(&self, bytes: &[u8], records: &BTreeMap<u64, Record>, now: Option<u64>) -> Option<RunningCall> {
+    fn callback(
+        &self,
+        bytes: &[u8],
+        records: &BTreeMap<u64, Record>,
+        now: Option<u64>,
+    ) -> Option<RunningCall> {
         let w = &self.words;
         let word = |place: usize| word_in(bytes, w[place]);
         if word(38) == 0 {
@@ -433,7 +453,10 @@ impl Page {
                     let bytes: Vec<u8> = bytes.copied().take_while(|b| *b != 0).collect();
                     String::from_utf8_lossy(&bytes).into_owned()
                 };
-                return RunningProbe { name: text_at(16), tracepoint: text_at(16 + text.min(TEXT)) };
+                return RunningProbe {
+                    name: text_at(16),
+                    tracepoint: text_at(16 + text.min(TEXT)),
+                };
             }
         }
         RunningProbe { name: format!("number {id}"), tracepoint: String::new() }
@@ -465,3 +488,6 @@ fn half_in(bytes: &[u8], at: u64) -> u32 {
     let half = at.checked_add(4).and_then(|end| bytes.get(at..end));
     half.map_or(0, |half| u32::from_le_bytes(half.try_into().unwrap_or([0; 4])))
 }
+
+#[cfg(test)]
+mod tests;

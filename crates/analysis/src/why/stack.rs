@@ -259,7 +259,8 @@ fn add(
     let bias = mapping.start.wrapping_sub(address);
     let section = |name: &str| {
         let section = file.section_by_name(name)?;
-        let data = (section.size() <= TABLES).then(|| section.uncompressed_data().ok()).flatten()?;
+        let data =
+            (section.size() <= TABLES).then(|| section.uncompressed_data().ok()).flatten()?;
         Some((section.address()..section.address() + section.size(), data.into_owned()))
     };
     let (eh_frame_svma, eh_frame) = section(".eh_frame").unzip();

@@ -122,7 +122,9 @@ impl Process {
             let stack = objects.as_ref().map(|objects| objects.name(self, &addresses));
             let stack = stack.unwrap_or_default();
             let futex = call.as_ref().and_then(|call| self.futex_of(call, &stack));
-            todo.extend(futex.as_ref().and_then(|futex| futex.owner).filter(|tid| tids.contains(tid)));
+            todo.extend(
+                futex.as_ref().and_then(|futex| futex.owner).filter(|tid| tids.contains(tid)),
+            );
             let Some(thread) = look.threads.get_mut(&tid) else { continue };
             // One that sleeps elsewhere, or is stopped, has no number.
             let call = call.filter(|call| call.number != u64::MAX);
@@ -216,7 +218,8 @@ fn matter(look: &Look) -> BTreeSet<u32> {
         tids.extend(domain.waiters.iter().map(|waiter| waiter.tid));
         tids.extend(domain.callback.iter().map(|call| call.tid));
         let name: String = format!("rcu:{}", domain.name).chars().take(15).collect();
-        let own = look.threads.iter().filter(|(_, thread)| domain.pending != 0 && thread.name == name);
+        let own =
+            look.threads.iter().filter(|(_, thread)| domain.pending != 0 && thread.name == name);
         tids.extend(own.map(|(tid, _)| *tid));
     }
     if look.silent.is_some() {
@@ -230,9 +233,18 @@ fn matter(look: &Look) -> BTreeSet<u32> {
 fn told_stacks(look: &Look) -> BTreeMap<u32, Vec<u64>> {
     let domains = || look.stuck.domains.iter();
     let readers = domains().flat_map(|domain| &domain.readers).map(|r| (r.tid, &r.backtrace));
-    let calls = domains().filter_map(|domain| domain.callback.as_ref()).map(|c| (c.tid, &c.backtrace));
+    let calls =
+        domains().filter_map(|domain| domain.callback.as_ref()).map(|c| (c.tid, &c.backtrace));
     let told = readers.chain(calls).filter(|(_, backtrace)| !backtrace.is_empty());
     told.map(|(tid, backtrace)| (tid, backtrace.clone())).collect()
+}
+
+/// Whether there is no such process any more, or nothing of it but its number.
+pub(super) fn has_ended(pid: u32) -> bool {
+    let stat = text(&format!("/proc/{pid}/stat"));
+    stat.is_none_or(|stat| {
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }
 
 /// Name, state and kernel function of a thread of a process.

@@ -24,6 +24,8 @@ pub(crate) const ALL: &[Check] = &[
     ("the_owner_of_a_pthread_mutex", mutex),
     ("a_child_is_not_its_parent", child),
     ("a_core_file", core),
+    ("a_recorder_that_does_not_drain", recorder),
+    ("watching_tells_what_is_new", watching),
     ("the_log_has_one_report", watch),
     ("a_program_that_is_not_stuck", fine),
 ];
@@ -44,7 +46,11 @@ fn words(value: &Value) -> &str {
 fn assert_culprit(said: &(String, Value), node: &str, through: &[&str]) {
     let (text, value) = said;
     let chain = chain(value);
-    assert_eq!((&chain["end"], &chain["verdict"]), (&node.into(), &"culprit".into()), "{text}\n{value:#}");
+    assert_eq!(
+        (&chain["end"], &chain["verdict"]),
+        (&node.into(), &"culprit".into()),
+        "{text}\n{value:#}"
+    );
     let hops = chain["hops"].as_array().expect("hops");
     let nodes: Vec<&str> = hops.iter().filter_map(|hop| hop["from"].as_str()).collect();
     for part in through {
@@ -74,7 +80,8 @@ fn reader(kind: &str, parts: &[&str]) -> (Program, (String, Value)) {
 }
 
 fn sleeping() {
-    let (program, (text, value)) = reader("sleeping", &["sleeper/", "is inside a read section", "sleeps"]);
+    let (program, (text, value)) =
+        reader("sleeping", &["sleeper/", "is inside a read section", "sleeps"]);
     assert!(text.contains("in synchronize"), "{text}");
     // Its stack has names, though the program made none.
     if cfg!(target_arch = "x86_64") {
@@ -210,12 +217,22 @@ fn agent() {
 }
 
 fn memory() {
-    for kind in ["sleeping", "nested", "ended", "forgotten", "owned", "callback-blocks", "executor"] {
+    for kind in ["sleeping", "nested", "ended", "forgotten", "owned", "callback-blocks", "executor"]
+    {
         let program = Program::start(kind);
         let [told, read] = [&[][..], &["--from-memory"]].map(|more| program.why(more));
-        assert_eq!((&told.1["read_from"], &read.1["read_from"]), (&"agent".into(), &"its memory".into()));
+        assert_eq!(
+            (&told.1["read_from"], &read.1["read_from"]),
+            (&"agent".into(), &"its memory".into())
+        );
         for part in ["end", "verdict"] {
-            assert_eq!(chain(&told.1)[part], chain(&read.1)[part], "{kind}: {}\n{}", told.0, read.0);
+            assert_eq!(
+                chain(&told.1)[part],
+                chain(&read.1)[part],
+                "{kind}: {}\n{}",
+                told.0,
+                read.0
+            );
         }
         let nodes = |value: &Value| -> Vec<String> {
             let hops = chain(value)["hops"].as_array().expect("hops").clone();
@@ -247,7 +264,9 @@ fn child() {
 }
 
 fn core() {
-    for (kind, end) in [("nested", None), ("owned", Some("wait:owned read section `checkout` of domain routes"))] {
+    for (kind, end) in
+        [("nested", None), ("owned", Some("wait:owned read section `checkout` of domain routes"))]
+    {
         let program = Program::start(kind);
         let culprit = program.culprit();
         program.signal(libc::SIGSTOP);
@@ -264,6 +283,38 @@ fn core() {
         let said = program.tool(&["why", "--core", file.to_str().expect("UTF-8")]);
         assert!((0..=2).contains(&said.status), "{}{}", said.text, said.errors);
     }
+}
+
+fn recorder() {
+    let program = Program::start("busy");
+    let pid = program.pid().to_string();
+    let trace = program.dir.join("t.trace");
+    let trace = trace.to_str().expect("UTF-8");
+    let args = ["record", "-p", &pid, "-e", "all", "--buffer", "64K", "-o", trace];
+    let recorder = program.tool_that_goes_on(&args, "recording");
+    recorder.stop();
+    // The program goes on until there is no room.
+    let (text, value) = loop {
+        let said = program.why(&[]);
+        if said.0.contains("is full and has lost") {
+            break said;
+        }
+    };
+    assert_culprit(&(text, value.clone()), &task(recorder.pid()), &["wait:session "]);
+    for part in ["does not drain session", "is stopped"] {
+        assert!(words(&value).contains(part), "{part}: {value:#}");
+    }
+}
+
+fn watching() {
+    let program = Program::start("sleeping");
+    let culprit = program.culprit();
+    let pid = program.pid().to_string();
+    let args = ["why", "-p", &pid, "--older-than", "0ms", "--watch", "--interval", "10ms"];
+    let tool = program.tool_that_goes_on(&args, "culprit: sleeper/");
+    assert!(tool.line.contains(&format!("/{culprit} ")), "{}", tool.line);
+    program.signal(libc::SIGKILL);
+    assert_eq!(tool.end(), 0);
 }
 
 fn watch() {

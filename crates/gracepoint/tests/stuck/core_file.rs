@@ -50,7 +50,10 @@ pub(crate) fn write(pid: u32, dir: &Path) -> PathBuf {
         }
         let mut bytes = vec![0; usize::try_from(end - start).expect("64 bits")];
         // What may be read and written, and is private, up to what a thread's stack takes.
-        if rights.starts_with(b"rw-p") && bytes.len() <= 64 << 20 && memory.read_exact_at(&mut bytes, start).is_ok() {
+        if rights.starts_with(b"rw-p")
+            && bytes.len() <= 64 << 20
+            && memory.read_exact_at(&mut bytes, start).is_ok()
+        {
             parts.push(Part { start, flags: 6, bytes });
         }
     }

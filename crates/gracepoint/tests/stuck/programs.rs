@@ -31,7 +31,8 @@ pub(crate) fn main(kind: &str) -> ! {
     // The directory of the socket is the test's, and gone with it.
     let builder = gracepoint::Builder::new().name("stuck-program");
     let builder = if kind == "agent" { builder.log(never_returns) } else { builder };
-    let builder = if kind == "watch" { builder.log(print).watch(Duration::from_millis(1)) } else { builder };
+    let builder =
+        if kind == "watch" { builder.log(print).watch(Duration::from_millis(1)) } else { builder };
     builder.start().expect("an agent");
     match kind {
         "sleeping" | "watch" | "agent" => named("sleeper", sleeps_inside),
@@ -44,6 +45,11 @@ pub(crate) fn main(kind: &str) -> ! {
         "callback-blocks" => callback_that_blocks(),
         "executor" => executor_that_stops(),
         "driver" => DOMAIN.call(|| {}),
+        "busy" => named("busy", || {
+            for n in 0.. {
+                gracepoint::trace!(Hit { n });
+            }
+        }),
         "spinning" => named("spinner", spins_inside),
         "probe" => probe_that_blocks(),
         "storm" => named("stormy", || in_handler(libc::SIGUSR2, handler_that_raises)),
@@ -51,7 +57,8 @@ pub(crate) fn main(kind: &str) -> ! {
         "fork" => return_from_fork(),
         other => panic!("no program {other}"),
     }
-    let reader = !["callback-itself", "callback-blocks", "executor", "driver", "probe"].contains(&kind);
+    let reader = !["callback-itself", "callback-blocks", "executor", "driver", "probe", "busy"]
+        .contains(&kind);
     if reader {
         until(|| ENTERED.load(Ordering::SeqCst));
         named("updater", || DOMAIN.synchronize().expect("not inside a section"));
@@ -201,7 +208,8 @@ fn callback_that_waits_for_itself() {
 
 /// Whether a thread of this process sleeps in that system call.
 fn sleeps_in(tid: u32, call: libc::c_long) -> bool {
-    let line = std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
+    let line =
+        std::fs::read_to_string(format!("/proc/self/task/{tid}/syscall")).unwrap_or_default();
     line.split(' ').next() == Some(call.to_string().as_str())
 }
 

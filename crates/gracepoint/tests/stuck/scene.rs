@@ -4,8 +4,8 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -17,6 +17,42 @@ pub(crate) struct Program {
     pub(crate) child: Child,
     pub(crate) dir: PathBuf,
     lines: Mutex<Receiver<String>>,
+}
+
+/// A command that goes on.
+pub(crate) struct Tool {
+    child: Child,
+    /// The line that was waited for.
+    pub(crate) line: String,
+}
+
+impl Tool {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Stops it, as Ctrl-Z does; when this returns it is stopped.
+    pub(crate) fn stop(&self) {
+        // SAFETY: kill takes two integers; the child is ours and not yet waited for.
+        assert_eq!(unsafe { libc::kill(self.pid().cast_signed(), libc::SIGSTOP) }, 0);
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        while !stat().expect("it lives").contains(") T ") {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for its end; its status.
+    pub(crate) fn end(mut self) -> i32 {
+        let status = self.child.wait().expect("ours");
+        status.code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// What the tool said.
@@ -40,7 +76,8 @@ impl Program {
     pub(crate) fn start(kind: &str) -> Program {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("gracepoint-stuck-{}-{number}", std::process::id()));
+        let dir =
+            std::env::temp_dir().join(format!("gracepoint-stuck-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("a directory");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&dir, mode).expect("our directory");
@@ -79,7 +116,8 @@ impl Program {
     }
 
     pub(crate) fn tool(&self, args: &[&str]) -> Said {
-        let output = me(&self.dir, "--cli").args(args).stdin(Stdio::null()).output().expect("this binary");
+        let output =
+            me(&self.dir, "--cli").args(args).stdin(Stdio::null()).output().expect("this binary");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Said {
             status: output.status.code().unwrap_or(-1),
@@ -103,6 +141,30 @@ impl Program {
         let value = serde_json::from_str(&json.text);
         let value = value.unwrap_or_else(|error| panic!("{error}: {}{}", json.text, json.errors));
         (said.text, value)
+    }
+
+    /// Starts the tool and waits until it says a line with these words.
+    pub(crate) fn tool_that_goes_on(&self, args: &[&str], words: &str) -> Tool {
+        let mut command = me(&self.dir, "--cli");
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("this binary");
+        let (send, lines) = channel();
+        let out = child.stdout.take().expect("piped");
+        let errors = child.stderr.take().expect("piped");
+        let pipes: [Box<dyn std::io::Read + Send>; 2] = [Box::new(out), Box::new(errors)];
+        for pipe in pipes {
+            let send = send.clone();
+            std::thread::spawn(move || {
+                let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+                lines.for_each(|line| drop(send.send(line)));
+            });
+        }
+        loop {
+            let line = lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no line {words:?}"));
+            if line.contains(words) {
+                return Tool { child, line };
+            }
+        }
     }
 
     pub(crate) fn signal(&self, signal: libc::c_int) {

@@ -110,12 +110,22 @@ pub(crate) fn thread_is_gone(tid: u32) -> bool {
 
 /// Makes pages of `map_zeroed` read as zeros in a forked child, and gives them a name in `/proc/PID/maps` where
 /// the kernel has that. False if the first is refused.
-pub(crate) fn keep_from_children(pages: NonNull<u8>, len: usize, name: &'static std::ffi::CStr) -> bool {
+pub(crate) fn keep_from_children(
+    pages: NonNull<u8>,
+    len: usize,
+    name: &'static std::ffi::CStr,
+) -> bool {
     // SAFETY: advice on a mapping of the caller's; it changes what a child finds there, and nothing here.
     let wiped = unsafe { libc::madvise(pages.as_ptr().cast(), len, libc::MADV_WIPEONFORK) };
     // SAFETY: the kernel copies the name; an old one answers EINVAL.
     unsafe {
-        libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, pages.as_ptr(), len, name.as_ptr())
+        libc::prctl(
+            libc::PR_SET_VMA,
+            libc::PR_SET_VMA_ANON_NAME,
+            pages.as_ptr(),
+            len,
+            name.as_ptr(),
+        )
     };
     wiped == 0
 }

@@ -1,7 +1,7 @@
 //! A core file as the memory of a process: its segments, what was mapped, and where each thread was.
 //!
-//! Parts of files that the core does not hold (code, as a rule) are not read from here; names and tables come
-//! from the files themselves.
+//! What was mapped from files and not written, such as code and texts, is not in a core: it is read from the
+//! files that the core names, where those are files. They may have changed since.
 
 use super::memory::{Mapping, Memory};
 use super::stack::Registers;
@@ -29,6 +29,8 @@ pub struct Core {
     file: File,
     segments: Vec<Segment>,
     mappings: Vec<Mapping>,
+    /// Parts of files, for what the core does not hold.
+    files: Vec<Mapping>,
     /// Threads by the kernel's number, that which died first.
     pub threads: Vec<(u32, Registers)>,
 }
@@ -52,8 +54,8 @@ impl Core {
             return Err(wrong("it is no core file"));
         }
         let headers = header.program_headers(endian, &cache).map_err(|e| wrong(e.to_string()))?;
-        let mut core =
-            Core { file, segments: Vec::new(), mappings: Vec::new(), threads: Vec::new() };
+        let (segments, mappings, files) = (Vec::new(), Vec::new(), Vec::new());
+        let mut core = Core { file, segments, mappings, files, threads: Vec::new() };
         for header in headers.iter().take(PARTS) {
             if header.p_type(endian) == elf::PT_LOAD {
                 core.load(header, endian);
@@ -103,15 +105,33 @@ impl Core {
         let mut names = note.get(16 + 24 * count..).unwrap_or_default().split(|byte| *byte == 0);
         for number in 0..count {
             let at = 16 + 24 * number;
-            let (Some(start), Some(offset), Some(name)) = (word(at), word(at + 16), names.next())
+            let (Some(start), Some(end), Some(offset), Some(name)) =
+                (word(at), word(at + 8), word(at + 16), names.next())
             else {
                 return;
             };
+            let path = String::from_utf8_lossy(name).into_owned();
+            let offset = offset.saturating_mul(page);
             if let Some(mapping) = self.mappings.iter_mut().find(|mapping| mapping.start == start) {
-                mapping.path = String::from_utf8_lossy(name).into_owned();
-                mapping.offset = offset.saturating_mul(page);
+                mapping.path.clone_from(&path);
+                mapping.offset = offset;
             }
+            self.files.push(Mapping { start, end, offset, path, ..Mapping::default() });
         }
+    }
+
+    /// What lies there in the file that was mapped there.
+    fn read_file(&self, address: u64, into: &mut [u8]) -> usize {
+        let holds = |part: &&Mapping| (part.start..part.end).contains(&address);
+        let Some(part) = self.files.iter().find(holds) else { return 0 };
+        let path = Path::new(&part.path);
+        // A core may name anything: a pipe would be waited for.
+        if !path.metadata().is_ok_and(|meta| meta.is_file()) {
+            return 0;
+        }
+        let most = usize::try_from(part.end - address).unwrap_or(usize::MAX).min(into.len());
+        let at = part.offset.saturating_add(address - part.start);
+        File::open(path).and_then(|file| file.read_at(&mut into[..most], at)).unwrap_or(0)
     }
 }
 
@@ -130,7 +150,9 @@ fn status(note: &[u8]) -> Option<(u32, Registers)> {
 impl Memory for Core {
     fn read_some(&self, address: u64, into: &mut [u8]) -> usize {
         let holds = |segment: &&Segment| address.wrapping_sub(segment.start) < segment.len;
-        let Some(segment) = self.segments.iter().find(holds) else { return 0 };
+        let Some(segment) = self.segments.iter().find(holds) else {
+            return self.read_file(address, into);
+        };
         let inside = address - segment.start;
         let most = usize::try_from(segment.len - inside).unwrap_or(usize::MAX).min(into.len());
         match self.file.read_at(&mut into[..most], segment.at.saturating_add(inside)) {

@@ -6,6 +6,7 @@ use super::*;
 struct Bytes(Vec<u8>, Vec<Mapping>);
 
 const START: u64 = 0x1000;
+const GLOBALS: u64 = START + PAGE;
 const REGION: u64 = START + 2 * PAGE;
 const RECORDS: u64 = START + 3 * PAGE;
 const SLOTS: u64 = START + 4 * PAGE;
@@ -47,72 +48,26 @@ impl Bytes {
     }
 }
 
+/// The page: which word, and what it says.
+#[rustfmt::skip]
+const LAYOUT: &[(u64, u64)] = &[
+    (2, 1), (3, START), (4, 12), (5, OWN), (6, GLOBALS), (7, GLOBALS + 8), (8, GLOBALS + 16),
+    (9, GLOBALS + 24), (10, 64), (11, 128), (13, 4), (14, 8), (15, 24), (16, 32), (17, 40),
+    (18, 48), (20, 8), (21, 16), (22, 24), (23, 512), (24, 576), (25, 32), (26, 40), (27, 48),
+    (28, 56), (29, 64), (30, 72), (31, 80), (32, 88), (33, 96), (34, 104), (35, 112), (36, 120),
+    (37, 128), (38, 136), (39, 144), (40, 152), (41, 160), (42, 168), (43, 176), (44, 64),
+    (45, 16), (47, 8), (48, 32), (50, 0), (51, 64), (52, 512), (53, 64), (55, 8), (56, 64),
+    (57, 4), (58, 184), (59, 64), (60, 16), (61, 1024),
+];
+
 /// A program with one domain, in whose grace period 7 thread 42 has a section open.
 fn program() -> Bytes {
     let mut memory = Bytes::new();
     memory.0[..16].copy_from_slice(&MAGIC);
-    let globals = START + PAGE;
-    let words = [
-        (2, 1),
-        (3, START),
-        (4, 12),
-        (5, OWN),
-        (6, globals),
-        (7, globals + 8),
-        (8, globals + 16),
-        (9, globals + 24),
-        (10, 64),
-        (11, 128),
-        (13, 4),
-        (14, 8),
-        (15, 24),
-        (16, 32),
-        (17, 40),
-        (18, 48),
-        (20, 8),
-        (21, 16),
-        (22, 24),
-        (23, 512),
-        (24, 576),
-        (25, 32),
-        (26, 40),
-        (27, 48),
-        (28, 56),
-        (29, 64),
-        (30, 72),
-        (31, 80),
-        (32, 88),
-        (33, 96),
-        (34, 104),
-        (35, 112),
-        (36, 120),
-        (37, 128),
-        (38, 136),
-        (39, 144),
-        (40, 152),
-        (41, 160),
-        (42, 168),
-        (43, 176),
-        (44, 64),
-        (45, 16),
-        (47, 8),
-        (48, 32),
-        (50, 0),
-        (51, 64),
-        (52, 512),
-        (53, 64),
-        (55, 8),
-        (56, 64),
-        (57, 4),
-        (58, 184),
-        (59, 64),
-        (60, 16),
-        (61, 1024),
-    ];
-    words.iter().for_each(|(number, value)| memory.word(*number, *value));
-    memory.put(globals, REGION);
-    memory.put(globals + 16, RECORDS);
-    memory.put(globals + 24, 2);
+    LAYOUT.iter().for_each(|(number, value)| memory.word(*number, *value));
+    memory.put(GLOBALS, REGION);
+    memory.put(GLOBALS + 16, RECORDS);
+    memory.put(GLOBALS + 24, 2);
     for (offset, value) in [
         (8, 1),
         (16, SLOTS),

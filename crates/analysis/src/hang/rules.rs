@@ -3,6 +3,8 @@
 //!
 //! A pattern ending in `*` is the beginning of a name. To teach the program something, add a row.
 
+use std::sync::OnceLock;
+
 /// What a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -615,6 +617,24 @@ pub(super) fn fits(pattern: &str, name: &str) -> bool {
             None => pattern == name,
         },
     }
+}
+
+/// The rows of the table that know a function, in the table's order. By the name's first byte, since every
+/// frame of a log is looked up.
+pub(super) fn rules_for(name: &str) -> impl Iterator<Item = &'static Rule> {
+    type Rows = Vec<(&'static str, &'static Rule)>;
+    static ROWS: OnceLock<Vec<Rows>> = OnceLock::new();
+    let rows = ROWS.get_or_init(|| {
+        let mut rows = vec![Rows::new(); 256];
+        for rule in RULES {
+            for symbol in rule.symbols {
+                rows[usize::from(symbol.as_bytes()[0])].push((symbol, rule));
+            }
+        }
+        rows
+    });
+    let near = name.as_bytes().first().map(|first| &rows[usize::from(*first)]);
+    near.into_iter().flatten().filter(|(symbol, _)| fits(symbol, name)).map(|(_, rule)| *rule)
 }
 
 /// Whether a name fits one of the patterns.

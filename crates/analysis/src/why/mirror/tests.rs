@@ -43,7 +43,7 @@ impl Bytes {
         self.0[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
 
-    fn word(&mut self, number: u64, value: u64) {
+    fn set(&mut self, number: u64, value: u64) {
         self.put(START + 8 * number, value);
     }
 }
@@ -64,7 +64,7 @@ const LAYOUT: &[(u64, u64)] = &[
 fn program() -> Bytes {
     let mut memory = Bytes::new();
     memory.0[..16].copy_from_slice(&MAGIC);
-    LAYOUT.iter().for_each(|(number, value)| memory.word(*number, *value));
+    LAYOUT.iter().for_each(|(number, value)| memory.set(*number, *value));
     memory.put(GLOBALS, REGION);
     memory.put(GLOBALS + 16, RECORDS);
     memory.put(GLOBALS + 24, 2);
@@ -116,11 +116,11 @@ fn copies_parents_and_other_versions_are_not_believed() {
         change(&mut memory);
         read(&memory, Some(12)).expect_err("it is not this program's page")
     };
-    assert!(refused(|memory| memory.word(3, 0x9000)).contains("a copy"));
-    assert!(refused(|memory| memory.word(4, 11)).contains("its parent"));
-    assert!(refused(|memory| memory.word(2, 2)).contains("version 2"));
-    assert!(refused(|memory| memory.word(61, 1 << 40)).contains("does not make sense"));
-    assert!(refused(|memory| memory.word(52, 16)).contains("does not make sense"));
+    assert!(refused(|memory| memory.set(3, 0x9000)).contains("a copy"));
+    assert!(refused(|memory| memory.set(4, 11)).contains("its parent"));
+    assert!(refused(|memory| memory.set(2, 2)).contains("version 2"));
+    assert!(refused(|memory| memory.set(61, 1 << 40)).contains("does not make sense"));
+    assert!(refused(|memory| memory.set(52, 16)).contains("does not make sense"));
     assert!(refused(|memory| memory.0.fill(0)).contains("no page"));
 }
 
@@ -132,7 +132,7 @@ fn whatever_the_memory_holds_reading_ends() {
     for number in 0..words {
         for value in [0, 1, 7, 63, 4096, u64::MAX, 1 << 63, START, REGION, u64::MAX - 7] {
             let mut memory = program();
-            memory.word(number, value);
+            memory.set(number, value);
             if let Ok(stuck) = read(&memory, None) {
                 assert!(stuck.domains.len() <= DOMAINS);
                 let readers =

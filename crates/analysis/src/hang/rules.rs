@@ -140,9 +140,9 @@ pub(super) const RULES: &[Rule] = rules![
     "queue-freeze", 4, What::Event("queue freeze"), ["blk_mq_freeze_queue_wait*", "blk_mq_freeze_queue*", "blk_freeze_queue*", "blk_mq_quiesce_*", "percpu_ref_switch_to_atomic_sync"],
         "requests that are under way in the queue", ["schedule", "blk_mq_freeze_queue_wait", "elevator_switch"];
     "raid", 4, What::Io, ["md_write_start", "md_flush_request", "raid5_get_active_stripe", "raid5_make_request", "wait_barrier", "raid10_write_request", "raid1_write_request",
-        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "md_super_wait"],
+        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "_wait_barrier", "freeze_array", "md_do_sync", "md_super_wait"],
         "the thread of the array", ["schedule", "raid5_get_active_stripe", "raid5_make_request", "md_handle_request"];
-    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read"],
+    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "__dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read"],
         "bios that are under way in the device", ["io_schedule", "dm_wait_for_completion", "__dm_suspend", "dm_suspend"];
     // Journals and logs.
     "jbd2-commit", 5, What::Commit("jbd2"), ["jbd2_log_wait_commit", "jbd2_complete_transaction", "wait_transaction_locked", "wait_transaction_switching",
@@ -236,7 +236,7 @@ pub(super) const RULES: &[Rule] = rules![
         "the task that commits, and the holders of handles", ["schedule", "queue_log_writer", "do_journal_begin_r", "reiserfs_create"];
     "gfs2-log", 4, What::Commit("gfs2"), ["gfs2_log_reserve", "__gfs2_log_reserve", "gfs2_log_empty_wait"],
         "gfs2_logd", ["io_schedule", "gfs2_log_reserve", "gfs2_trans_begin"];
-    "ubifs-commit", 4, What::Commit("ubifs"), ["wait_for_commit", "ubifs_run_commit"],
+    "ubifs-commit", 6, What::Commit("ubifs"), ["ubifs_run_commit", "make_reservation"],
         "the task that commits", ["schedule", "wait_for_commit", "ubifs_run_commit"];
     "dax-entry", 4, What::Event("DAX entry"), ["wait_entry_unlocked", "get_unlocked_entry", "get_next_unlocked_entry", "dax_lock_folio", "dax_lock_mapping_entry", "dax_break_layout*"],
         "the task that has the entry", ["schedule", "get_unlocked_entry", "grab_mapping_entry"];
@@ -249,10 +249,6 @@ pub(super) const RULES: &[Rule] = rules![
     "nfsd", 4, What::Event("threads of the NFS server"), ["nfsd_shutdown_threads", "svc_stop_kthreads", "svc_start_kthreads", "svc_set_num_threads", "svc_exit_thread_wait"],
         "those threads", ["schedule", "svc_stop_kthreads", "svc_set_num_threads", "nfsd_svc"];
     // Block devices made of others.
-    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_wait_for_bios_completion", "__dm_suspend", "dm_kcopyd_client_destroy", "dm_cache_postsuspend", "sync_io", "dm_io"],
-        "the device below", ["io_schedule", "dm_wait_for_completion", "__dm_suspend", "dm_suspend"];
-    "md", 4, What::Io, ["md_super_wait", "raid5_get_active_stripe", "md_write_start", "wait_barrier", "_wait_barrier", "raise_barrier", "freeze_array", "mddev_suspend", "md_flush_request", "md_do_sync", "raid5_make_request"],
-        "the array's thread and its disks", ["schedule", "md_super_wait", "md_update_sb"];
     "bcache", 4, What::Io, ["bch_bucket_alloc", "bch_btree_cache_alloc_wait", "bch_cached_dev_detach_finish", "cached_dev_cache_miss_wait"],
         "the cache device", ["schedule", "bch_bucket_alloc", "__bch_bucket_alloc_set"];
     "drbd", 4, What::Io, ["wait_until_done_or_force_detached", "drbd_md_sync_page_io", "drbd_al_begin_io", "drbd_suspend_io_wait"],

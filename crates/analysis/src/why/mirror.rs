@@ -139,7 +139,7 @@ impl Page {
         let sizes = region <= LARGE
             && (32..=4096).contains(&w[11])
             && (48..=4096).contains(&w[44])
-            && w[45] * 2 <= w[44]
+            && w[45] <= w[44] / 2
             && w[46] < w[45]
             && w[47] < w[45]
             && w[48] < w[44];
@@ -149,8 +149,8 @@ impl Page {
             && w[53] <= 64
             && w[57] <= 64
             && (54..57).all(|at| w[at] < w[52])
-            && w[56] + w[57] * w[44] <= w[52];
-        let sites = w[59] <= 4096 && w[60] + 16 <= w[59];
+            && w[57].saturating_mul(w[44]).saturating_add(w[56]) <= w[52];
+        let sites = w[59] <= 4096 && w[60].saturating_add(16) <= w[59];
         let threads = (1..=THREADS).contains(&w[10]) && w[49] < LARGE;
         match addresses && inside && record && sizes && owners && sites && threads {
             true => Ok(()),
@@ -443,7 +443,7 @@ impl Page {
         let [table, size, count, text] = [w[84], w[85], w[86], w[87]];
         let mut entry = vec![0; size.min(4096) as usize];
         for number in 0..count.min(4096) {
-            if table == 0 || !memory.read(table.wrapping_add(number * size), &mut entry) {
+            if table == 0 || !memory.read(table.wrapping_add(number.wrapping_mul(size)), &mut entry) {
                 break;
             }
             let first = word_in(&entry, 0);

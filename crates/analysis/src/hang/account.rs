@@ -152,7 +152,7 @@ fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, S
             (end, Verdict::Unknown, words)
         }
         Node::Queue(name) => {
-            let words = format!("unknown: the log does not show what the workers of {name} do");
+            let words = format!("unknown: the log does not show the worker ({name})");
             (end, Verdict::Unknown, words)
         }
         Node::Cpu(number) => {

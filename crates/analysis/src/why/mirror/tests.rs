@@ -128,8 +128,11 @@ fn copies_parents_and_other_versions_are_not_believed() {
 /// what it takes is bounded.
 #[test]
 fn whatever_the_memory_holds_reading_ends() {
-    let words = (program().0.len() / 8) as u64;
-    for number in 0..words {
+    let good = program().0;
+    let words = (0..).zip(good.chunks_exact(8));
+    // What is 0 behind the page leads nowhere.
+    let words = words.filter(|(number, word)| *number < 96 || word.iter().any(|byte| *byte != 0));
+    for (number, _) in words {
         for value in [0, 1, 7, 63, 4096, u64::MAX, 1 << 63, START, REGION, u64::MAX - 7] {
             let mut memory = program();
             memory.set(number, value);

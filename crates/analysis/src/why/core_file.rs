@@ -155,10 +155,8 @@ impl Memory for Core {
         };
         let inside = address - segment.start;
         let most = usize::try_from(segment.len - inside).unwrap_or(usize::MAX).min(into.len());
-        match self.file.read_at(&mut into[..most], segment.at.saturating_add(inside)) {
-            Ok(read) => read,
-            Err(_) => 0,
-        }
+        let at = segment.at.saturating_add(inside);
+        self.file.read_at(&mut into[..most], at).unwrap_or_default()
     }
 
     fn mappings(&self) -> &[Mapping] {

@@ -443,7 +443,8 @@ impl Page {
         let [table, size, count, text] = [w[84], w[85], w[86], w[87]];
         let mut entry = vec![0; size.min(4096) as usize];
         for number in 0..count.min(4096) {
-            if table == 0 || !memory.read(table.wrapping_add(number.wrapping_mul(size)), &mut entry) {
+            if table == 0 || !memory.read(table.wrapping_add(number.wrapping_mul(size)), &mut entry)
+            {
                 break;
             }
             let first = word_in(&entry, 0);

@@ -147,10 +147,11 @@ impl Program {
     pub(crate) fn tool_that_goes_on(&self, args: &[&str], words: &str) -> Tool {
         let mut command = me(&self.dir, "--cli");
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("this binary");
+        let child = command.spawn().expect("this binary");
+        let mut tool = Tool { child, line: String::new() };
         let (send, lines) = channel();
-        let out = child.stdout.take().expect("piped");
-        let errors = child.stderr.take().expect("piped");
+        let out = tool.child.stdout.take().expect("piped");
+        let errors = tool.child.stderr.take().expect("piped");
         let pipes: [Box<dyn std::io::Read + Send>; 2] = [Box::new(out), Box::new(errors)];
         for pipe in pipes {
             let send = send.clone();
@@ -159,12 +160,11 @@ impl Program {
                 lines.for_each(|line| drop(send.send(line)));
             });
         }
-        loop {
-            let line = lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("no line {words:?}"));
-            if line.contains(words) {
-                return Tool { child, line };
-            }
+        while !tool.line.contains(words) {
+            let line = lines.recv_timeout(DEADLINE);
+            tool.line = line.unwrap_or_else(|_| panic!("no line {words:?}"));
         }
+        tool
     }
 
     pub(crate) fn signal(&self, signal: libc::c_int) {

@@ -95,7 +95,7 @@ fn words() -> [u64; OWN] {
     let engine = offset_of!(Region, engine);
     let grace = engine + offset_of!(Engine, grace);
     let observed = engine + offset_of!(Engine, observed);
-    let [sequence, awaited, rank] = Grace::PLACES;
+    let [sequence, flipped, rank] = Grace::PLACES;
     let [name_start, name_len] = Observed::PLACES;
     let [number, since] = Watch::PLACES;
     let [mode, submitted] = Service::PLACES;
@@ -114,7 +114,7 @@ fn words() -> [u64; OWN] {
     put(&[record, version, tid, name]); // 11
     put(&[wait + wait_region, wait + wait_cookie, wait + wait_since, wait + wait_kind]); // 15
     put(&[next, in_use, slots, owners, shared, nameless]); // 19
-    put(&[grace + sequence, grace + awaited, grace + rank]); // 25
+    put(&[grace + sequence, grace + flipped, grace + rank]); // 25
     put(&[observed + name_start, observed + name_len]); // 28
     put(&[watch + number, watch + since]); // 30
     put(&Engine::PLACES.map(|place| engine + place)); // 32

@@ -236,11 +236,11 @@ impl Page {
             |since: u64| now.filter(|_| since != 0).map_or(0, |now| now.saturating_sub(since));
         let running = runs.then(|| RunningPeriod {
             number,
-            phase: (sequence & 3) as u8,
+            phase: if word(26) == number { 2 } else { 1 },
             age_ns: if word(30) == number { age(word(31)) } else { 0 },
         });
         // As the driver does: the inactive rank while it is awaited, else the other.
-        let awaited = word(26) & 3;
+        let awaited = sequence & 3;
         let inactive = 1 << (1 - (word(27) / w[45].max(1)).min(1));
         let ranks = if awaited & inactive != 0 { inactive } else { awaited };
         let mut readers = Vec::new();

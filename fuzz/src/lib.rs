@@ -18,6 +18,7 @@ use gracepoint_analysis::{Trace, hang, hist, info, tally::Tally};
 use gracepoint_wire::arena::{ArenaHeader, PAGE_ENTRY};
 use gracepoint_wire::control::{MAX_REQUEST, Message, next_frame};
 use gracepoint_wire::packet::PacketHeader;
+use gracepoint_wire::schema::Context;
 use recording::{Dir, EVERY_TYPE, Recording, declare};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::{self, File};
@@ -72,7 +73,7 @@ pub fn packets(data: &[u8]) {
     let options = hist::Options { event: event.into(), field: field.into(), by: None };
     hist::hist(trace, &options).expect("the event and its field are there");
     static TALLY: OnceLock<Tally> = OnceLock::new();
-    let tally = TALLY.get_or_init(|| Tally::new(&everything().events));
+    let tally = TALLY.get_or_init(|| Tally::new(&everything().events, Context::default()));
     assert!(tally.count(first) <= first.len() as u64);
 }
 

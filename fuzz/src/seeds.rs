@@ -4,7 +4,7 @@ use crate::everything;
 use crate::recording::{EVERY_TYPE, Recording, busy, every_type};
 use gracepoint_wire::clock::Triple;
 use gracepoint_wire::control::{
-    Count, Counts, Create, Created, Failure, Flushed, Hello, Limits, Listed, LogEntry, Message,
+    Count, Counts, Create, Created, DomainState, Failure, Flushed, Hello, Limits, Listed, LogEntry, Message, OpenReader, RunningPeriod, Stuck,
     Mode, Module, Program, SessionInfo, Sessions, Stopped, WasReset,
 };
 use gracepoint_wire::schema::Context;
@@ -131,6 +131,8 @@ fn control(all: &mut Vec<Seed>) {
         Message::Proceed,
         Message::Done,
         Message::Failure(Failure { code: "busy".into(), text: "later".into() }),
+        Message::Why,
+        Message::Stuck(stuck()),
     ];
     messages.extend(of_kept_sessions(create, stopped, at));
     for (n, message) in messages.iter().enumerate() {
@@ -159,6 +161,18 @@ fn of_kept_sessions(create: Create, stopped: Stopped, at: Triple) -> Vec<Message
         Message::Counts(Counts { at, counts: vec![Count { id: 16, hits: 7 }] }),
         Message::Ended { session: 3, by: "uid 7".into(), stopped },
     ]
+}
+
+/// A domain whose grace period a reader holds up.
+fn stuck() -> Stuck {
+    let reader = OpenReader { tid: 4, sections: 1, backtrace: vec![7], ..OpenReader::default() };
+    let domain = DomainState {
+        name: "routes".into(),
+        running: Some(RunningPeriod { number: 7, phase: 2, age_ns: 9 }),
+        readers: vec![reader],
+        ..DomainState::default()
+    };
+    Stuck { domains: vec![domain], ..Stuck::default() }
 }
 
 /// A page table and pages: two full pages and an open one of slot 0, two full ones of slot 1.

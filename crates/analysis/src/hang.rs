@@ -15,13 +15,13 @@
 //! | `rules` | what is known of the kernel, as data |
 //! | `waits` | stacks to waits |
 //! | `links`, `locks`, `order` | waits to edges |
-//! | [`graph`] | nodes, edges, ways and cycles |
-//! | [`account`] | chains, ends, what to collect |
+//! | `account` | complaints, ends, what to collect |
 //! | `title` | the name under which such a hang is filed |
-//! | `tell` | the account as text |
 //! | `source` | lines of the source, from a kernel's debug information |
 //! | `bug` | the account as the report of a bug |
-//! | `dot`, `html` | the graph for Graphviz, and as a page |
+//!
+//! Graph, chains and how they are told are the model that this shares with programs of ours:
+//! [`stuck`](crate::stuck).
 //!
 //! ```
 //! let log = b"\
@@ -44,13 +44,10 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-pub mod account;
+mod account;
 mod banner;
 mod bug;
-mod dot;
 pub mod frame;
-pub mod graph;
-mod html;
 mod line;
 mod links;
 mod locks;
@@ -60,14 +57,13 @@ mod order;
 mod parse;
 mod rules;
 mod source;
-mod tell;
 mod title;
 mod waits;
 
-pub use account::{Account, Chain, Verdict};
-pub use graph::{Confidence, Edge, EdgeKind, Node};
+pub use crate::stuck::Explanation;
+pub use crate::stuck::account::{Account, Chain, Verdict};
+pub use crate::stuck::graph::{Confidence, Edge, EdgeKind, Node};
 
-use serde::Serialize;
 use std::io::{self, BufRead};
 use std::path::Path;
 
@@ -75,17 +71,6 @@ use std::path::Path;
 const LINE: usize = 4096;
 /// Most incidents that are kept: the first ones, since what follows is often their consequence.
 const INCIDENTS: usize = 32;
-
-/// What a log says about why it is stuck.
-#[derive(Debug, Serialize)]
-pub struct Explanation {
-    /// The name of the first complaint, as a tracker of bugs would file it.
-    pub title: Option<String>,
-    /// One account per incident, in order.
-    pub accounts: Vec<Account>,
-    /// Lines that were read.
-    pub lines: u32,
-}
 
 impl Explanation {
     /// Looks up the frames of the stacks in `vmlinux`, the kernel that printed the log, with its debug
@@ -100,40 +85,10 @@ impl Explanation {
         Ok(stacks.map(|stack| source.locate(stack)).sum())
     }
 
-    /// For people: title, chains, ends, stacks, what to collect.
-    pub fn to_text(&self) -> String {
-        tell::text(self)
-    }
-
-    /// One JSON object.
-    pub fn to_json(&self) -> String {
-        let json = serde_json::to_string(self).unwrap_or_default();
-        let mut json = crate::escape::calm_json(&json);
-        json.push('\n');
-        json
-    }
-
-    /// The graph in the language of Graphviz.
-    pub fn to_dot(&self) -> String {
-        dot::text(self)
-    }
-
-    /// The graph and the account as a page that loads nothing.
-    pub fn to_html(&self) -> String {
-        html::text(self)
-    }
-
     /// The sections of a bug report, in Markdown: summary and severity, chain, contexts with their
     /// stacks, what is affected, a workaround if the mechanism has one, what to collect.
     pub fn to_report(&self) -> String {
         bug::text(self)
-    }
-
-    /// The best verdict of all chains: a cycle or culprit if there is one.
-    pub fn verdict(&self) -> Option<Verdict> {
-        let chains = || self.accounts.iter().flat_map(|a| &a.chains);
-        let known = chains().find(|c| c.verdict != Verdict::Unknown);
-        known.or_else(|| chains().next()).map(|c| c.verdict)
     }
 }
 

@@ -21,6 +21,8 @@
 //! | [`spans`] | begin and end paired |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
+//! | [`why`] | why a program is stuck, from what it says or from its memory |
+//! | [`stuck`] | the model of both: who waits for whom, and where that ends |
 //!
 //! ```
 //! use gracepoint_analysis::{Trace, Value};
@@ -56,10 +58,12 @@ pub mod report;
 pub mod sidecar;
 pub mod spans;
 mod stream;
+pub mod stuck;
 pub mod tally;
 pub mod trace;
 pub mod value;
 pub mod when;
+pub mod why;
 
 pub use damage::Damage;
 pub use error::{Error, Result};

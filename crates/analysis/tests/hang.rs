@@ -201,7 +201,7 @@ fn locks_in_a_circle_are_told_as_a_warning() {
 fn who_works_in_a_pool_holds_it_up() {
     let explanation = read(POOL);
     let (nodes, verdict) = chain(&explanation);
-    assert_eq!(nodes, ["work:pool cpus=1", "task:77"], "and not the worker of the other pool");
+    assert_eq!(nodes, ["queue:pool cpus=1", "task:77"], "and not the worker of the other pool");
     assert_eq!(verdict, Verdict::Culprit);
     // Without the list there is nobody to name.
     let lines: Vec<&str> = std::str::from_utf8(POOL).expect("text").lines().collect();

@@ -7,12 +7,14 @@ mod reading;
 mod record;
 mod sessions;
 mod targets;
+mod why;
 
 pub(crate) use explain::{ExplainArgs, Form};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
 pub(crate) use reading::{ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, ViewArgs};
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
+pub(crate) use why::{WhyArgs, WhyForm};
 
 use crate::console::Color;
 use clap::{Parser, Subcommand};
@@ -247,6 +249,22 @@ who waits for whom, each hop with its lines and how sure it is. A chain ends at 
 cycle, or where the log says no more; then it is said what to collect. Exits with 0 when there is a
 culprit or a cycle, with 1 when the log does not say.")]
     Explain(ExplainArgs),
+    /// Say why a program is stuck: who waits, for which grace period, and who holds it up
+    #[command(
+        override_usage = "gracepoint why [OPTIONS] <-p PID|--name NAME|--core FILE>",
+        after_long_help = "\
+Examples:
+  gracepoint why -p 4242
+  gracepoint why --name kv --watch --older-than 1s
+  gracepoint why -p 4242 --html > why.html
+  gracepoint why --core core.4242
+
+Each hop says what shows it and how sure it is. A program whose agent does not answer, because it is
+stopped or its thread is stuck, is read from outside, which takes the rights of a debugger. Stacks
+are those of threads that sleep. Exits with 0 when there is a culprit or a cycle, with 1 when nothing
+is stuck or nobody can say."
+    )]
+    Why(WhyArgs),
 }
 
 /// A pattern of event names; `all` is `*`.

@@ -36,6 +36,7 @@ mod record;
 mod sessions;
 mod stat;
 mod traces;
+mod why;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -100,6 +101,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Export(args) => export::export(args, console),
         Command::View(args) => export::view(args, console),
         Command::Explain(args) => explain::explain(args, console),
+        Command::Why(args) => why::why(args, console),
         Command::Hist(args) => traces::hist(args, console),
     }
 }

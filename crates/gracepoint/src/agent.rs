@@ -20,6 +20,7 @@ pub(crate) use launch::Launch;
 use crate::dynamic::registry;
 use crate::flight::Flight;
 use crate::key::TRACE;
+use crate::why::{self, Watch};
 use crate::{clock, sys, tracer};
 use descriptors::forget;
 use gracepoint_rcu::Progress;
@@ -59,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) launched_by: String,
     pub(crate) most_bytes: u64,
     pub(crate) hook: Option<fn(&str)>,
+    /// See [`Builder::watch`](crate::Builder::watch).
+    pub(crate) watch: Option<Duration>,
     pub(crate) launch: Arc<Launch>,
     /// The session that `init` has begun.
     pub(crate) flight: Option<Flight>,
@@ -82,6 +85,7 @@ struct Agent {
     next_session: u64,
     pauses: Vec<Pause>,
     log: Log,
+    watch: Option<Watch>,
     ticked: Instant,
     /// Nobody could be accepted: not to be tried again before this.
     deaf_until: Option<Instant>,
@@ -95,6 +99,7 @@ struct Agent {
 /// therefore looked at (device and inode) before it is used or closed.
 pub(crate) fn run(mut setup: Setup) {
     let log = Log::new(setup.hook);
+    let watch = setup.watch.map(Watch::new);
     let flight = setup.flight.take().and_then(Held::flight);
     let object = crate::module::own_object().unwrap_or_default();
     let mut agent = Agent {
@@ -109,11 +114,15 @@ pub(crate) fn run(mut setup: Setup) {
         next_session: 1,
         pauses: Vec::new(),
         log,
+        watch,
         ticked: Instant::now(),
         deaf_until: None,
         decided: false,
     };
+    why::tell_outside();
+    why::agent(true);
     while agent.step() {}
+    why::agent(false);
     agent.retire();
     crate::start::agent_is_gone();
 }
@@ -128,7 +137,9 @@ impl Agent {
         // A peer whose turn was over has more to ask.
         let more = self.peers.iter().any(Peer::is_due);
         let timeout = self.drive();
+        why::agent_is_busy(false);
         sys::poll(&mut waits, if more { 0 } else { timeout });
+        why::agent_is_busy(true);
         if sys::identity(self.setup.listener.as_raw_fd()) != self.setup.identity {
             return false;
         }
@@ -150,6 +161,8 @@ impl Agent {
         if waits[0].ready {
             self.accept();
         }
+        let reports = self.watch.as_mut().map(Watch::look).unwrap_or_default();
+        reports.into_iter().for_each(|report| self.log.note(report));
         if self.is_recording() && self.ticked.elapsed() >= self.tick_every() {
             self.ticked = Instant::now();
             self.held.iter().for_each(Held::look_after);
@@ -179,6 +192,9 @@ impl Agent {
         let mut within = |time: Duration| due = Some(due.map_or(time, |due| due.min(time)));
         if self.is_recording() {
             within(self.tick_every().saturating_sub(self.ticked.elapsed()));
+        }
+        if let Some(watch) = &self.watch {
+            within(watch.due());
         }
         if let Some(until) = self.deaf_until {
             within(until.saturating_duration_since(Instant::now()));

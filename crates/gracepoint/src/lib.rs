@@ -115,6 +115,8 @@ mod tracepoint;
 #[cfg_attr(not(gp_supported), path = "tracer/absent.rs")]
 mod tracer;
 mod view;
+#[cfg(gp_supported)]
+mod why;
 
 pub use error::{Error, ErrorKind};
 #[doc(inline)]
@@ -203,6 +205,7 @@ pub struct Builder {
     most_memory: Option<u64>,
     log: Option<fn(&str)>,
     sensitive: bool,
+    watch: Option<std::time::Duration>,
 }
 
 impl Builder {
@@ -250,6 +253,23 @@ impl Builder {
         self
     }
 
+    /// Writes a report to the log ([`log`](Self::log), and `gracepoint show --log`) when a grace period of any
+    /// domain of the program is older than `threshold`, a callback runs for longer, or callbacks wait for
+    /// longer; again when it is twice as old, and at most one report a second. The agent's thread looks:
+    /// twice per threshold, but not more often than each millisecond and not less than each second.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = gracepoint::Builder::new()
+    ///     .log(|what| eprintln!("tracing: {what}"))
+    ///     .watch(Duration::from_secs(10));
+    /// # drop(builder);
+    /// ```
+    pub fn watch(mut self, threshold: std::time::Duration) -> Builder {
+        self.watch = Some(threshold);
+        self
+    }
+
     /// Starts the agent; see [`init`].
     ///
     /// # Errors
@@ -262,6 +282,7 @@ impl Builder {
             most_bytes: self.most_memory.unwrap_or(1 << 30),
             hook: self.log,
             sensitive: self.sensitive,
+            watch: self.watch,
         })
         .map(|path| path.map_or(Status::Off, Status::Listening));
         #[cfg(not(gp_supported))]

@@ -92,6 +92,13 @@ pub(crate) fn ids(index: u32) -> impl Iterator<Item = u64> {
         .filter(|&id| id != 0)
 }
 
+/// For who looks from outside: where the slots are, their size, where the ids of one are and how many.
+#[cfg_attr(not(gp_supported), allow(dead_code, reason = "nobody looks there"))]
+pub(crate) fn places() -> (usize, usize, usize, usize) {
+    let slots = std::ptr::from_ref(&SLOTS).addr();
+    (slots, size_of::<Slot>(), std::mem::offset_of!(Slot, ids), DEPTH)
+}
+
 /// In a forked child: the parent's other threads are not there, and their indices are free.
 pub(crate) fn child_after_fork() {
     let mine = gracepoint_rcu::thread_index();

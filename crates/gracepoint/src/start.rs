@@ -3,7 +3,7 @@
 use crate::agent::{self, Launch, Setup};
 use crate::dynamic::registry;
 use crate::error::{Error, ErrorKind};
-use crate::{drive, field, flight, module, patch, running, session, sys, tracer};
+use crate::{drive, field, flight, module, patch, running, session, sys, tracer, why};
 use gracepoint_wire::control::Program;
 use std::ffi::CString;
 use std::fs::{DirBuilder, Permissions};
@@ -40,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) most_bytes: u64,
     pub(crate) hook: Option<fn(&str)>,
     pub(crate) sensitive: bool,
+    pub(crate) watch: Option<Duration>,
 }
 
 /// Starts the agent; the socket's path, or `None` if the environment says off.
@@ -86,6 +87,7 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
             launched_by: launched_by.clone(),
             most_bytes: options.most_bytes,
             hook: options.hook,
+            watch: options.watch,
             launch: Arc::clone(&launch),
             flight,
         };
@@ -156,6 +158,7 @@ extern "C" fn child_after_fork() {
     drive::child_after_fork();
     session::child_after_fork();
     agent::child_after_fork();
+    why::tell_outside();
 }
 
 fn spawn(setup: Setup) -> Result<(), Error> {

@@ -21,7 +21,7 @@ mod state;
 
 pub(crate) use crate::drive::after_grace_period;
 pub(crate) use probes::{
-    add, bury_later, candidates, failures, hook, on_failure, remove, remove_all, stalls,
+    add, bury_later, candidates, failures, hook, on_failure, probes_on, remove, remove_all, stalls,
     statistics, unhook, wait,
 };
 pub(crate) use state::{KeyId, after_fork, before_fork};

@@ -122,6 +122,9 @@ pub(crate) struct ActiveRank {
 }
 
 impl ActiveRank {
+    /// Where the word is, for `mirror`.
+    pub(crate) const PLACE: usize = std::mem::offset_of!(ActiveRank, offset);
+
     constant! {
         pub(crate) fn new() -> Self {
             Self {

@@ -161,6 +161,20 @@ pub(crate) struct Running {
 }
 
 impl Engine {
+    /// Where the words are that `mirror` tells of, in its order.
+    pub(crate) const PLACES: [usize; 10] = [
+        std::mem::offset_of!(Engine, ran.done),
+        std::mem::offset_of!(Engine, queue.incoming),
+        std::mem::offset_of!(Engine, queue.since),
+        std::mem::offset_of!(Engine, oldest_filed),
+        std::mem::offset_of!(Engine, ran.running),
+        std::mem::offset_of!(Engine, ran.since),
+        std::mem::offset_of!(Engine, ran.now.kind),
+        std::mem::offset_of!(Engine, ran.now.since),
+        std::mem::offset_of!(Engine, ran.now.runner),
+        std::mem::offset_of!(Engine, ready),
+    ];
+
     constant! {
         pub(crate) fn new() -> Self {
             Self {

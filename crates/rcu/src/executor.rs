@@ -42,6 +42,7 @@ use crate::domain::Domain;
 use crate::engine::{self, Progress};
 use crate::grace::Readers;
 use crate::region::Region;
+use crate::survey::Drives;
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use crate::system;
 use crate::threads;
@@ -192,6 +193,20 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// Where the mode and the flag of a job under way are, for `mirror`.
+    pub(crate) const PLACES: [usize; 2] =
+        [std::mem::offset_of!(Service, mode), std::mem::offset_of!(Service, submitted)];
+
+    /// Who runs callbacks, and whether a job was handed over that has not run.
+    pub(crate) fn survey(&self) -> (Drives, bool) {
+        let drives = match self.mode.load(Ordering::Relaxed) {
+            THREAD => Drives::Thread,
+            GIVEN => Drives::Executor,
+            _ => Drives::Users,
+        };
+        (drives, self.submitted.load(Ordering::Relaxed))
+    }
+
     pub(crate) const fn new() -> Self {
         Self {
             mode: AtomicUsize::new(DRIVER),

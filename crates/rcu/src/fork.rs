@@ -33,6 +33,7 @@
 
 use crate::arch;
 use crate::backtrace;
+use crate::mirror;
 use crate::region;
 use crate::threads;
 use std::time::{Duration, Instant};
@@ -61,6 +62,7 @@ pub(crate) unsafe extern "C" fn in_parent() {
 
 pub(crate) unsafe extern "C" fn in_child() {
     let me = arch::thread_token();
+    mirror::child_after_fork();
     threads::child_after_fork(|index| {
         region::all().for_each(|region| region.forget_thread(index));
     });

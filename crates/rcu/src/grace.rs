@@ -137,6 +137,13 @@ pub(crate) struct Grace {
 }
 
 impl Grace {
+    /// Where the sequence word, the number of the latest that flipped and the active rank are, for `mirror`.
+    pub(crate) const PLACES: [usize; 3] = [
+        std::mem::offset_of!(Grace, seq),
+        std::mem::offset_of!(Grace, flipped),
+        std::mem::offset_of!(Grace, rank) + ActiveRank::PLACE,
+    ];
+
     constant! {
         pub(crate) fn new() -> Self {
             Self {

@@ -118,6 +118,11 @@ mod guard;
 mod holdouts;
 mod indices;
 mod kernel_state;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod mirror;
+#[cfg(not(all(target_os = "linux", not(miri))))]
+#[path = "mirror/absent.rs"]
+mod mirror;
 mod observer;
 mod owners;
 mod prove;
@@ -127,6 +132,7 @@ mod sites;
 mod stall;
 mod start;
 mod stats;
+mod survey;
 mod sync;
 mod system;
 mod threads;
@@ -150,11 +156,14 @@ pub use future::{Barrier, Synchronized};
 pub use guard::{Any, Guard, OwnedGuard, ReadGuard};
 pub use holdouts::Holdout;
 pub use kernel_state::{KernelState, SystemCall};
+#[doc(hidden)]
+pub use mirror::word as mirror_word;
 pub use observer::{Event, Observer};
 pub use prove::{Checks, Finding};
 pub use running::RunningCallback;
 pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
 pub use stats::Stats;
+pub use survey::{Drives, Survey, survey};
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
     thread_index, thread_info,

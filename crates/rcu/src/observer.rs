@@ -88,6 +88,10 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
+    /// Where the two halves of the name are, for `mirror`.
+    pub(crate) const PLACES: [usize; 2] =
+        [std::mem::offset_of!(Observed, name.0), std::mem::offset_of!(Observed, name.1)];
+
     constant! {
         pub(crate) fn new() -> Self {
             Self {

@@ -49,6 +49,19 @@ pub(crate) struct Owners<const NAMES: usize, const SHARDS: usize> {
 }
 
 impl<const NAMES: usize, const SHARDS: usize> Owners<NAMES, SHARDS> {
+    /// For `mirror`: where the bits and the entries are; an entry's size and how many there are; where its
+    /// name, its length and its slots are, and how many slots.
+    pub(crate) const PLACES: [usize; 8] = [
+        std::mem::offset_of!(Self, used),
+        std::mem::offset_of!(Self, entries),
+        size_of::<Owner<SHARDS>>(),
+        NAMES,
+        std::mem::offset_of!(Owner<SHARDS>, name),
+        std::mem::offset_of!(Owner<SHARDS>, length),
+        std::mem::offset_of!(Owner<SHARDS>, slots),
+        SHARDS,
+    ];
+
     /// The entry of this name, which is taken for it if it has none. `None` if there is no room, or
     /// if just now another takes the entry for it.
     #[inline]

@@ -23,6 +23,7 @@ use crate::counters::{RANKS, Slot};
 use crate::engine::Engine;
 use crate::executor::Service;
 use crate::grace::Readers;
+use crate::mirror;
 use crate::owners;
 use crate::prove::Prover;
 use crate::sites::Sites;
@@ -112,6 +113,21 @@ pub(crate) fn is_inside_any(index: u32) -> bool {
     all().any(|region| region.slot(index).is_some_and(Slot::is_open))
 }
 
+/// For `mirror`: the addresses of the newest region's and of the lifeboat; where a region has what is told.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) fn places() -> [usize; 8] {
+    [
+        ptr::from_ref(&ALL).addr(),
+        ptr::from_ref(&LIFEBOAT).addr(),
+        std::mem::offset_of!(Region, next),
+        std::mem::offset_of!(Region, in_use),
+        std::mem::offset_of!(Region, slots),
+        std::mem::offset_of!(Region, owners),
+        std::mem::offset_of!(Region, shared),
+        std::mem::offset_of!(Region, nameless),
+    ]
+}
+
 /// The region that this pair of counters is of.
 pub(crate) fn of_pair(address: usize) -> Option<&'static Region> {
     all().find(|region| region.contains(address))
@@ -159,7 +175,10 @@ fn map(slots: bool) -> Option<&'static Region> {
             Ordering::Release,
             Ordering::Relaxed,
         ) {
-            Ok(_) => return Some(region),
+            Ok(_) => {
+                mirror::ensure();
+                return Some(region);
+            }
             Err(now) => newest = now,
         }
     }
@@ -180,6 +199,12 @@ impl Region {
             slots: AtomicPtr::new(slots),
             owners: AtomicPtr::new(owners),
         }
+    }
+
+    /// Whether a domain has it; the lifeboat, which nobody may have, counts when it is used.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Acquire)
+            && (!self.is_lifeboat() || self.engine.grace.running().is_some() || self.pending() != 0)
     }
 
     /// The owners; none where there are no slots; there owned sections are all nameless.

@@ -70,7 +70,7 @@ impl RunningCallback {
     }
 
     /// What takes system calls, and is asked outside of the locks.
-    fn look_closer(mut self) -> Self {
+    pub(crate) fn look_closer(mut self) -> Self {
         if let Some(thread) = self.thread.filter(|thread| !thread.ended) {
             self.kernel = KernelState::of_thread(thread.tid);
             self.backtrace = backtrace::of_thread(thread.tid);

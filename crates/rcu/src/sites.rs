@@ -57,6 +57,13 @@ pub(crate) struct Sites {
 }
 
 impl Sites {
+    /// For `mirror`: where the table's address is; an entry's size; where its times are.
+    pub(crate) const PLACES: [usize; 3] = [
+        std::mem::offset_of!(Sites, table),
+        size_of::<Site>(),
+        std::mem::offset_of!(Site, entered),
+    ];
+
     pub(crate) const fn new() -> Self {
         Self {
             wanted: AtomicUsize::new(0),

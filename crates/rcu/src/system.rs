@@ -30,6 +30,8 @@ mod signal;
 #[cfg(unix)]
 pub(crate) use exit::on_fork;
 pub(crate) use exit::{notify_exit, prepare_exit_notice};
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) use imp::keep_from_children;
 pub(crate) use imp::{
     Errno, NAME_LEN, fences_are_forced, map_zeroed, membarrier, membarrier_for_code,
     register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,

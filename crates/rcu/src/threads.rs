@@ -201,6 +201,21 @@ pub struct ThreadInfo {
     pub ended: bool,
 }
 
+/// For `mirror`: the addresses of the word that points to the records and of the one that says how many
+/// were ever taken; a record's size; where version, number, name and wait are.
+#[cfg(all(target_os = "linux", not(miri)))]
+pub(crate) fn places() -> [usize; 7] {
+    [
+        ptr::from_ref(&RECORDS).addr(),
+        ptr::from_ref(&HIGH_WATER).addr(),
+        size_of::<Record>(),
+        std::mem::offset_of!(Record, version),
+        std::mem::offset_of!(Record, tid),
+        std::mem::offset_of!(Record, name),
+        std::mem::offset_of!(Record, wait),
+    ]
+}
+
 fn records() -> Option<&'static [Record]> {
     let address = RECORDS.load(Ordering::Acquire);
     if address.is_null() {

@@ -52,6 +52,14 @@ impl Wait {
 }
 
 impl Entry {
+    /// Where region, cookie, time and kind are, for `mirror`.
+    pub(crate) const PLACES: [usize; 4] = [
+        std::mem::offset_of!(Entry, region),
+        std::mem::offset_of!(Entry, cookie),
+        std::mem::offset_of!(Entry, since),
+        std::mem::offset_of!(Entry, kind),
+    ];
+
     fn set(&self, wait: Wait) {
         self.region.store(ptr::null_mut(), Ordering::Relaxed);
         // Release: who sees what follows sees that the entry was empty before. Pairs with the acquire

@@ -119,6 +119,10 @@ impl State {
 }
 
 impl Watch {
+    /// Where the number and the time of the running grace period are, for `mirror`.
+    pub(crate) const PLACES: [usize; 2] =
+        [std::mem::offset_of!(Watch, number), std::mem::offset_of!(Watch, since)];
+
     pub(crate) const fn new() -> Self {
         Self {
             number: AtomicU64::new(0),

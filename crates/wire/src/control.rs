@@ -15,6 +15,7 @@ mod functions;
 mod late;
 mod recording;
 mod sessions;
+mod stuck;
 
 pub use functions::{
     ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, Function, FunctionKind, FunctionObject, Functions,
@@ -24,6 +25,9 @@ pub use late::{late_events, late_frame};
 pub use recording::{Create, Created, Flushed, Limits, Mode, Module, Stopped};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
+};
+pub use stuck::{
+    DomainState, OpenReader, RunningCall, RunningPeriod, RunningProbe, Stuck, WaitingThread,
 };
 
 use crate::clock::Triple;
@@ -193,6 +197,10 @@ pub enum Message {
     ListFunctions,
     /// Agent: here they are.
     Functions(Functions),
+    /// Tool: why are you stuck?
+    Why,
+    /// Agent: here is who waits for whom.
+    Stuck(Stuck),
     /// A kind that this version does not know.
     Unknown(u16),
 }
@@ -227,6 +235,8 @@ impl Message {
             Message::Ended { .. } => 41,
             Message::ListFunctions => 48,
             Message::Functions(_) => 49,
+            Message::Why => 64,
+            Message::Stuck(_) => 65,
             Message::Unknown(kind) => *kind,
         }
     }
@@ -256,6 +266,7 @@ impl Message {
             | Message::Show
             | Message::Reset
             | Message::ListFunctions
+            | Message::Why
             | Message::Unknown(_) => {}
             Message::Events(events) => {
                 for e in events {
@@ -304,6 +315,7 @@ impl Message {
             }
             Message::WasReset(reset) => sessions::write_reset(b, reset),
             Message::Counts(counts) => sessions::write_counts(b, counts),
+            Message::Stuck(stuck) => stuck::write(b, stuck),
             Message::Ended { session, by, stopped } => {
                 b.u64(1, *session).str(2, by).nested(3, |b| write_stopped(b, stopped));
             }
@@ -356,6 +368,8 @@ impl Message {
             },
             48 => Message::ListFunctions,
             49 => Message::Functions(functions::read_functions(body)?),
+            64 => Message::Why,
+            65 => Message::Stuck(stuck::read(body)?),
             other => Message::Unknown(other),
         })
     }

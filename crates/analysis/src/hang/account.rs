@@ -1,113 +1,15 @@
-//! From the graph to an account that a person can follow: chains from symptoms to their end, what
-//! the end is, what it explains, what it does not, and what would have to be known.
+//! The account of an incident: what complained, what the ends of its chains are, what it does not
+//! explain, and what would have to be known.
 
-use super::frame::Frame;
-use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::links;
 use super::model::{Incident, Symptom, SymptomKind, Task};
 use super::order::LockOrder;
 use super::waits;
-use serde::Serialize;
+use crate::stuck::account::{
+    Account, CHAINS, Chain, Complaint, Scene, Sight, TaskStack, Verdict, chains,
+};
+use crate::stuck::graph::{Edge, EdgeKind, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Most chains that are told of one incident.
-const CHAINS: usize = 3;
-
-/// What was seen in one stretch of the log.
-#[derive(Debug, Serialize)]
-pub struct Account {
-    /// First and last line of the log that belong to it.
-    pub lines: (u32, u32),
-    /// Who complained, in the kernel's words.
-    pub symptoms: Vec<Complaint>,
-    /// From symptom to end, the one that explains most first.
-    pub chains: Vec<Chain>,
-    /// All edges that were found.
-    pub edges: Vec<Edge>,
-    /// Names of the tasks that occur.
-    pub tasks: BTreeMap<u32, String>,
-    /// Symptoms that no chain explains.
-    pub unexplained: Vec<String>,
-    /// What was seen beside and may be a cause: it is no link of a chain.
-    pub besides: Vec<Sight>,
-    /// Stacks of the tasks on the chains.
-    pub stacks: Vec<TaskStack>,
-    /// What to collect to know more.
-    pub collect: Vec<&'static str>,
-    /// What was left out because there was too much of it.
-    pub dropped: u64,
-}
-
-/// A complaint of the kernel.
-#[derive(Debug, Serialize)]
-pub struct Complaint {
-    /// Line of the log.
-    pub line: u32,
-    /// Its words.
-    pub text: String,
-    /// Who suffers, as a node of the graph.
-    pub node: Option<Node>,
-}
-
-/// From a symptom to an end.
-#[derive(Debug, Serialize)]
-pub struct Chain {
-    /// The hops, in order. Empty if the symptom is the end.
-    pub hops: Vec<Edge>,
-    /// Where it ends.
-    pub end: Node,
-    /// What the end is.
-    pub verdict: Verdict,
-    /// The end in words.
-    pub words: String,
-    /// How many complaints it explains.
-    pub explains: usize,
-    /// Other tasks with the same end.
-    pub same_root: Vec<u32>,
-    /// That of its weakest hop.
-    pub confidence: Confidence,
-}
-
-/// What the end of a chain is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It acts, or does not act, by itself.
-    Culprit,
-    /// It waits for itself.
-    Cycle,
-    /// The log does not say what is behind it.
-    Unknown,
-}
-
-/// Something seen beside.
-#[derive(Debug, Serialize)]
-pub struct Sight {
-    /// What it means.
-    pub name: &'static str,
-    /// How many lines say so.
-    pub count: u64,
-    /// The first of them.
-    pub line: u32,
-    /// Its words.
-    pub text: String,
-}
-
-/// The stack of a task on a chain.
-#[derive(Debug, Serialize)]
-pub struct TaskStack {
-    /// Its number.
-    pub pid: u32,
-    /// Its work, if it is a worker.
-    pub work: Option<String>,
-    /// The innermost function first.
-    #[serde(serialize_with = "functions")]
-    pub frames: Vec<Frame>,
-}
-
-fn functions<S: serde::Serializer>(frames: &[Frame], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(frames.iter().map(|f| &f.function))
-}
 
 /// Gives the account of an incident.
 pub(super) fn account(incident: &Incident) -> Account {
@@ -186,137 +88,18 @@ fn starts(incident: &Incident, complaints: &[Complaint], graph: &Graph) -> BTree
     starts
 }
 
-fn chains(incident: &Incident, graph: &Graph, starts: &BTreeSet<Node>) -> Vec<Chain> {
-    let mut reached: BTreeMap<Node, BTreeSet<&Node>> = BTreeMap::new();
-    let turning = turning(graph);
-    for start in starts {
-        for node in graph.reach(start) {
-            let ends = graph.has_end(&node) || turning.contains(&node);
-            if ends && (node != *start || starts_at_its_end(incident, graph, &node, &turning)) {
-                reached.entry(node).or_default().insert(start);
-            }
-        }
+impl Scene for Incident {
+    fn name(&self, task: u32) -> String {
+        name(self, task)
     }
-    let mut chains: Vec<Chain> = Vec::new();
-    let mut told: BTreeSet<Node> = BTreeSet::new();
-    let mut ends: Vec<(Node, BTreeSet<&Node>)> = reached.into_iter().collect();
-    ends.sort_by_key(|(node, from)| std::cmp::Reverse((turning.contains(node), from.len())));
-    for (end, from) in ends.into_iter().take(64) {
-        if told.contains(&end) {
-            continue;
-        }
-        let cycle = if turning.contains(&end) { graph.cycle(&end) } else { None };
-        told.extend(cycle.iter().flatten().map(|e| e.from.clone()));
-        let mut hops: Vec<Edge> = graph.longest(starts, &end).into_iter().cloned().collect();
-        if let Some(cycle) = &cycle {
-            enter(&mut hops, cycle);
-        }
-        let confidence = hops.iter().map(|e| e.confidence).min().unwrap_or(Confidence::Printed);
-        let (end, verdict, words) = match cycle {
-            Some(cycle) => cycle_words(incident, &end, &cycle),
-            None => end_words(incident, graph, end, &hops),
-        };
-        let same_root = from.iter().filter_map(|node| match node {
-            Node::Task(pid) if !hops.iter().any(|e| e.from == **node) && **node != end => {
-                Some(*pid)
-            }
-            _ => None,
-        });
-        let same_root = same_root.collect();
-        chains.push(Chain {
-            hops,
-            end,
-            verdict,
-            words,
-            explains: from.len(),
-            same_root,
-            confidence,
-        });
+
+    fn end(&self, end: Node, hops: &[Edge]) -> (Node, Verdict, String) {
+        end_words(self, end, hops)
     }
-    chains.sort_by_key(|c| {
-        let known = c.verdict != Verdict::Unknown;
-        std::cmp::Reverse((
-            c.verdict == Verdict::Cycle,
-            c.explains,
-            known,
-            c.hops.len(),
-            c.confidence,
-        ))
-    });
-    chains
-}
 
-/// Lets a chain go once round a cycle, from the node where it comes to it.
-fn enter(hops: &mut Vec<Edge>, cycle: &[&Edge]) {
-    let on_cycle = |node: &Node| cycle.iter().position(|e| e.from == *node);
-    let entry = hops.iter().position(|hop| on_cycle(&hop.from).is_some());
-    let first = entry.and_then(|at| on_cycle(&hops[at].from)).unwrap_or(0);
-    hops.truncate(entry.unwrap_or(hops.len()));
-    hops.extend(cycle[first..].iter().chain(&cycle[..first]).map(|e| (*e).clone()));
-}
-
-/// A complaint that is its own end is worth a chain if something is known of it.
-fn starts_at_its_end(
-    incident: &Incident,
-    graph: &Graph,
-    node: &Node,
-    turning: &BTreeSet<Node>,
-) -> bool {
-    turning.contains(node)
-        || graph.has_end(node)
-            && match node {
-                Node::Task(pid) => {
-                    incident.cpu_of(*pid).is_some() || !incident.stack(*pid).is_empty()
-                }
-                _ => true,
-            }
-}
-
-/// Nodes on cycles whose every hop is more than a guess.
-fn turning(graph: &Graph) -> BTreeSet<Node> {
-    let mut sure = Graph::default();
-    for edge in graph.edges.iter().filter(|e| e.confidence > Confidence::Guess) {
-        sure.add(edge.clone());
+    fn knows_of(&self, task: u32) -> bool {
+        self.cpu_of(task).is_some() || !self.stack(task).is_empty()
     }
-    // What leads to an end for certain is on no cycle: take it away until nothing changes.
-    let mut left: BTreeSet<Node> = sure.edges.iter().map(|e| e.from.clone()).collect();
-    loop {
-        let gone: Vec<Node> = left
-            .iter()
-            .filter(|node| !sure.from(node).any(|e| left.contains(&e.to)))
-            .cloned()
-            .collect();
-        if gone.is_empty() {
-            break;
-        }
-        for node in gone {
-            left.remove(&node);
-        }
-    }
-    left.into_iter().take(256).filter(|node| sure.cycle(node).is_some()).collect()
-}
-
-fn cycle_words(incident: &Incident, end: &Node, cycle: &[&Edge]) -> (Node, Verdict, String) {
-    let names: Vec<String> = cycle
-        .iter()
-        .filter_map(|e| match &e.from {
-            Node::Task(pid) => Some(name(incident, *pid)),
-            _ => None,
-        })
-        .collect();
-    let locks = || {
-        let name = |e: &&Edge| e.from.to_string();
-        let names: Vec<String> = cycle.iter().map(name).collect();
-        names.join(", ").replace("lock:", "").replace(" [order]", "")
-    };
-    let words = match names.as_slice() {
-        [] => {
-            format!("{} can be taken in a circle; this warns, and need not stop anybody", locks())
-        }
-        [only] => format!("{only} waits for something that it has itself"),
-        names => format!("{} wait for each other", names.join(", ")),
-    };
-    (end.clone(), Verdict::Cycle, words)
 }
 
 /// `comm/pid`.
@@ -327,13 +110,7 @@ pub(super) fn name(incident: &Incident, pid: u32) -> String {
     }
 }
 
-fn end_words(
-    incident: &Incident,
-    graph: &Graph,
-    end: Node,
-    hops: &[Edge],
-) -> (Node, Verdict, String) {
-    let _ = graph;
+fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, String) {
     match &end {
         Node::Event(storm) if hops.last().is_some_and(|e| e.kind == EdgeKind::StarvedBy) => {
             let reader = hops[hops.len() - 1].from.clone();
@@ -372,6 +149,10 @@ fn end_words(
         }
         Node::Work(work) => {
             let words = format!("unknown: the log does not show the worker ({work})");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Queue(name) => {
+            let words = format!("unknown: the log does not show the worker ({name})");
             (end, Verdict::Unknown, words)
         }
         Node::Cpu(number) => {
@@ -467,7 +248,7 @@ fn collect(incident: &Incident, chains: &[Chain]) -> Vec<&'static str> {
                     "requests that are under way: /sys/kernel/debug/block/DEVICE, and messages of the driver",
                 );
             }
-            (Node::Work(_), _) => {
+            (Node::Work(_) | Node::Queue(_), _) => {
                 want("who runs the work: sysrq-t lists the workqueues and the workers' stacks")
             }
             (Node::Task(_), Verdict::Culprit) | (Node::Cpu(_), _) => {

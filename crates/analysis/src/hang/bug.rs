@@ -3,10 +3,10 @@
 //! It says what the log shows. It names no commit and blames nobody; where the log ends, so does it.
 
 use super::Explanation;
-use super::account::{Account, Chain, Verdict};
-use super::graph::{Edge, EdgeKind, Node};
-use super::tell::node;
 use crate::escape;
+use crate::stuck::account::{Account, Chain, Verdict};
+use crate::stuck::graph::{Edge, EdgeKind, Node};
+use crate::stuck::node;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 

@@ -1,23 +1,8 @@
 //! Stack frames as the kernels of the last fifteen years print them.
 
-use super::line::{find, trim_end, trim_start};
+pub use crate::stuck::Frame;
 
-/// One function on a stack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    /// Without what the compiler appended: `.isra.0`, `.constprop.1`, `.cold`.
-    pub function: String,
-    /// Where in the function, and how long it is; zeros for an inlined frame.
-    pub offset: u32,
-    /// Length of the function in bytes.
-    pub size: u32,
-    /// Whether the compiler put this function into the next one.
-    pub inlined: bool,
-    /// `file:line`, where the log has it.
-    pub source: Option<String>,
-    /// Line of the log.
-    pub line: u32,
-}
+use super::line::{find, trim_end, trim_start};
 
 /// What a line says about a stack.
 #[derive(Debug, PartialEq, Eq)]

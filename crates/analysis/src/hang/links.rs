@@ -1,11 +1,11 @@
 //! From waits to edges: what a task waits for as a node, and who ends it.
 
 use super::frame::Frame;
-use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::locks;
 use super::model::{Cpu, Incident, Stall, SymptomKind, Task};
 use super::rules::{self, SRCU_NAMES, WORK_NAMES, What};
 use super::waits::{self, Wait};
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 
 /// I/O of a device that the log does not name.
 pub(super) const SOME_DEVICE: &str = "block device";
@@ -42,7 +42,16 @@ impl Waiter<'_> {
             lines.dedup();
         }
         let why = waits::why(&self.stack, &self.wait);
-        Edge { from: self.node(), to, kind, confidence, rule: self.wait.rule.id, lines, why }
+        Edge {
+            from: self.node(),
+            to,
+            kind,
+            confidence,
+            rule: self.wait.rule.id,
+            reading: None,
+            lines,
+            why,
+        }
     }
 }
 
@@ -124,6 +133,7 @@ fn link_srcu(waiters: &[Waiter<'_>], gp: &Node, graph: &mut Graph) {
             kind: EdgeKind::CompletedBy,
             confidence: Confidence::Derived,
             rule: "srcu-worker",
+            reading: None,
             lines,
             why: "Workqueue: rcu_gp process_srcu".to_owned(),
         });
@@ -137,6 +147,7 @@ fn link_stall(incident: &Incident, stall: &Stall, gp: &Node, sure: Confidence, g
         kind: EdgeKind::HeldUpBy,
         confidence: sure,
         rule: "stall",
+        reading: None,
         lines: vec![line],
         why,
     };
@@ -168,6 +179,7 @@ fn link_cpu(incident: &Incident, number: u32, graph: &mut Graph) {
         kind: EdgeKind::RunBy,
         confidence: Confidence::Printed,
         rule: "cpu",
+        reading: None,
         lines: vec![cpu.line],
         why,
     });
@@ -204,6 +216,7 @@ fn link_grace_periods(incident: &Incident, graph: &mut Graph) {
             kind: EdgeKind::HeldUpBy,
             confidence: Confidence::Derived,
             rule: "barrier-callbacks",
+            reading: None,
             lines: vec![stall.line],
             why: "callbacks run after their grace period".to_owned(),
         });
@@ -216,6 +229,7 @@ fn link_grace_periods(incident: &Incident, graph: &mut Graph) {
             kind: EdgeKind::StarvedBy,
             confidence: Confidence::Guess,
             rule: "barrier-softirq",
+            reading: None,
             lines: vec![frame.line],
             why: format!("callbacks run in the softirq that is in {}", frame.function),
         });
@@ -316,6 +330,7 @@ fn link_work(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, g
             kind: EdgeKind::RunBy,
             confidence: sure,
             rule: "worker",
+            reading: None,
             lines: vec![work.map_or(worker.task.line, |w| w.line)],
             why: work.map(|w| format!("Workqueue: {} {}", w.queue, w.function)).unwrap_or_default(),
         });
@@ -327,6 +342,7 @@ fn link_work(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, g
             kind: EdgeKind::RunBy,
             confidence: Confidence::Printed,
             rule: "in-flight",
+            reading: None,
             lines: vec![entry.line],
             why: format!("in-flight: {}:{}", entry.pid, entry.function),
         });
@@ -488,6 +504,7 @@ fn link_storms(incident: &Incident, graph: &mut Graph) {
                     kind: EdgeKind::StarvedBy,
                     confidence: Confidence::Derived,
                     rule: "interrupt-storm",
+                    reading: None,
                     lines: vec![beside.first],
                     why: format!("{} such messages", beside.count),
                 });
@@ -500,7 +517,7 @@ fn link_storms(incident: &Incident, graph: &mut Graph) {
 pub(super) fn pool(complaint: &str) -> Option<Node> {
     let rest = complaint.split_once("pool cpus=")?.1;
     let cpus = rest.split_ascii_whitespace().next()?;
-    Some(Node::Work(format!("pool cpus={cpus}")))
+    Some(Node::Queue(format!("pool cpus={cpus}")))
 }
 
 /// Pools of workers that do not get on: who is at work in them, or the CPU that they are bound to.
@@ -508,13 +525,14 @@ fn link_pools(incident: &Incident, graph: &mut Graph) {
     let lockups = incident.symptoms.iter().filter(|s| s.kind == SymptomKind::WorkqueueLockup);
     for symptom in lockups {
         let Some(from) = pool(&symptom.text) else { continue };
-        let Node::Work(name) = &from else { continue };
+        let Node::Queue(name) = &from else { continue };
         let edge = |to: Node, confidence, line: u32, why: String| Edge {
             from: from.clone(),
             to,
             kind: EdgeKind::RunBy,
             confidence,
             rule: "worker-pool",
+            reading: None,
             lines: vec![symptom.line, line],
             why,
         };

@@ -5,11 +5,11 @@
 //! last entry says "has it" only if the task's stack is known and waits elsewhere.
 
 use super::frame::Frame;
-use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
 use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, What, fits};
 use super::waits;
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most holders of one lock that are named: more say that it is shared by many.
@@ -201,6 +201,7 @@ fn held_by(
         kind: EdgeKind::HeldBy,
         confidence: sure,
         rule,
+        reading: None,
         lines: vec![line],
         why,
     }
@@ -278,6 +279,7 @@ fn presumed(
                 kind: EdgeKind::WaitsFor,
                 confidence: Confidence::Guess,
                 rule: "lockdep-last",
+                reading: None,
                 lines: vec![entry.held.line],
                 why,
             });

@@ -17,10 +17,10 @@
 //! no task that waits for a lock of the same class leads to.
 
 use super::frame::{self, Frame};
-use super::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use super::line::{after, find, leading_number};
 use super::parse::{lock_class, text};
 use super::rules::{LOCK_WRAPPERS, fits_any};
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 
 /// Most locks of one report (lockdep's own limit for a chain is 64).
 const LOCKS: usize = 64;
@@ -143,6 +143,7 @@ impl LockOrder {
             kind: EdgeKind::HeldTaking,
             confidence: Confidence::Printed,
             rule: "lock-order",
+            reading: None,
             lines: vec![taken.line],
             why,
         }

@@ -3,6 +3,8 @@
 //!
 //! A pattern ending in `*` is the beginning of a name. To teach the program something, add a row.
 
+use std::sync::OnceLock;
+
 /// What a task waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -138,9 +140,9 @@ pub(super) const RULES: &[Rule] = rules![
     "queue-freeze", 4, What::Event("queue freeze"), ["blk_mq_freeze_queue_wait*", "blk_mq_freeze_queue*", "blk_freeze_queue*", "blk_mq_quiesce_*", "percpu_ref_switch_to_atomic_sync"],
         "requests that are under way in the queue", ["schedule", "blk_mq_freeze_queue_wait", "elevator_switch"];
     "raid", 4, What::Io, ["md_write_start", "md_flush_request", "raid5_get_active_stripe", "raid5_make_request", "wait_barrier", "raid10_write_request", "raid1_write_request",
-        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "md_super_wait"],
+        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "_wait_barrier", "freeze_array", "md_do_sync", "md_super_wait"],
         "the thread of the array", ["schedule", "raid5_get_active_stripe", "raid5_make_request", "md_handle_request"];
-    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read"],
+    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "__dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read"],
         "bios that are under way in the device", ["io_schedule", "dm_wait_for_completion", "__dm_suspend", "dm_suspend"];
     // Journals and logs.
     "jbd2-commit", 5, What::Commit("jbd2"), ["jbd2_log_wait_commit", "jbd2_complete_transaction", "wait_transaction_locked", "wait_transaction_switching",
@@ -178,7 +180,7 @@ pub(super) const RULES: &[Rule] = rules![
     "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop"],
         "that thread", ["wait_for_completion", "kthread_stop", "nilfs_detach_log_writer"];
     // Devices, network, other machines.
-    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint"],
+    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint", "usb_control_msg*", "usb_internal_control_msg*"],
         "the USB host controller", ["schedule", "usb_kill_urb", "usb_start_wait_urb", "usb_bulk_msg"];
     "scsi", 4, What::Event("SCSI command"), ["scsi_execute*", "scsi_error_handler", "scsi_block_when_processing_errors", "sd_sync_cache", "sg_common_write", "scsi_flush_work", "ata_port_wait_eh", "ata_exec_internal*"],
         "the device or its error handler", ["schedule", "scsi_block_when_processing_errors", "sd_open"];
@@ -197,7 +199,7 @@ pub(super) const RULES: &[Rule] = rules![
     "userfault", 5, What::Event("page from user space"), ["handle_userfault"],
         "the program that handles the faults", ["schedule", "handle_userfault", "do_anonymous_page"];
     "sunrpc", 5, What::Event("RPC server"), ["rpc_wait_bit_killable", "__rpc_execute", "rpc_wait_for_completion_task", "__rpc_wait_for_completion_task", "nfs_wait_client_init_complete", "nfs_wait_bit_killable",
-        "nfs4_wait_clnt_recover", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode"],
+        "nfs4_wait_clnt_recover", "rpc_shutdown_client", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode"],
         "the server", ["schedule", "rpc_wait_bit_killable", "__wait_on_bit", "__rpc_execute"];
     "9p", 5, What::Event("9P server"), ["p9_client_rpc", "p9_virtio_zc_request", "p9_client_zc_rpc", "netfs_wait_for_*", "netfs_unbuffered_*", "netfs_writepages_end"],
         "the server", ["schedule", "p9_client_rpc", "p9_client_flush"];
@@ -221,6 +223,78 @@ pub(super) const RULES: &[Rule] = rules![
         "the server of the block device", ["schedule", "nbd_start_device_ioctl", "nbd_ioctl"];
     "tty-drain", 4, What::Event("serial output"), ["tty_wait_until_sent", "wait_for_xmitr", "n_tty_write_wait", "uart_wait_until_sent", "tty_ldisc_hangup_wait"],
         "the serial device", ["schedule_timeout", "tty_wait_until_sent", "tty_port_close_start"];
+    // File systems of their own kind.
+    "bcachefs", 4, What::Commit("bcachefs"), ["bch2_journal_flush*", "bch2_journal_res_get_slowpath", "bch2_journal_meta", "bch2_journal_quiesce", "bch2_journal_flush_pins", "__bch2_journal_flush*"],
+        "the journal's reclaim thread", ["schedule", "bch2_journal_res_get_slowpath", "bch2_trans_commit_error"];
+    "six-lock", 9, What::Lock, ["six_lock_slowpath", "six_lock_ip_waiter", "bch2_six_check_for_deadlock"],
+        "the task that has the node", ["schedule", "six_lock_slowpath", "six_lock_ip_waiter", "bch2_btree_path_traverse_one"];
+    "nilfs-commit", 4, What::Commit("nilfs2"), ["nilfs_segctor_sync", "nilfs_construct_segment", "nilfs_construct_dsync_segment"],
+        "the segment constructor", ["schedule", "nilfs_segctor_sync", "nilfs_construct_segment", "nilfs_sync_fs"];
+    "jfs-commit", 4, What::Commit("jfs"), ["jfs_flush_journal", "lmGroupCommit", "txBegin", "txLockAlloc", "lmLogSync"],
+        "the log's thread", ["io_schedule", "txBegin", "jfs_create"];
+    "reiserfs-commit", 4, What::Commit("reiserfs"), ["queue_log_writer", "do_journal_begin_r", "flush_commit_list", "reiserfs_wait_on_write_block", "let_transaction_grow"],
+        "the task that commits, and the holders of handles", ["schedule", "queue_log_writer", "do_journal_begin_r", "reiserfs_create"];
+    "gfs2-log", 4, What::Commit("gfs2"), ["gfs2_log_reserve", "__gfs2_log_reserve", "gfs2_log_empty_wait"],
+        "gfs2_logd", ["io_schedule", "gfs2_log_reserve", "gfs2_trans_begin"];
+    "ubifs-commit", 6, What::Commit("ubifs"), ["ubifs_run_commit", "make_reservation"],
+        "the task that commits", ["schedule", "wait_for_commit", "ubifs_run_commit"];
+    "dax-entry", 4, What::Event("DAX entry"), ["wait_entry_unlocked", "get_unlocked_entry", "get_next_unlocked_entry", "dax_lock_folio", "dax_lock_mapping_entry", "dax_break_layout*"],
+        "the task that has the entry", ["schedule", "get_unlocked_entry", "grab_mapping_entry"];
+    "afs", 5, What::Event("AFS server"), ["afs_wait_for_call_to_complete", "afs_wait_for_operation", "afs_do_sync_operation", "afs_make_call"],
+        "the server", ["schedule", "afs_wait_for_call_to_complete", "afs_wait_for_operation"];
+    "autofs", 5, What::Event("automount daemon"), ["autofs_wait", "autofs4_wait"],
+        "the daemon in user space", ["schedule", "autofs_wait", "autofs_mount_wait"];
+    "fanotify", 5, What::Event("fanotify listener"), ["fanotify_get_response", "fanotify_handle_event"],
+        "the listener in user space", ["schedule", "fanotify_handle_event", "fsnotify"];
+    "nfsd", 4, What::Event("threads of the NFS server"), ["nfsd_shutdown_threads", "svc_stop_kthreads", "svc_start_kthreads", "svc_set_num_threads", "svc_exit_thread_wait"],
+        "those threads", ["schedule", "svc_stop_kthreads", "svc_set_num_threads", "nfsd_svc"];
+    // Block devices made of others.
+    "bcache", 4, What::Io, ["bch_bucket_alloc", "bch_btree_cache_alloc_wait", "bch_cached_dev_detach_finish", "cached_dev_cache_miss_wait"],
+        "the cache device", ["schedule", "bch_bucket_alloc", "__bch_bucket_alloc_set"];
+    "drbd", 4, What::Io, ["wait_until_done_or_force_detached", "drbd_md_sync_page_io", "drbd_al_begin_io", "drbd_suspend_io_wait"],
+        "the device or the peer", ["schedule", "wait_until_done_or_force_detached", "drbd_md_sync_page_io"];
+    "claim", 4, What::Event("claim of a block device"), ["bd_prepare_to_claim", "bd_start_claiming", "blkdev_get_claim_wait"],
+        "the task that opens it", ["schedule", "bd_prepare_to_claim", "blkdev_get_by_dev"];
+    "iscsi", 4, What::Event("iSCSI session"), ["transport_wait_for_tasks", "target_wait_for_sess_cmds", "target_wait_for_cmds", "iscsit_wait_*", "iscsi_conn_failure_wait", "iscsi_session_teardown_wait"],
+        "the initiator or target", ["wait_for_completion", "target_wait_for_sess_cmds", "iscsit_close_session"];
+    // Devices.
+    "hid", 4, What::Event("HID device"), ["__uhid_report_queue_and_wait", "uhid_hid_get_report", "uhid_hid_set_report", "hid_hw_wait", "usbhid_wait_io", "picolcd_send_and_wait", "wiimote_cmd_wait", "hidpp_send_message_sync"],
+        "the device, or its program in user space", ["schedule_timeout", "__uhid_report_queue_and_wait", "uhid_hid_set_report"];
+    "usb-gadget", 4, What::Event("USB host"), ["raw_process_ep0_io", "raw_process_ep_io", "ffs_ep0_queue_wait*", "__ffs_ep0_queue_wait", "ffs_epfile_io"],
+        "the host at the other end", ["wait_for_completion_interruptible", "raw_process_ep0_io", "raw_ioctl"];
+    "nfc", 4, What::Event("NFC controller"), ["__nci_request", "nci_request", "nci_core_reset", "pn533_send_cmd_sync", "digital_send_cmd_wait"],
+        "the controller", ["schedule_timeout", "wait_for_completion_interruptible_timeout", "__nci_request", "nci_dev_up"];
+    "wireless", 4, What::Event("wireless device"), ["ath9k_wmi_cmd", "ath6kl_wmi_*wait*", "carl9170_exec_cmd", "rsi_send_*_wait", "brcmf_*_wait_*", "iwl_trans_send_cmd_sync*", "mt76_mcu_send_and_get_msg", "ieee80211_flush_wait"],
+        "the device's firmware", ["schedule_timeout", "wait_for_completion_timeout", "ath9k_wmi_cmd", "ath9k_regread"];
+    "rdma", 4, What::Event("RDMA connection"), ["cm_destroy_id*", "ib_drain_*", "__ib_drain_*", "__rxe_cleanup", "rxe_pool_cleanup_wait", "disable_device", "rdma_destroy_id_wait", "iw_destroy_cm_id", "ucma_destroy_id_wait"],
+        "who uses it", ["wait_for_completion", "cm_destroy_id", "rdma_destroy_id"];
+    "sound", 4, What::Event("sound card"), ["snd_pcm_drain", "snd_use_lock_sync_helper", "snd_power_ref_and_wait", "snd_usb_endpoint_sync_pending_stop", "wait_clear_urbs", "snd_card_disconnect_sync", "snd_rawmidi_drain*"],
+        "who uses it, or the device", ["schedule_timeout", "wait_clear_urbs", "snd_usb_endpoint_sync_pending_stop"];
+    "media", 4, What::Event("media device"), ["__vb2_wait_for_done_vb", "vb2_wait_for_all_buffers", "v4l2_m2m_cancel_job", "dvb_frontend_stop", "dvb_usb_generic_rw"],
+        "the device", ["schedule", "vb2_wait_for_all_buffers", "vivid_stop_streaming"];
+    "flash", 4, What::Event("flash chip"), ["nand_get_device", "nand_wait_ready", "mtd_get_chip", "cfi_get_chip"],
+        "the chip, or the task that has it", ["schedule", "nand_get_device", "nand_read_oob"];
+    "bus-transfer", 4, What::Event("bus transfer"), ["__spi_sync", "spi_sync", "spi_transfer_wait", "i2c_smbus_wait", "i3c_master_send_*"],
+        "the bus controller", ["wait_for_completion", "__spi_sync", "spi_sync"];
+    "tpm", 4, What::Event("TPM"), ["tpm_transmit*", "wait_for_tpm_stat*", "tpm_try_transmit", "tpm_tis_send_main"],
+        "the TPM", ["schedule_timeout", "wait_for_tpm_stat", "tpm_tis_send_main"];
+    "acpi", 4, What::Event("ACPI firmware"), ["acpi_ec_transaction*", "acpi_ec_guard", "acpi_os_wait_events_complete", "acpi_ex_system_wait_*"],
+        "the firmware", ["schedule_timeout", "acpi_ec_guard", "acpi_ec_transaction"];
+    "devtmpfs", 4, What::Event("devtmpfs"), ["devtmpfs_submit_req", "devtmpfs_create_node", "devtmpfs_delete_node"],
+        "kdevtmpfs", ["wait_for_completion", "devtmpfs_submit_req", "devtmpfs_delete_node"];
+    "vhost", 3, What::Work, ["vhost_dev_flush", "vhost_work_dev_flush", "__vhost_worker_flush", "vhost_poll_flush"],
+        "the vhost worker", ["wait_for_completion", "__vhost_worker_flush", "vhost_dev_flush"];
+    "hypervisor", 4, What::Event("hypervisor's answer"), ["xs_talkv", "read_reply", "xenbus_dev_*wait*", "vmbus_teardown_gpadl", "vmbus_establish_gpadl", "storvsc_wait_to_drain", "hv_pci_*wait*"],
+        "the host", ["schedule", "read_reply", "xs_talkv"];
+    "ipmi", 4, What::Event("management controller"), ["__get_guid", "__get_device_id", "ipmi_request_wait", "i_ipmi_req_wait"],
+        "the controller", ["schedule", "__get_guid", "ipmi_register_smi"];
+    // Sockets that close, keys, modules.
+    "socket-close", 4, What::Event("end of a connection"), ["sk_stream_wait_close", "smc_close_stream_wait", "virtio_transport_wait_close", "sctp_wait_for_close", "tipc_wait_for_cond"],
+        "the other end", ["schedule_timeout", "sk_stream_wait_close", "tcp_close"];
+    "key", 4, What::Event("key from user space"), ["wait_for_key_construction", "call_sbin_request_key"],
+        "the program that makes the key", ["schedule", "wait_for_key_construction", "request_key"];
+    "module", 4, What::Event("module to load"), ["__request_module", "idempotent_wait_for_completion", "idempotent_init_module", "add_unformed_module", "finished_loading"],
+        "the task or program that loads it", ["schedule", "add_unformed_module", "load_module"];
     // Tasks.
     "vfork", 4, What::Event("child of vfork"), ["wait_for_vfork_done"],
         "the child", ["wait_for_completion", "wait_for_vfork_done", "kernel_clone"];
@@ -413,6 +487,29 @@ pub(super) const LOCK_NAMES: &[(&str, &str)] = &[
     ("devlink_lock", "&devlink->lock_key"),
     ("nl80211_pre_doit", "rtnl_mutex"),
     ("lock_sock_nested", "sk_lock"),
+    ("rfkill_register", "rfkill_global_mutex"),
+    ("rfkill_unregister", "rfkill_global_mutex"),
+    ("rfkill_fop_*", "rfkill_global_mutex"),
+    ("rfkill_global_led_trigger_worker", "rfkill_global_mutex"),
+    ("del_gendisk", "&disk->open_mutex"),
+    ("sync_bdevs", "&disk->open_mutex"),
+    ("loop_control_ioctl", "loop_ctl_mutex"),
+    ("lo_ioctl", "&lo->lo_mutex"),
+    ("lo_open", "&lo->lo_mutex"),
+    ("lo_release", "&lo->lo_mutex"),
+    ("nbd_ioctl", "&nbd->config_lock"),
+    ("nbd_open", "nbd_index_mutex"),
+    ("dm_swap_table", "&md->suspend_lock"),
+    ("dm_suspend", "&md->suspend_lock"),
+    ("dm_resume", "&md->suspend_lock"),
+    ("prepare_bprm_creds", "&sig->cred_guard_mutex"),
+    ("hci_dev_do_close", "&hdev->req_lock"),
+    ("hci_dev_do_open", "&hdev->req_lock"),
+    ("hci_dev_reset", "&hdev->req_lock"),
+    ("input_register_device", "input_mutex"),
+    ("input_unregister_device", "input_mutex"),
+    ("register_framebuffer", "registration_lock"),
+    ("do_unregister_framebuffer", "registration_lock"),
 ];
 
 /// `(lock, function)`: who is in the function has the lock.
@@ -516,6 +613,24 @@ pub(super) fn fits(pattern: &str, name: &str) -> bool {
             None => pattern == name,
         },
     }
+}
+
+/// The rows of the table that know a function, in the table's order. By the name's first byte, since every
+/// frame of a log is looked up.
+pub(super) fn rules_for(name: &str) -> impl Iterator<Item = &'static Rule> {
+    type Rows = Vec<(&'static str, &'static Rule)>;
+    static ROWS: OnceLock<Vec<Rows>> = OnceLock::new();
+    let rows = ROWS.get_or_init(|| {
+        let mut rows = vec![Rows::new(); 256];
+        for rule in RULES {
+            for symbol in rule.symbols {
+                rows[usize::from(symbol.as_bytes()[0])].push((symbol, rule));
+            }
+        }
+        rows
+    });
+    let near = name.as_bytes().first().map(|first| &rows[usize::from(*first)]);
+    near.into_iter().flatten().filter(|(symbol, _)| fits(symbol, name)).map(|(_, rule)| *rule)
 }
 
 /// Whether a name fits one of the patterns.

@@ -4,8 +4,8 @@
 //! several functions with one name it is the one with that length. A stack holds return addresses, and
 //! the call is before them, so the byte before is looked up.
 
-use super::account::TaskStack;
 use super::frame::Frame;
+use crate::stuck::account::TaskStack;
 use addr2line::Loader;
 use object::{Object, ObjectSymbol, ReadCache};
 use std::collections::HashMap;

@@ -62,9 +62,8 @@ fn frozen(stack: &[Frame], at: usize) -> Option<&'static Rule> {
 }
 
 fn rule_for(name: &str, on_cpu: bool) -> Option<&'static Rule> {
-    let fitting = RULES.iter().filter(|rule| fits_any(rule.symbols, name));
     // Who runs does not sleep, and who sleeps does not spin.
-    let possible = fitting.filter(|rule| {
+    let possible = rules::rules_for(name).filter(|rule| {
         if on_cpu {
             matches!(rule.what, What::Spin | What::Ipi | What::Gp(_) | What::Srcu)
         } else {

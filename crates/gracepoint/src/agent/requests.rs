@@ -89,6 +89,7 @@ impl Agent {
                 Reply::Plain(Message::Events(listing()))
             }
             Message::Show => Reply::Plain(Message::Sessions(self.log.with(&self.held))),
+            Message::Why => Reply::Plain(Message::Stuck(crate::why::answer())),
             Message::Create(create) => self.create(at, &create),
             Message::Count(create) => self.count(at, &create),
             Message::Attach { session, look } => self.attach(at, session, look),

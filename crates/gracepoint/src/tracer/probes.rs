@@ -12,7 +12,7 @@ use crate::hooks::Hook;
 use crate::key::{Entry, Key, Member, TRACE};
 use crate::owner::{ProbeFailure, Stall, Statistics};
 use crate::probe::{Body, discard, inside, message_of};
-use crate::{running, start};
+use crate::{running, start, why};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -130,6 +130,7 @@ pub(crate) fn add(
         let places: Vec<_> = places.map(|place| (place.key, place.data)).collect();
         let result = state.add(members, &places, &mut garbage);
         if result.is_ok() {
+            why::remember(id, body.len(), body.head().name(), &body.tracepoint(0));
             state
                 .registry
                 .probes
@@ -231,6 +232,7 @@ fn bury(body: &dyn Body) {
         let mut state = lock();
         let registry = &mut state.registry;
         let buried = registry.probes.remove(&body.head().id);
+        why::forget(body.head().id);
         let skipped = body.head().skipped();
         // A tracer that is gone has no ledger.
         let ledger = registry.ledgers.get_mut(&body.head().owner);
@@ -337,6 +339,12 @@ pub(crate) fn on_failure(owner: u64, tell: Box<Tell>) {
     let before = state.registry.ledgers.entry(owner).or_default().tell.replace(tell.into());
     drop(state);
     drop(before);
+}
+
+/// Names of the probes that the thread with this index runs, and their tracepoints, innermost first.
+pub(crate) fn probes_on(index: u32) -> Vec<(String, String)> {
+    let Some(state) = lock_unless_held() else { return Vec::new() };
+    running::ids(index).filter_map(|id| state.registry.named(id)).collect()
 }
 
 /// Threads that a grace period waits for, and what they run there.

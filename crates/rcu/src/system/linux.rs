@@ -108,6 +108,28 @@ pub(crate) fn thread_is_gone(tid: u32) -> bool {
     sent != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
 }
 
+/// Makes pages of `map_zeroed` read as zeros in a forked child, and gives them a name in `/proc/PID/maps` where
+/// the kernel has that. False if the first is refused.
+pub(crate) fn keep_from_children(
+    pages: NonNull<u8>,
+    len: usize,
+    name: &'static std::ffi::CStr,
+) -> bool {
+    // SAFETY: advice on a mapping of the caller's; it changes what a child finds there, and nothing here.
+    let wiped = unsafe { libc::madvise(pages.as_ptr().cast(), len, libc::MADV_WIPEONFORK) };
+    // SAFETY: the kernel copies the name; an old one answers EINVAL.
+    unsafe {
+        libc::prctl(
+            libc::PR_SET_VMA,
+            libc::PR_SET_VMA_ANON_NAME,
+            pages.as_ptr(),
+            len,
+            name.as_ptr(),
+        )
+    };
+    wiped == 0
+}
+
 /// Zeroed pages that take no memory until they are touched. Never given back.
 pub(crate) fn map_zeroed(len: usize) -> Option<NonNull<u8>> {
     // SAFETY: a new private anonymous mapping at an address of the kernel's choice overlaps

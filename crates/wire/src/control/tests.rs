@@ -65,6 +65,8 @@ fn every_message() -> Vec<Message> {
         Message::WasReset(WasReset { sessions: 2, holdouts: vec!["thread 1".into()] }),
         Message::Count(Create { globs: vec!["*".into()], ..Create::default() }),
         Message::Stat(3),
+        Message::Why,
+        Message::Stuck(stuck()),
         Message::Counts(Counts { at, counts: vec![Count { id: 16, hits: u64::MAX }] }),
         Message::Ended { session: 3, by: "pid 1".into(), stopped: stopped(at) },
         Message::ListFunctions,
@@ -220,4 +222,32 @@ fn functions_that_cannot_be_are_refused() {
     let functions = Some(FunctionsWanted { ids, ..FunctionsWanted::default() });
     let frame = Message::Create(Create { functions, ..Create::default() }).to_frame();
     assert!(Message::parse(&frame[4..]).is_err(), "a range that ends before it begins");
+}
+
+fn stuck() -> Stuck {
+    let probe = RunningProbe { name: "slow".into(), tracepoint: "kv:get".into() };
+    let reader = OpenReader {
+        tid: 7,
+        name: "worker".into(),
+        owner: Some("task".into()),
+        sections: 2,
+        seen_ns: 3,
+        entered_at: "a.rs:4:5".into(),
+        entered_ns: 4,
+        probes: vec![probe],
+        backtrace: vec![1, u64::MAX],
+        ..OpenReader::default()
+    };
+    let call = RunningCall { number: 1, tid: 9, backtrace: vec![5], ..RunningCall::default() };
+    let domain = DomainState {
+        name: "routes".into(),
+        running: Some(RunningPeriod { number: 7, phase: 2, age_ns: 9 }),
+        waiters: vec![WaitingThread { tid: 8, for_callbacks: true, ..WaitingThread::default() }],
+        readers: vec![reader, OpenReader { ended: true, ..OpenReader::default() }],
+        callback: Some(call),
+        ready: true,
+        drives: 2,
+        ..DomainState::default()
+    };
+    Stuck { domains: vec![domain, DomainState::default()], agent: 12, agent_busy_ns: 1 }
 }

@@ -8,14 +8,17 @@ use std::fmt;
 /// Something that waits or is waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Node {
-    /// A task, by its number.
+    /// A task or thread, by its number.
     Task(u32),
-    /// A grace period, by its flavour: `rcu`, `rcu-exp`, `rcu-barrier`, `srcu:NAME`, …
+    /// A grace period, by its flavour: `rcu`, `rcu-exp`, `rcu-barrier`, `srcu:NAME`, …; of a program, by
+    /// its domain and number: `routes #7`.
     Gp(String),
-    /// A lock, by its class, or by the function that takes it.
+    /// A lock, by its class, or by the function that takes it; a futex, by its address.
     Lock(String),
-    /// A work or a workqueue, by its function.
+    /// A work, by its function; callbacks of a domain.
     Work(String),
+    /// A workqueue or a pool of workers; the executor of a domain's callbacks.
+    Queue(String),
     /// Anything else that ends by an act of somebody.
     Event(String),
     /// I/O of a device.
@@ -26,6 +29,8 @@ pub enum Node {
     Freeze,
     /// A CPU.
     Cpu(u32),
+    /// What nobody can name, by the reason for that.
+    Unknown(String),
 }
 
 impl fmt::Display for Node {
@@ -39,7 +44,9 @@ impl fmt::Display for Node {
             Node::Io(name) => write!(f, "io:{name}"),
             Node::Commit(name) => write!(f, "commit:{name}"),
             Node::Freeze => f.write_str("freeze:file system"),
+            Node::Queue(name) => write!(f, "queue:{name}"),
             Node::Cpu(number) => write!(f, "cpu:{number}"),
+            Node::Unknown(why) => write!(f, "unknown:{why}"),
         }
     }
 }
@@ -96,7 +103,7 @@ pub enum Confidence {
     Guess,
     /// From two or more lines that fit together.
     Derived,
-    /// The kernel says so.
+    /// The kernel says so, or the program itself.
     Printed,
 }
 
@@ -125,15 +132,19 @@ pub struct Edge {
     /// Which rule found it.
     pub rule: &'static str,
     /// Lines of the log that show it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<u32>,
+    /// Where it was read, in a program that lives: `agent`, `/proc/PID/task/TID/stat`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reading: Option<&'static str>,
     /// The functions or words that show it.
     pub why: String,
 }
 
 /// The whole graph.
 #[derive(Debug, Default)]
-pub(super) struct Graph {
-    pub(super) edges: Vec<Edge>,
+pub(crate) struct Graph {
+    pub(crate) edges: Vec<Edge>,
     out: BTreeMap<Node, Vec<usize>>,
 }
 
@@ -142,7 +153,7 @@ const EDGES: usize = 20_000;
 
 impl Graph {
     /// Adds an edge; of two between the same nodes the surer one stays.
-    pub(super) fn add(&mut self, edge: Edge) {
+    pub(crate) fn add(&mut self, edge: Edge) {
         if edge.from == edge.to || self.edges.len() >= EDGES {
             return;
         }
@@ -159,17 +170,17 @@ impl Graph {
     }
 
     /// Where a node's edges go.
-    pub(super) fn from(&self, node: &Node) -> impl Iterator<Item = &Edge> {
+    pub(crate) fn from(&self, node: &Node) -> impl Iterator<Item = &Edge> {
         let places = self.out.get(node).map(Vec::as_slice).unwrap_or_default();
         places.iter().map(|&at| &self.edges[at])
     }
 
-    pub(super) fn has_end(&self, node: &Node) -> bool {
+    pub(crate) fn has_end(&self, node: &Node) -> bool {
         self.from(node).next().is_none()
     }
 
     /// Everything that can be reached from a node, itself included.
-    pub(super) fn reach(&self, start: &Node) -> BTreeSet<Node> {
+    pub(crate) fn reach(&self, start: &Node) -> BTreeSet<Node> {
         let mut seen = BTreeSet::from([start.clone()]);
         let mut todo = vec![start.clone()];
         while let Some(node) = todo.pop() {
@@ -183,7 +194,7 @@ impl Graph {
     }
 
     /// A cycle that begins and ends at this node, as edges.
-    pub(super) fn cycle(&self, start: &Node) -> Option<Vec<&Edge>> {
+    pub(crate) fn cycle(&self, start: &Node) -> Option<Vec<&Edge>> {
         // Breadth first: the shortest one is the clearest.
         let mut came: BTreeMap<&Node, &Edge> = BTreeMap::new();
         let mut todo = std::collections::VecDeque::from([start]);
@@ -207,7 +218,7 @@ impl Graph {
     }
 
     /// The longest way to `end` from any of `starts`, as edges.
-    pub(super) fn longest(&self, starts: &BTreeSet<Node>, end: &Node) -> Vec<&Edge> {
+    pub(crate) fn longest(&self, starts: &BTreeSet<Node>, end: &Node) -> Vec<&Edge> {
         // From the end backwards, a layer at a time; a node is entered once, so cycles do no harm.
         let mut back: BTreeMap<&Node, Vec<&Edge>> = BTreeMap::new();
         for edge in &self.edges {
@@ -226,7 +237,10 @@ impl Graph {
                     }
                 }
             }
-            farthest = further.iter().copied().find(|n| starts.contains(*n)).or(farthest);
+            // Of several that are as far away, a task: it is somebody.
+            let begins = || further.iter().copied().filter(|node| starts.contains(*node));
+            let task = begins().find(|node| matches!(node, Node::Task(_)));
+            farthest = task.or(begins().next()).or(farthest);
             layer = further;
         }
         let mut path = Vec::new();

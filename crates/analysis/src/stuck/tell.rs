@@ -2,7 +2,7 @@
 
 use super::Explanation;
 use super::account::{Account, Chain, Verdict};
-use super::graph::{Confidence, Edge, Node};
+use super::graph::{Confidence, Edge, EdgeKind, Node};
 use crate::escape;
 use std::fmt::Write;
 
@@ -39,6 +39,10 @@ fn tell(account: &Account, out: &mut String) {
     }
     for sight in &account.besides {
         let text = escape::name(&sight.text);
+        if sight.line == 0 {
+            let _ = writeln!(out, "beside: {}, {text}", sight.name);
+            continue;
+        }
         let _ = writeln!(
             out,
             "beside: {}, {} lines, first {}: {text}",
@@ -88,10 +92,10 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
         let lines: Vec<String> = edge.lines.iter().take(3).map(u32::to_string).collect();
         [
             node(account, &edge.from),
-            edge.kind.words().to_owned(),
+            words(edge).to_owned(),
             node(account, &edge.to),
             escape::name(&edge.why),
-            format!("line {}", lines.join(", ")),
+            edge.reading.map_or_else(|| format!("line {}", lines.join(", ")), str::to_owned),
             edge.confidence.words().to_owned(),
         ]
     };
@@ -117,6 +121,9 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
     let words = escape::name(&chain.words);
     let sure = match chain.confidence {
         _ if chain.hops.is_empty() => String::new(),
+        Confidence::Printed if chain.hops.iter().any(|hop| hop.reading.is_some()) => {
+            ". The program says each hop".to_owned()
+        }
         Confidence::Printed => ". The kernel printed each hop".to_owned(),
         sure => format!(". Weakest hop: {}", sure.words()),
     };
@@ -130,8 +137,16 @@ fn chain_text(account: &Account, chain: &Chain, out: &mut String) {
     }
 }
 
+/// What a hop means, in words.
+fn words(edge: &Edge) -> &'static str {
+    match (&edge.from, edge.kind) {
+        (Node::Work(_), EdgeKind::RunBy) => "run by",
+        (_, kind) => kind.words(),
+    }
+}
+
 /// A node in words, safe for a terminal.
-pub(super) fn node(account: &Account, node: &Node) -> String {
+pub(crate) fn node(account: &Account, node: &Node) -> String {
     let name = match node {
         Node::Task(pid) => match account.tasks.get(pid) {
             Some(comm) if !comm.is_empty() => format!("{comm}/{pid}"),
@@ -139,10 +154,13 @@ pub(super) fn node(account: &Account, node: &Node) -> String {
         },
         Node::Gp(flavour) => match flavour.strip_prefix("srcu:") {
             Some(domain) => format!("SRCU grace period ({domain})"),
+            // Of a program: its domain and number.
+            None if flavour.contains(" #") => format!("grace period {flavour}"),
             None => format!("{} grace period", flavour.to_uppercase()),
         },
         Node::Lock(name) => name.clone(),
         Node::Work(name) => format!("work {name}"),
+        Node::Queue(name) | Node::Unknown(name) => name.clone(),
         Node::Event(name) => name.clone(),
         Node::Io(name) => format!("I/O of {name}"),
         Node::Commit(name) => format!("commit of {name}"),

@@ -36,7 +36,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
     );
     for account in &explanation.accounts {
         let (from, to) = account.lines;
-        let _ = writeln!(out, "<h2>lines {from} to {to}</h2>");
+        if to != 0 {
+            let _ = writeln!(out, "<h2>lines {from} to {to}</h2>");
+        }
         draw(account, &mut out);
     }
     let _ = writeln!(out, "<pre>{}</pre>\n</html>", escaped(&explanation.to_text()));
@@ -172,7 +174,8 @@ fn arrow(edge: &Edge, places: &Places<'_>, out: &mut String) {
         (format!("M{x1} {y1}C{x1} {low} {x2} {low} {x2} {y2}"), (x1 + x2) / 2, low - BACK / 4 - 6)
     };
     let lines: Vec<String> = edge.lines.iter().map(u32::to_string).collect();
-    let why = format!("{} (line {}, {class})", edge.why, lines.join(", "));
+    let shown = edge.reading.map_or_else(|| format!("line {}", lines.join(", ")), str::to_owned);
+    let why = format!("{} ({shown}, {class})", edge.why);
     let _ = writeln!(
         out,
         "<g><title>{}</title><path class=\"{class}\" marker-end=\"url(#tip)\" \

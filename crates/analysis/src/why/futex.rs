@@ -1,0 +1,144 @@
+//! Who has the lock behind a futex, where that can be read.
+//!
+//! | lock | what its memory says |
+//! |---|---|
+//! | priority-inheritance futex | the kernel itself keeps the owner's number in the word |
+//! | pthread mutex of glibc | the owner's number, 8 bytes behind the word |
+//! | `pthread_join`, `JoinHandle::join` | the word is the number of the thread that is waited for |
+//! | std's `Mutex`, `RwLock`, `Condvar`, `Once`, channels | nothing of an owner |
+//! | parking_lot | the thread's own parker: the lock is not even named |
+//!
+//! Where it says nothing the owner is unknown. Nothing is guessed from who else is about.
+
+use super::memory::Memory;
+use crate::stuck::Frame;
+
+/// A futex that a thread sleeps on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Futex {
+    /// Where its word is.
+    pub address: u64,
+    /// What kind of lock it belongs to, as far as the stack says.
+    pub kind: &'static str,
+    /// The thread that has it, or that is waited for.
+    pub owner: Option<u32>,
+    /// The owner is who has to end, and not who has a lock.
+    pub joined: bool,
+}
+
+const WAITERS_AND_DIED: u32 = 0xc000_0000;
+/// Of the operation: neither private nor on which clock.
+const OPERATION: u64 = 0x7f;
+const LOCK_PI: u64 = 6;
+const LOCK_PI2: u64 = 13;
+
+/// The futex of a thread that is in the system call, by the call's arguments and the thread's stack.
+pub fn futex(
+    memory: &impl Memory,
+    arguments: [u64; 6],
+    stack: &[Frame],
+    is_thread: impl Fn(u32) -> bool,
+) -> Futex {
+    let (address, operation) = (arguments[0], arguments[1] & OPERATION);
+    let word = memory.half(address);
+    let kind = kind(stack);
+    let mut futex = Futex { address, kind, owner: None, joined: false };
+    if operation == LOCK_PI || operation == LOCK_PI2 {
+        futex.kind = "priority-inheritance mutex";
+        futex.owner = word.map(|word| word & !WAITERS_AND_DIED).filter(|tid| is_thread(*tid));
+    } else if kind == PTHREAD {
+        // `__lock` is followed by `__count` and `__owner`.
+        futex.owner = memory.half(address.wrapping_add(8)).filter(|tid| is_thread(*tid));
+    } else if kind == JOIN {
+        futex.owner = word.filter(|tid| is_thread(*tid));
+        futex.joined = futex.owner.is_some();
+    }
+    futex
+}
+
+const PTHREAD: &str = "pthread mutex";
+const JOIN: &str = "end of a thread";
+
+/// By the innermost function that tells.
+fn kind(stack: &[Frame]) -> &'static str {
+    const KINDS: &[(&str, &str)] = &[
+        ("lll_lock_wait", PTHREAD),
+        ("pthread_mutex_lock", PTHREAD),
+        ("pthread_join", JOIN),
+        ("pthread_clockjoin", JOIN),
+        ("pthread_timedjoin", JOIN),
+        ("thread::unix::Thread>::join", JOIN),
+        ("thread::unix::Thread::join", JOIN),
+        ("pthread_cond_", "pthread condition variable"),
+        ("parking_lot", "parking_lot"),
+        ("mutex::futex::Mutex::lock", "Mutex of std"),
+        ("rwlock::futex::RwLock", "RwLock of std"),
+        ("condvar::futex", "Condvar of std"),
+        ("once::futex", "Once of std"),
+        ("mpmc", "channel of std"),
+        ("thread_parking::futex", "parked thread"),
+        ("thread::park", "parked thread"),
+    ];
+    // The parker is what most others of std rest on: what is further out says more.
+    let found = stack.iter().take(16).filter_map(|frame| {
+        KINDS.iter().find(|(part, _)| frame.function.contains(part)).map(|(_, kind)| *kind)
+    });
+    let mut best = "futex";
+    for kind in found {
+        if best == "futex" || best == "parked thread" {
+            best = kind;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Mapping;
+    use super::*;
+
+    struct Words(Vec<u8>);
+
+    impl Memory for Words {
+        fn read_some(&self, address: u64, into: &mut [u8]) -> usize {
+            let from = self.0.get(address as usize..).unwrap_or_default();
+            let len = from.len().min(into.len());
+            into[..len].copy_from_slice(&from[..len]);
+            len
+        }
+
+        fn mappings(&self) -> &[Mapping] {
+            &[]
+        }
+
+        fn now(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    fn frames(functions: &[&str]) -> Vec<Frame> {
+        let frame =
+            |function: &&str| Frame { function: (*function).to_owned(), ..Frame::default() };
+        functions.iter().map(frame).collect()
+    }
+
+    #[test]
+    fn owners_are_read_where_there_are_some_and_never_guessed() {
+        // A word with the flag for waiters, a count, an owner.
+        let words =
+            Words([0x8000_0007_u32, 1, 8, 0].iter().flat_map(|w| w.to_le_bytes()).collect());
+        let known = |tid: u32| tid == 7 || tid == 8;
+        let pi = futex(&words, [0, 6 | 128, 0, 0, 0, 0], &[], known);
+        assert_eq!((pi.owner, pi.kind), (Some(7), "priority-inheritance mutex"));
+        let wait = [0, 128, 2, 0, 0, 0];
+        let pthread = futex(&words, wait, &frames(&["syscall", "__GI___lll_lock_wait"]), known);
+        assert_eq!(pthread.owner, Some(8));
+        assert_eq!(futex(&words, wait, &frames(&["__GI___lll_lock_wait"]), |_| false).owner, None);
+        let std = frames(&["syscall", "std::sys::sync::mutex::futex::Mutex::lock_contended"]);
+        let std = futex(&words, wait, &std, known);
+        assert_eq!((std.owner, std.kind), (None, "Mutex of std"));
+        assert_eq!(futex(&words, wait, &[], known).kind, "futex");
+        let gone = futex(&words, [1 << 40, 6, 0, 0, 0, 0], &[], known);
+        assert_eq!(gone.owner, None);
+    }
+}

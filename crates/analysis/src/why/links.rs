@@ -1,0 +1,328 @@
+//! What is known of a program, as edges: one place for each kind of node that is stuck.
+
+use super::{FullSession, Look, Thread};
+use crate::stuck::account::Complaint;
+use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
+use gracepoint_wire::control::{DomainState, OpenReader};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Most threads that are followed from lock to lock.
+const FOLLOWED: usize = 1024;
+
+/// The graph, and what has taken longer than `threshold`.
+pub(super) fn graph(look: &Look, threshold: Duration) -> (Graph, Vec<Complaint>) {
+    let mut links = Links { look, threshold, graph: Graph::default(), complaints: Vec::new() };
+    for domain in &look.stuck.domains {
+        links.grace_period(domain);
+        links.callbacks(domain);
+    }
+    look.full.iter().for_each(|full| links.session(full));
+    links.agent();
+    links.locks();
+    (links.graph, links.complaints)
+}
+
+struct Links<'l> {
+    look: &'l Look,
+    threshold: Duration,
+    graph: Graph,
+    complaints: Vec<Complaint>,
+}
+
+/// `12.3 s`.
+pub(super) fn span(ns: u64) -> String {
+    let seconds = ns as f64 / 1e9;
+    if seconds >= 1.0 { format!("{seconds:.1} s") } else { format!("{:.1} ms", seconds * 1e3) }
+}
+
+fn for_time(ns: u64) -> String {
+    if ns == 0 { String::new() } else { format!(" for {}", span(ns)) }
+}
+
+fn period(domain: &DomainState, number: u64) -> Node {
+    Node::Gp(format!("{} #{number}", domain.name))
+}
+
+fn callbacks(domain: &DomainState) -> Node {
+    Node::Work(format!("callbacks of {}", domain.name))
+}
+
+impl Links<'_> {
+    fn add(&mut self, from: Node, to: Node, kind: EdgeKind, rule: &'static str, why: String) {
+        let reading = Some(self.look.source.words());
+        let confidence = Confidence::Printed;
+        self.graph.add(Edge { from, to, kind, confidence, rule, lines: Vec::new(), reading, why });
+    }
+
+    fn complain(&mut self, text: String, node: Node) {
+        self.complaints.push(Complaint { line: 0, text, node: Some(node) });
+    }
+
+    /// Whether something of this age is worth a complaint. Of a core the age is not known, and what was under
+    /// way is what there is.
+    fn is_old(&self, ns: u64) -> bool {
+        u128::from(ns) >= self.threshold.as_nanos() || self.look.source == super::Source::Core
+    }
+
+    fn grace_period(&mut self, domain: &DomainState) {
+        let Some(running) = domain.running else { return self.waiting_for_nobody(domain) };
+        let this = period(domain, running.number);
+        let age = match running.age_ns {
+            0 => domain.waiters.iter().map(|waiter| waiter.waited_ns).max().unwrap_or(0),
+            age => age,
+        };
+        if self.is_old(age) {
+            let text = format!(
+                "grace period {} of domain {} has run{}",
+                running.number,
+                domain.name,
+                for_time(age)
+            );
+            self.complain(text, this.clone());
+        }
+        self.waiters(domain);
+        let next = period(domain, running.number + 1);
+        if domain
+            .waiters
+            .iter()
+            .any(|waiter| !waiter.for_callbacks && waiter.number > running.number)
+        {
+            let why = "one runs at a time".to_owned();
+            self.add(next, this.clone(), EdgeKind::WaitsFor, "grace-period-after", why);
+        }
+        if domain.futures != 0 {
+            let from = Node::Event(format!("{} futures of {}", domain.futures, domain.name));
+            self.add(from, this.clone(), EdgeKind::WaitsFor, "future", "synchronized".to_owned());
+        }
+        for reader in &domain.readers {
+            let (node, why) = (self.reader(domain, reader), inside(reader, running.phase));
+            self.add(this.clone(), node, EdgeKind::HeldUpBy, "reader", why);
+        }
+    }
+
+    /// Threads wait, and no grace period was left unfinished.
+    fn waiting_for_nobody(&mut self, domain: &DomainState) {
+        self.waiters(domain);
+    }
+
+    fn waiters(&mut self, domain: &DomainState) {
+        for waiter in &domain.waiters {
+            let (to, call) = match waiter.for_callbacks {
+                true => (callbacks(domain), "barrier"),
+                false => (period(domain, waiter.number), "synchronize"),
+            };
+            let why = format!("in {call}{}", for_time(waiter.waited_ns));
+            self.add(Node::Task(waiter.tid), to, EdgeKind::WaitsFor, "waiter", why);
+        }
+    }
+
+    /// The node of a reader: its thread, or what it is where it is no thread. (A task that holds an owned guard
+    /// would be joined on here.)
+    fn reader(&self, domain: &DomainState, reader: &OpenReader) -> Node {
+        match &reader.owner {
+            Some(owner) => {
+                Node::Event(format!("owned read section `{owner}` of domain {}", domain.name))
+            }
+            None if reader.tid != 0 => Node::Task(reader.tid),
+            None => Node::Unknown(format!(
+                "a read section of domain {} is open on a thread that is not registered (there are too many, or it was ending)",
+                domain.name
+            )),
+        }
+    }
+
+    fn callbacks(&mut self, domain: &DomainState) {
+        let this = callbacks(domain);
+        if let Some(call) = &domain.callback {
+            if self.is_old(call.ran_ns) {
+                let text = format!(
+                    "callback {} of domain {} has run{}",
+                    call.number,
+                    domain.name,
+                    for_time(call.ran_ns)
+                );
+                self.complain(text, this.clone());
+            }
+            let to = match call.tid {
+                0 => Node::Unknown(format!("which thread runs the callback of {}", domain.name)),
+                tid => Node::Task(tid),
+            };
+            let name = if call.name.is_empty() { String::new() } else { format!(" {}", call.name) };
+            let why = format!("callback {}{name}{}", call.number, for_time(call.ran_ns));
+            self.add(this, to, EdgeKind::RunBy, "callback", why);
+            return;
+        }
+        if domain.pending == 0 {
+            return;
+        }
+        let queued = match domain.pending {
+            1 => "1 callback is queued".to_owned(),
+            n => format!("{n} callbacks are queued"),
+        };
+        let why = format!("{queued}{}", for_time(domain.oldest_ns));
+        if let Some(running) = domain.running.filter(|_| !domain.readers.is_empty()) {
+            let to = period(domain, running.number);
+            self.add(this, to, EdgeKind::WaitsFor, "callbacks-wait", why);
+            return;
+        }
+        if self.is_old(domain.oldest_ns) {
+            self.complain(
+                format!("callbacks of domain {} do not run: {why}", domain.name),
+                this.clone(),
+            );
+        }
+        self.nobody_runs(domain, this, why);
+    }
+
+    /// Callbacks could run, and do not.
+    fn nobody_runs(&mut self, domain: &DomainState, this: Node, why: String) {
+        match domain.drives {
+            2 if domain.job_waits => {
+                let to = Node::Queue(format!("the executor of domain {}", domain.name));
+                let why = format!("it was given a job that it does not run; {why}");
+                self.add(this, to, EdgeKind::RunBy, "executor", why);
+            }
+            1 | 2 => {
+                // As the kernel cuts it: 15 bytes.
+                let name: String = format!("rcu:{}", domain.name).chars().take(15).collect();
+                let thread = self.look.threads.iter().find(|(_, thread)| thread.name == name);
+                let to = match thread {
+                    Some((tid, _)) => Node::Task(*tid),
+                    None => Node::Queue(format!(
+                        "the thread of domain {}, which could not be started",
+                        domain.name
+                    )),
+                };
+                self.add(this, to, EdgeKind::RunBy, "domain-thread", why);
+            }
+            _ => {
+                let to = Node::Queue(format!("nobody drives domain {}", domain.name));
+                let why = format!(
+                    "its callbacks run in drive() and barrier() alone, and nobody calls those; {why}"
+                );
+                self.add(this, to, EdgeKind::RunBy, "nobody-drives", why);
+            }
+        }
+    }
+
+    fn session(&mut self, full: &FullSession) {
+        let name = if full.name.is_empty() { String::new() } else { format!(" ({})", full.name) };
+        let this = Node::Event(format!("session {}{name}", full.session));
+        self.complain(
+            format!("session {}{name} is full and has lost {} events", full.session, full.lost),
+            this.clone(),
+        );
+        let why = "its pages are not given back".to_owned();
+        self.add(this, Node::Task(full.consumer), EdgeKind::HeldUpBy, "consumer", why);
+    }
+
+    fn agent(&mut self) {
+        let Some(silent) = &self.look.silent else { return };
+        let this = Node::Event("the agent's answer".to_owned());
+        let busy = match self.look.stuck.agent_busy_ns {
+            0 => String::new(),
+            ns => format!(", and is at what it does{}", for_time(ns)),
+        };
+        let text = format!("the agent {silent}{busy}");
+        let tid = self.look.stuck.agent;
+        if tid == 0 {
+            self.complaints.push(Complaint { line: 0, text, node: None });
+            return;
+        }
+        self.complain(text, this.clone());
+        self.add(this, Node::Task(tid), EdgeKind::HeldUpBy, "agent", silent.clone());
+    }
+
+    /// From threads on the graph to what they wait for themselves.
+    fn locks(&mut self) {
+        let mut todo: Vec<u32> = Vec::new();
+        let tasks = self.graph.edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
+        todo.extend(
+            tasks.filter_map(|node| if let Node::Task(tid) = node { Some(*tid) } else { None }),
+        );
+        let mut seen = BTreeSet::new();
+        while let Some(tid) = todo.pop() {
+            if !seen.insert(tid) || seen.len() > FOLLOWED {
+                continue;
+            }
+            if let Some(thread) = self.look.threads.get(&tid) {
+                todo.extend(self.lock(tid, thread));
+            }
+        }
+    }
+
+    /// The thread that this one waits for, if it is known.
+    fn lock(&mut self, tid: u32, thread: &Thread) -> Option<u32> {
+        let this = Node::Task(tid);
+        if let Some(signal) = thread.storm {
+            let to = Node::Event(format!("a storm of signal {signal}"));
+            let why = "that signal was pending each time it was looked at".to_owned();
+            self.edge(
+                this,
+                to,
+                EdgeKind::StarvedBy,
+                "signal-storm",
+                "/proc/PID/task/TID/status",
+                why,
+            );
+            return None;
+        }
+        // A thread in one of our own waits sleeps there; that it does so in a futex or not says no more.
+        let waits = self.graph.from(&this).any(|edge| edge.rule == "waiter");
+        let futex = thread.futex.as_ref().filter(|_| !waits)?;
+        let owner = futex.owner?;
+        let reading = "/proc/PID/mem";
+        if futex.joined {
+            let why = "the word of the futex is that thread's number".to_owned();
+            self.edge(this, Node::Task(owner), EdgeKind::WaitsFor, "join", reading, why);
+            return Some(owner);
+        }
+        let lock = Node::Lock(format!("{} at {:#x}", futex.kind, futex.address));
+        let why = thread.call.clone().unwrap_or_default();
+        self.edge(
+            this,
+            lock.clone(),
+            EdgeKind::WaitsFor,
+            "futex",
+            "/proc/PID/task/TID/syscall",
+            why,
+        );
+        let why = "its owner's number".to_owned();
+        self.edge(lock, Node::Task(owner), EdgeKind::HeldBy, "owner", reading, why);
+        Some(owner)
+    }
+
+    fn edge(
+        &mut self,
+        from: Node,
+        to: Node,
+        kind: EdgeKind,
+        rule: &'static str,
+        reading: &'static str,
+        why: String,
+    ) {
+        let (confidence, reading) = (Confidence::Derived, Some(reading));
+        self.graph.add(Edge { from, to, kind, confidence, rule, lines: Vec::new(), reading, why });
+    }
+}
+
+/// What is known of a reader's sections.
+fn inside(reader: &OpenReader, phase: u8) -> String {
+    let mut why = match reader.sections {
+        1 => "1 section open".to_owned(),
+        n => format!("{n} sections open"),
+    };
+    let since = if reader.entered_ns != 0 { reader.entered_ns } else { reader.seen_ns };
+    why += &for_time(since);
+    if !reader.entered_at.is_empty() {
+        why += &format!(", entered at {}", reader.entered_at);
+    }
+    for probe in &reader.probes {
+        why += &format!(", in probe `{}` on {}", probe.name, probe.tracepoint);
+    }
+    if reader.inherited != 0 {
+        why += &format!(", {} from before a fork", reader.inherited);
+    }
+    why + if phase == 1 { ", first scan" } else { ", second scan" }
+}

@@ -1,0 +1,335 @@
+//! What `gracepoint why` must say of each program.
+
+use crate::scene::Program;
+use serde_json::Value;
+
+type Check = (&'static str, fn());
+
+pub(crate) const ALL: &[Check] = &[
+    ("a_sleeping_reader", sleeping),
+    ("a_reader_in_a_signal_handler", handler),
+    ("nested_readers", nested),
+    ("a_thread_that_has_ended_inside", ended),
+    ("a_forgotten_guard", forgotten),
+    ("an_owned_guard_across_an_await", owned),
+    ("a_callback_that_waits_for_itself", callback_itself),
+    ("a_callback_that_blocks", callback_blocks),
+    ("an_executor_that_stops", executor),
+    ("a_stopped_program_is_read_from_its_memory", stopped),
+    ("a_probe_that_blocks_on_io", probe),
+    ("a_storm_of_interrupts", storm),
+    ("callbacks_that_nobody_drives", driver),
+    ("an_agent_that_is_stuck", agent),
+    ("memory_and_agent_say_the_same", memory),
+    ("the_owner_of_a_pthread_mutex", mutex),
+    ("a_child_is_not_its_parent", child),
+    ("a_core_file", core),
+    ("a_recorder_that_does_not_drain", recorder),
+    ("watching_tells_what_is_new", watching),
+    ("the_log_has_one_report", watch),
+    ("a_program_that_is_not_stuck", fine),
+];
+
+/// The chain that explains most.
+fn chain(value: &Value) -> &Value {
+    let chain = &value["accounts"][0]["chains"][0];
+    assert!(chain.is_object(), "{value:#}");
+    chain
+}
+
+fn words(value: &Value) -> &str {
+    chain(value)["words"].as_str().expect("words")
+}
+
+/// A culprit, and it is this one; what the chain goes through before.
+#[track_caller]
+fn assert_culprit(said: &(String, Value), node: &str, through: &[&str]) {
+    let (text, value) = said;
+    let chain = chain(value);
+    assert_eq!(
+        (&chain["end"], &chain["verdict"]),
+        (&node.into(), &"culprit".into()),
+        "{text}\n{value:#}"
+    );
+    let hops = chain["hops"].as_array().expect("hops");
+    let nodes: Vec<&str> = hops.iter().filter_map(|hop| hop["from"].as_str()).collect();
+    for part in through {
+        assert!(nodes.iter().any(|node| node.starts_with(part)), "{part}: {text}");
+    }
+    for hop in hops {
+        assert!(hop["reading"].is_string() && hop["confidence"] != "guess", "{hop}");
+    }
+    assert!(text.contains("culprit: "), "{text}");
+}
+
+fn task(tid: u32) -> String {
+    format!("task:{tid}")
+}
+
+/// A reader is to blame; what is said of it.
+#[track_caller]
+fn reader(kind: &str, parts: &[&str]) -> (Program, (String, Value)) {
+    let program = Program::start(kind);
+    let culprit = program.culprit();
+    let said = program.why(&[]);
+    assert_culprit(&said, &task(culprit), &["task:", "gp:routes #"]);
+    for part in parts {
+        assert!(words(&said.1).contains(part), "{part}: {}", said.0);
+    }
+    (program, said)
+}
+
+fn sleeping() {
+    let (program, (text, value)) =
+        reader("sleeping", &["sleeper/", "is inside a read section", "sleeps"]);
+    assert!(text.contains("in synchronize"), "{text}");
+    // Its stack has names, though the program made none.
+    if cfg!(target_arch = "x86_64") {
+        let stacks = value["accounts"][0]["stacks"].to_string();
+        assert!(stacks.contains("sleeps_inside"), "{value:#}");
+    }
+    let pid = program.pid().to_string();
+    let dot = program.tool(&["why", "-p", &pid, "--older-than", "0ms", "--dot"]);
+    assert!(dot.text.starts_with("digraph stuck {"), "{}", dot.text);
+    let html = program.tool(&["why", "-p", &pid, "--older-than", "0ms", "--html"]);
+    assert!(html.text.contains("<svg"), "{}", html.text);
+    let named = program.tool(&["why", "--name", "stuck-program", "--older-than", "0ms"]);
+    assert_eq!(named.status, 0, "{}", named.errors);
+}
+
+fn handler() {
+    let parts: &[&str] = if cfg!(target_arch = "x86_64") { &["in a signal handler"] } else { &[] };
+    reader("handler", parts);
+}
+
+fn nested() {
+    reader("nested", &["is inside 2 read sections"]);
+}
+
+fn ended() {
+    reader("ended", &["has ended inside a read section"]);
+}
+
+fn forgotten() {
+    let (_, (text, _)) = reader("forgotten", &["entered at", "elsewhere.rs"]);
+    if cfg!(target_arch = "x86_64") {
+        assert!(text.contains("is not on its stack any more"), "{text}");
+    }
+}
+
+fn owned() {
+    let program = Program::start("owned");
+    let said = program.why(&[]);
+    assert_culprit(&said, "wait:owned read section `checkout` of domain routes", &["gp:routes #"]);
+}
+
+fn callback_itself() {
+    let program = Program::start("callback-itself");
+    let culprit = program.culprit();
+    let (text, value) = program.why(&[]);
+    let chain = chain(&value);
+    assert_eq!(chain["verdict"], "cycle", "{text}\n{value:#}");
+    let hops = chain["hops"].as_array().expect("hops");
+    let on_it = |node: &str| hops.iter().any(|hop| hop["from"] == node);
+    assert!(on_it(&task(culprit)) && on_it("work:callbacks of routes"), "{text}");
+}
+
+fn callback_blocks() {
+    let program = Program::start("callback-blocks");
+    let culprit = program.culprit();
+    let said = program.why(&[]);
+    assert_culprit(&said, &task(culprit), &["work:callbacks of routes"]);
+    assert!(words(&said.1).contains("reads_for_ever"), "{}", said.0);
+    assert!(words(&said.1).contains("read of pipe:["), "{}", said.0);
+}
+
+fn executor() {
+    let program = Program::start("executor");
+    let said = program.why(&[]);
+    assert_culprit(&said, "queue:the executor of domain routes", &["work:callbacks of routes"]);
+}
+
+fn driver() {
+    let program = Program::start("driver");
+    let said = program.why(&[]);
+    assert_culprit(&said, "queue:nobody drives domain routes", &["work:callbacks of routes"]);
+}
+
+fn stopped() {
+    let program = Program::start("spinning");
+    let culprit = program.culprit();
+    program.signal(libc::SIGSTOP);
+    // The signal is on its way to each thread.
+    let state = || std::fs::read_to_string(format!("/proc/{0}/task/{culprit}/stat", program.pid()));
+    while !state().expect("it lives").contains(") T ") {
+        std::thread::yield_now();
+    }
+    let said = program.why(&[]);
+    assert_culprit(&said, &task(culprit), &["gp:routes #"]);
+    assert!(words(&said.1).contains("is stopped"), "{}", said.0);
+    assert_eq!(said.1["read_from"], "its memory");
+    assert!(said.0.contains("does not answer"), "{}", said.0);
+}
+
+fn probe() {
+    let program = Program::start("probe");
+    let culprit = program.culprit();
+    for more in [&[][..], &["--from-memory"]] {
+        let said = program.why(more);
+        assert_culprit(&said, &task(culprit), &["task:", "gp:gracepoint #"]);
+        for part in ["worker/", "runs probe `slow` on stuck:hit", "read of pipe:["] {
+            assert!(words(&said.1).contains(part), "{part}: {}", said.0);
+        }
+    }
+}
+
+fn storm() {
+    let (_, (text, value)) = reader("storm", &[]);
+    // Between two of them none is pending for a moment: whoever looks just then sees a thread that runs.
+    let hops = chain(&value)["hops"].as_array().expect("hops");
+    if hops.iter().any(|hop| hop["kind"] == "starved-by") {
+        assert!(text.contains("a storm of signal 12"), "{text}");
+    } else {
+        assert!(words(&value).contains("runs, or is ready to run"), "{text}");
+    }
+}
+
+fn agent() {
+    let program = Program::start("agent");
+    let culprit = program.culprit();
+    // Whoever asks for a session makes the agent write to the log, which never returns.
+    let pid = program.pid().to_string();
+    let record = std::thread::scope(|scope| {
+        let record = scope.spawn(|| program.tool(&["start", "-p", &pid, "-e", "all"]));
+        program.expect("agent-stuck");
+        let (text, value) = program.why(&[]);
+        let chains = value["accounts"][0]["chains"].as_array().expect("chains").clone();
+        let ends: Vec<&Value> = chains.iter().map(|chain| &chain["end"]).collect();
+        assert!(ends.contains(&&task(culprit).into()), "{text}");
+        let words = chains.iter().filter_map(|chain| chain["words"].as_str());
+        let of_agent = words.into_iter().find(|words| words.contains("is the agent's thread"));
+        let of_agent = of_agent.unwrap_or_else(|| panic!("{text}"));
+        assert!(of_agent.starts_with("gracepoint/") && of_agent.contains("sleeps"), "{of_agent}");
+        program.signal(libc::SIGKILL);
+        record.join().expect("it does not panic")
+    });
+    assert_ne!(record.status, 0);
+}
+
+fn memory() {
+    for kind in ["sleeping", "nested", "ended", "forgotten", "owned", "callback-blocks", "executor"]
+    {
+        let program = Program::start(kind);
+        let [told, read] = [&[][..], &["--from-memory"]].map(|more| program.why(more));
+        assert_eq!(
+            (&told.1["read_from"], &read.1["read_from"]),
+            (&"agent".into(), &"its memory".into())
+        );
+        for part in ["end", "verdict"] {
+            assert_eq!(
+                chain(&told.1)[part],
+                chain(&read.1)[part],
+                "{kind}: {}\n{}",
+                told.0,
+                read.0
+            );
+        }
+        let nodes = |value: &Value| -> Vec<String> {
+            let hops = chain(value)["hops"].as_array().expect("hops").clone();
+            hops.iter().map(|hop| format!("{} {}", hop["from"], hop["kind"])).collect()
+        };
+        assert_eq!(nodes(&told.1), nodes(&read.1), "{kind}");
+    }
+}
+
+fn mutex() {
+    let program = Program::start("mutex");
+    let culprit = program.culprit();
+    let (text, value) = program.why(&[]);
+    let chain = chain(&value);
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(chain["end"], task(culprit), "{text}\n{value:#}");
+        assert!(text.contains("pthread mutex at 0x") && text.contains("held by"), "{text}");
+    }
+}
+
+fn child() {
+    let program = Program::start("fork");
+    let child = program.culprit().to_string();
+    let said = program.tool(&["why", "-p", &child, "--from-memory"]);
+    assert_ne!(said.status, 0, "{}", said.text);
+    // Zeros; found by its name where the kernel has names, and else not found.
+    let reasons = ["behind the library's back", "it has no page of gracepoint's"];
+    assert!(reasons.iter().any(|reason| said.errors.contains(reason)), "{}", said.errors);
+}
+
+fn core() {
+    for (kind, end) in
+        [("nested", None), ("owned", Some("wait:owned read section `checkout` of domain routes"))]
+    {
+        let program = Program::start(kind);
+        let culprit = program.culprit();
+        program.signal(libc::SIGSTOP);
+        let file = crate::core_file::write(program.pid(), &program.dir);
+        let said = program.tool(&["why", "--core", file.to_str().expect("UTF-8"), "--json"]);
+        let value: Value = serde_json::from_str(&said.text)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", said.text, said.errors));
+        assert_eq!(value["read_from"], "core file");
+        let end = end.map_or_else(|| task(culprit), str::to_owned);
+        assert_eq!((&chain(&value)["end"], said.status), (&end.into(), 0), "{value:#}");
+        // Cut in the middle it is an error or says less, and no panic.
+        let bytes = std::fs::read(&file).expect("it was written");
+        std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("our directory");
+        let said = program.tool(&["why", "--core", file.to_str().expect("UTF-8")]);
+        assert!((0..=2).contains(&said.status), "{}{}", said.text, said.errors);
+    }
+}
+
+fn recorder() {
+    let program = Program::start("busy");
+    let pid = program.pid().to_string();
+    let trace = program.dir.join("t.trace");
+    let trace = trace.to_str().expect("UTF-8");
+    let args = ["record", "-p", &pid, "-e", "all", "--buffer", "64K", "-o", trace];
+    let recorder = program.tool_that_goes_on(&args, "recording");
+    recorder.stop();
+    // The program goes on until there is no room.
+    let (text, value) = loop {
+        let said = program.why(&[]);
+        if said.0.contains("is full and has lost") {
+            break said;
+        }
+    };
+    assert_culprit(&(text, value.clone()), &task(recorder.pid()), &["wait:session "]);
+    for part in ["does not drain session", "is stopped"] {
+        assert!(words(&value).contains(part), "{part}: {value:#}");
+    }
+}
+
+fn watching() {
+    let program = Program::start("sleeping");
+    let culprit = program.culprit();
+    let pid = program.pid().to_string();
+    let args = ["why", "-p", &pid, "--older-than", "0ms", "--watch", "--interval", "10ms"];
+    let tool = program.tool_that_goes_on(&args, "culprit: sleeper/");
+    assert!(tool.line.contains(&format!("/{culprit} ")), "{}", tool.line);
+    program.signal(libc::SIGKILL);
+    assert_eq!(tool.end(), 0);
+}
+
+fn watch() {
+    let program = Program::start("watch");
+    let report = program.expect("log stuck:");
+    assert!(report.contains("grace period") && report.contains("\"routes\""), "{report}");
+    assert!(report.contains("(sleeper)"), "{report}");
+}
+
+fn fine() {
+    let program = Program::start("driver");
+    let pid = program.pid().to_string();
+    let said = program.tool(&["why", "-p", &pid, "--older-than", "100000s"]);
+    assert_eq!(said.status, 1, "{}", said.errors);
+    assert!(said.text.contains("nothing is stuck"), "{}", said.text);
+    let said = program.tool(&["why"]);
+    assert_eq!(said.status, 2);
+}

@@ -4,6 +4,13 @@ use super::*;
 use crate::clock::{Clock, Source};
 use crate::schema::{Context, Declared, Field, Role, Type, loss_event};
 
+/// What `start` asks for, beside what to record.
+fn kept() -> Create {
+    let (name, tool) = ("main".into(), "gracepoint start".into());
+    let level = Some(crate::schema::Level::Debug);
+    Create { keep: true, name, tool, level, ..Create::default() }
+}
+
 fn every_message() -> Vec<Message> {
     let field = |name: &str, ty| Field { name: name.into(), ty, docs: "d".into() };
     let schema = Schema {
@@ -27,11 +34,8 @@ fn every_message() -> Vec<Message> {
             mode: Mode::Overwrite,
             context: Context::CPU.with(Context::STACK),
             limits: Limits { max_rate: 1000, sample: 3, max_overhead_ppm: 10_000 },
-            keep: true,
-            name: "main".into(),
-            tool: "gracepoint start".into(),
-            level: Some(crate::schema::Level::Debug),
             functions: Some(wanted()),
+            ..kept()
         }),
         Message::Create(Create {
             functions: Some(FunctionsWanted::default()),

@@ -119,6 +119,7 @@ fn functions() -> Functions {
 
 fn program() -> Program {
     Program {
+        makes_events: true,
         name: "kv".into(),
         pid: 12,
         exe: "/bin/kv".into(),

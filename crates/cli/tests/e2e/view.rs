@@ -133,6 +133,7 @@ fn a_page_in_a_browser() {
 }
 
 /// How many events in all; 1,000,000 for the figure that the page says of itself.
+#[expect(clippy::print_stderr, reason = "the figure is what the command is for")]
 fn many_events_in_a_browser() {
     let scene = Scene::new();
     let wanted = std::env::var("GRACEPOINT_VIEW").ok().and_then(|n| n.parse().ok());

@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn each_level_holds_everything_in_a_bounded_number_of_blocks() {
         // 20,000 items of some microseconds, one in a hundred of some milliseconds.
-        let len = |at: u64| if at % 100 == 0 { 3_000_000 } else { 1 + at % 7000 };
+        let len = |at: u64| if at.is_multiple_of(100) { 3_000_000 } else { 1 + at % 7000 };
         let mut begin = 0;
         let items: Vec<Item> = (0..20_000)
             .map(|at| {

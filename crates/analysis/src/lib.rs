@@ -19,6 +19,7 @@
 //! | [`info`] | what a trace contains, counted without decoding values |
 //! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
+//! | [`profile`] | where the time went, by functions, threads and spans |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
 //!
@@ -51,6 +52,7 @@ pub mod info;
 pub mod live;
 pub mod metadata;
 mod plan;
+pub mod profile;
 pub mod read;
 pub mod report;
 pub mod sidecar;

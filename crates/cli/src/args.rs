@@ -3,6 +3,7 @@
 
 mod explain;
 mod live;
+mod profile;
 mod reading;
 mod record;
 mod sessions;
@@ -10,6 +11,7 @@ mod targets;
 
 pub(crate) use explain::{ExplainArgs, Form};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
+pub(crate) use profile::ProfileArgs;
 pub(crate) use reading::{ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs};
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
@@ -86,6 +88,23 @@ buffer while the disk is busy is lost, counted and reported. The trace is a dire
 which babeltrace2 and Trace Compass read too."
     )]
     Record(RecordArgs),
+    /// Sample where a process's threads are on their CPUs
+    #[command(
+        override_usage = "gracepoint profile [OPTIONS] -p PID
+       gracepoint profile [OPTIONS] -- CMD [ARGS]",
+        after_long_help = "\
+Examples:
+  gracepoint profile -p 4242 --duration 10s
+  gracepoint profile --freq 999 -o hot.trace -- ./kv --port 0
+  gracepoint report --profile                  functions, and the time in each
+  gracepoint export --profile --to flamegraph
+
+Of any process, with or without tracepoints; `record --profile` samples beside a program's events. The kernel
+takes the samples and follows frame pointers; nothing runs in the process. Build with
+`-C force-frame-pointers=yes` to see who called whom. Ends by Ctrl-C, after --duration, or with the
+process."
+    )]
+    Profile(ProfileArgs),
     /// Switch events on and leave them on, recording into memory
     #[command(after_long_help = "\
 Examples:

@@ -11,6 +11,7 @@
 //! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `recover`, `stream` |
 //! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
 //! | `stat` | `stat` |
+//! | `profile`, `perf` | `profile`: the kernel's perf events of a process |
 //! | `explain` | `explain`: kernel logs |
 //! | `export` | `export`: traces for other viewers |
 //! | `traces` | `report`, `info`, `hist` |
@@ -29,6 +30,8 @@ mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod interrupt;
+mod perf;
+mod profile;
 mod programs;
 mod quantity;
 mod record;
@@ -84,6 +87,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
         Command::Record(args) => record::run(args, console),
+        Command::Profile(args) => profile::run(args, console),
         Command::Start(args) => sessions::start(args, console),
         Command::Stop(args) => sessions::stop(args, console),
         Command::Restart(args) => sessions::restart(args, console),

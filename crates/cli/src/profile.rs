@@ -7,10 +7,11 @@ use crate::console::Console;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
-use crate::perf::beside::{Beside, Rate, monotonic_ns, real_ns};
+use crate::perf::beside::{Beside, monotonic_ns, real_ns};
 use crate::perf::modules;
 use crate::quantity;
-use crate::record::own::{Lines, packet};
+use crate::record::launch;
+use crate::record::own::{packet, records};
 use crate::record::session::{is_ready, process};
 use crate::record::streams::Streams;
 use crate::record::trace_dir::{Description, TraceDir};
@@ -75,16 +76,21 @@ pub(crate) fn run(args: &ProfileArgs, console: &mut Console) -> Result<u8> {
     let (ended, failure) = profile.run(args, &mut interrupts, &mut child);
     profile.finish(ended, failure, began.elapsed(), args, console)?;
     let Some(mut child) = child else { return Ok(0) };
-    let status = child.wait().map_err(|e| Failure::new(format!("cannot wait for the command: {e}")))?;
-    Ok(crate::record::status_of(status))
+    let status =
+        child.wait().map_err(|e| Failure::new(format!("cannot wait for the command: {e}")))?;
+    Ok(launch::status(status))
 }
 
 impl Profile {
     fn begin(pid: u32, args: &ProfileArgs) -> Result<Profile> {
         let program = program(pid);
         let triple = triple();
-        let clock =
-            Clock { source: Source::Monotonic, freq_hz: 1_000_000_000, boot_id: boot_id(), triples: vec![triple] };
+        let clock = Clock {
+            source: Source::Monotonic,
+            freq_hz: 1_000_000_000,
+            boot_id: boot_id(),
+            triples: vec![triple],
+        };
         let mut events = vec![loss_event(), module_event()];
         events.extend(profile_events());
         let about = ProgramEntry {
@@ -93,17 +99,28 @@ impl Profile {
             exe: program.exe.clone(),
             args: Vec::new(),
         };
-        let rate = Rate { hz: args.rate.freq, max_cpu_ppm: args.rate.max_cpu.into() };
         // The stream 0 has the objects.
-        let beside = Beside::begin(pid, rate, 1, Context::default())?;
+        let beside = Beside::begin(pid, args.rate.rate(), 1, Context::default())?;
         let dir = TraceDir::create(&args.output, args.force)?;
         let sidecar = Sidecar::new(about, &clock, &events);
         let streams = Streams::new(&dir.path);
         let (modules, packets) = (Vec::new(), 0);
-        let mut profile =
-            Profile { pid, program, dir, clock, events, sidecar, streams, modules, packets, beside };
+        let mut profile = Profile {
+            pid,
+            program,
+            dir,
+            clock,
+            events,
+            sidecar,
+            streams,
+            modules,
+            packets,
+            beside,
+        };
         profile.describe()?;
-        profile.look_at_objects().map_err(|e| Failure::new(format!("cannot write the trace: {e}")))?;
+        profile
+            .look_at_objects()
+            .map_err(|e| Failure::new(format!("cannot write the trace: {e}")))?;
         Ok(profile)
     }
 
@@ -121,12 +138,13 @@ impl Profile {
     fn look_at_objects(&mut self) -> std::io::Result<()> {
         let at = monotonic_ns();
         let mut fresh = modules::of(self.pid, at);
-        fresh.retain(|new| !self.modules.iter().any(|old| (old.base, &old.path) == (new.base, &new.path)));
+        fresh.retain(|new| {
+            !self.modules.iter().any(|old| (old.base, &old.path) == (new.base, &new.path))
+        });
         if fresh.is_empty() {
             return Ok(());
         }
-        let lines = Lines { stream: 0, seq: self.packets, at, context: 0 };
-        self.streams.append(0, &packet(&lines, &fresh))?;
+        self.streams.append(0, &packet(0, self.packets, at, &records(&fresh, at, 0)))?;
         self.packets += 1;
         self.modules.extend(fresh);
         Ok(())
@@ -158,7 +176,8 @@ impl Profile {
             if args.duration.is_some_and(|most| began.elapsed() >= most) {
                 return ("duration", None);
             }
-            let child_ended = child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|s| s.is_some()));
+            let child_ended =
+                child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|s| s.is_some()));
             if child_ended || process.as_ref().is_none_or(is_ready) {
                 return ("program-exit", None);
             }
@@ -177,7 +196,8 @@ impl Profile {
         console: &mut Console,
     ) -> Result<()> {
         if failure.is_none() {
-            failure = self.beside.finish(&self.clock, &mut self.streams).err().map(|e| e.to_string());
+            failure =
+                self.beside.finish(&self.clock, &mut self.streams).err().map(|e| e.to_string());
         }
         self.clock.triples.push(triple());
         self.sidecar.clock = (&self.clock).into();
@@ -232,7 +252,8 @@ fn boot_id() -> [u8; 16] {
 
 /// What `/proc` tells of a process.
 fn program(pid: u32) -> Program {
-    let text = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let text =
+        |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
     let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
     let exe = exe.map_or_else(|_| String::new(), |exe| exe.to_string_lossy().into_owned());
     Program { name: text("comm").trim_end().to_owned(), pid, exe, ..Program::default() }

@@ -2,15 +2,15 @@
 
 pub(crate) mod arena;
 pub(crate) mod copy;
-mod launch;
-mod own;
+pub(crate) mod launch;
+pub(crate) mod own;
 pub(crate) mod recover;
 pub(crate) mod residue;
 pub(crate) mod session;
 mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod streams;
-mod trace_dir;
+pub(crate) mod trace_dir;
 
 use crate::args::RecordArgs;
 use crate::console::Console;
@@ -54,6 +54,7 @@ fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
         },
         dir,
         force: args.force,
+        profile: args.profile.then(|| args.rate.rate()),
     }
 }
 

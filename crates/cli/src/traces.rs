@@ -6,7 +6,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::quantity;
 use gracepoint_analysis::report::{Format, Options};
-use gracepoint_analysis::{Damage, Trace, hist, info, report};
+use gracepoint_analysis::{Damage, Trace, hist, info, profile, report};
 
 /// Damage told one by one; more is only counted.
 const DAMAGE_SHOWN: usize = 5;
@@ -15,6 +15,14 @@ const DAMAGE_SHOWN: usize = 5;
 pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     let trace = Trace::open(&args.dir)?;
     warn(trace.damage(), console);
+    if args.profile {
+        let profile = profile::profile(&trace, &args.choose.filter())?;
+        let text = if args.json { profile.to_json() } else { profile.to_text() };
+        console.line(text.trim_end())?;
+        console.flush()?;
+        warn(&profile.damage, console);
+        return verdict(&trace, profile.damage.len(), args.choose.strict, console);
+    }
     let options = Options {
         format: if args.json { Format::JsonLines } else { Format::Text },
         time: args.time.time(),

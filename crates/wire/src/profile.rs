@@ -40,7 +40,11 @@ pub fn profile_events() -> [Declared; 3] {
                 ("weight", Type::Duration, "CPU time that it stands for"),
                 ("cpu", Type::Uint(4), "the CPU"),
                 ("kernel", Type::Bool, "it was in the kernel, called from where the stack begins"),
-                ("stack", Type::Seq(Box::new(Type::Uint(8))), "where it was, then return addresses"),
+                (
+                    "stack",
+                    Type::Seq(Box::new(Type::Uint(8))),
+                    "where it was, then return addresses",
+                ),
             ],
         ),
         event(

@@ -17,6 +17,10 @@ pub(crate) struct ReportArgs {
     /// Stop after so many events
     #[arg(short, long, value_name = "N")]
     pub(crate) limit: Option<u64>,
+    /// Show in which functions the time went, of a trace with a profile: their own, with what they called, by
+    /// thread and by span
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// How to tell time
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) time: TimeFormat,
@@ -130,6 +134,10 @@ pub(crate) struct ExportArgs {
     /// Replace the file
     #[arg(long)]
     pub(crate) force: bool,
+    /// Of a trace with a profile, stacks of functions instead of spans (folded, flamegraph; pprof has them
+    /// anyway)
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Draw this numeric field as a curve (perfetto, chrome); may be given more than once
     #[arg(long = "counter", value_name = "EVENT.FIELD")]
     pub(crate) counters: Vec<String>,
@@ -151,6 +159,8 @@ pub(crate) enum ExportFormat {
     Folded,
     /// Stacks of spans, drawn as SVG
     Flamegraph,
+    /// Stacks of functions of a profile, for `go tool pprof` and its like
+    Pprof,
 }
 
 impl ExportFormat {

@@ -61,7 +61,8 @@ pub(crate) fn real_ns() -> u64 {
 
 /// What to do where the kernel opens no perf event of a process.
 fn refused(pid: u32, error: &io::Error) -> Failure {
-    let paranoid = std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
+    let paranoid =
+        std::fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").unwrap_or_default();
     let text = match error.kind() {
         io::ErrorKind::NotFound => format!("there is no process {pid} (any more)"),
         _ if error.raw_os_error() == Some(38) => {
@@ -74,7 +75,8 @@ fn refused(pid: u32, error: &io::Error) -> Failure {
             paranoid.trim()
         ),
         _ if error.raw_os_error() == Some(24) => {
-            "too many open files: a profile takes one for each thread and CPU; raise `ulimit -n`".to_owned()
+            "too many open files: a profile takes one for each thread and CPU; raise `ulimit -n`"
+                .to_owned()
         }
         _ => format!("cannot profile process {pid}: {error}"),
     };
@@ -87,7 +89,8 @@ impl Beside {
     /// # Errors
     /// When the kernel refuses, in words.
     pub(crate) fn begin(pid: u32, rate: Rate, first: u64, context: Context) -> Result<Beside> {
-        let rings = Rings::open(pid, &[Wanted::Profile { hz: rate.hz }]).map_err(|e| refused(pid, &e))?;
+        let rings =
+            Rings::open(pid, &[Wanted::Profile { hz: rate.hz }]).map_err(|e| refused(pid, &e))?;
         let (now, writer) = (Instant::now(), Writer::new(pid, first, context));
         let (spent, lost) = (Duration::ZERO, 0);
         Ok(Beside { rings, writer, rate, read_at: now, judged_at: now, spent, lost })
@@ -128,7 +131,12 @@ impl Beside {
         for told in told {
             // How fast the kernel wakes a thread is not told before it has slept: nothing is left out.
             if let What::Throttled(false) = told.what {
-                self.writer.rate(ticks(clock, told.at_ns), self.rate.hz as u32, "as before", out)?;
+                self.writer.rate(
+                    ticks(clock, told.at_ns),
+                    self.rate.hz as u32,
+                    "as before",
+                    out,
+                )?;
                 continue;
             }
             self.writer.take(told, clock, out)?;
@@ -144,7 +152,8 @@ impl Beside {
         self.writer.flush(out)?;
         let ppm = self.spent.as_nanos() * 1_000_000 / passed.as_nanos();
         let lost = self.writer.lost - self.lost;
-        (self.judged_at, self.spent, self.lost) = (Instant::now(), Duration::ZERO, self.writer.lost);
+        (self.judged_at, self.spent, self.lost) =
+            (Instant::now(), Duration::ZERO, self.writer.lost);
         let why = match ppm > u128::from(self.rate.max_cpu_ppm) {
             true => format!("reading them took {:.1} % of a CPU", ppm as f64 / 10_000.0),
             false if lost > 0 => format!("{lost} found no room"),

@@ -65,7 +65,10 @@ nonsense
 ";
         let found = parse(text, 5);
         let told: Vec<_> = found.iter().map(|m| (m.base, m.size, m.path.as_str())).collect();
-        let want = [(0x55e0_0000_0000, 0x5000, "/usr/bin/a b"), (0x7f00_0000_0000, 0x2000, "/lib/libc.so")];
+        let want = [
+            (0x55e0_0000_0000, 0x5000, "/usr/bin/a b"),
+            (0x7f00_0000_0000, 0x2000, "/lib/libc.so"),
+        ];
         assert_eq!(told, want);
         assert!(!of(std::process::id(), 0).is_empty());
     }

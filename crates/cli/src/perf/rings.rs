@@ -38,12 +38,22 @@ pub(crate) enum Wanted {
 /// What it told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
-    Sample { weight_ns: u64, kernel: bool, stack: Vec<u64> },
-    Switch { out: bool, preempted: bool },
+    Sample {
+        weight_ns: u64,
+        kernel: bool,
+        stack: Vec<u64>,
+    },
+    Switch {
+        out: bool,
+        preempted: bool,
+    },
     /// The kernel itself takes fewer samples for a while, or again as many.
     Throttled(bool),
     /// A tracepoint's record as the kernel wrote it; which was asked for.
-    Raw { id: u32, bytes: Vec<u8> },
+    Raw {
+        id: u32,
+        bytes: Vec<u8>,
+    },
     /// Records for which there was no room.
     Lost(u64),
 }
@@ -213,8 +223,8 @@ fn threads(pid: u32) -> io::Result<BTreeSet<u32>> {
 
 /// The CPUs that are there: `0-3,6`
 fn cpus() -> io::Result<Vec<usize>> {
-    let text = fs::read_to_string("/sys/devices/system/cpu/online")
-        .unwrap_or_else(|_| "0-0".to_owned());
+    let text =
+        fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_else(|_| "0-0".to_owned());
     Ok(parse_cpus(&text))
 }
 

@@ -113,7 +113,13 @@ impl Writer {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub(crate) fn rate(&mut self, at: u64, hz: u32, why: &str, out: &mut Streams) -> io::Result<()> {
+    pub(crate) fn rate(
+        &mut self,
+        at: u64,
+        hz: u32,
+        why: &str,
+        out: &mut Streams,
+    ) -> io::Result<()> {
         let mut payload = hz.to_le_bytes().to_vec();
         payload.extend(why.as_bytes());
         payload.push(0);
@@ -129,7 +135,11 @@ impl Writer {
         out: &mut Streams,
     ) -> io::Result<()> {
         // Of more threads than that, one stands for the rest.
-        let tid = if self.lanes.len() >= MOST_THREADS && !self.lanes.contains_key(&tid) { 0 } else { tid };
+        let tid = if self.lanes.len() >= MOST_THREADS && !self.lanes.contains_key(&tid) {
+            0
+        } else {
+            tid
+        };
         let (pid, next) = (self.pid, &mut self.next);
         let lane = self.lanes.entry(tid).or_insert_with(|| {
             *next += 1;
@@ -195,7 +205,8 @@ impl Lane {
 /// A thread's name, NUL-padded; the program's where the thread has ended.
 fn name(pid: u32, tid: u32) -> [u8; NAME] {
     let read = |path: String| fs::read(path).ok();
-    let text = read(format!("/proc/{pid}/task/{tid}/comm")).or_else(|| read(format!("/proc/{pid}/comm")));
+    let text =
+        read(format!("/proc/{pid}/task/{tid}/comm")).or_else(|| read(format!("/proc/{pid}/comm")));
     let text = text.unwrap_or_default();
     let text = text.strip_suffix(b"\n").unwrap_or(&text);
     let mut name = [0; NAME];

@@ -22,12 +22,14 @@ use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, Signal};
+use crate::perf::beside::{Beside, Rate};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
+use gracepoint_wire::profile::profile_events;
 use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -103,6 +105,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) limits: Limits,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
+    /// Sample where its threads are.
+    pub(crate) profile: Option<Rate>,
 }
 
 /// What may end a recording.
@@ -156,6 +160,8 @@ pub(crate) struct Session {
     pub(crate) late: bool,
     /// The trace is one in pieces, of which `dir` is the latest.
     pub(crate) pieces: Option<Pieces>,
+    /// What the kernel tells of its threads.
+    beside: Option<Beside>,
 }
 
 impl Session {
@@ -181,7 +187,7 @@ impl Session {
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
-        match session.start() {
+        match session.begin_profile(plan.profile).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.dir.discard();
@@ -253,6 +259,7 @@ impl Session {
             lost: 0,
             late: false,
             pieces: None,
+            beside: None,
         };
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
@@ -260,6 +267,16 @@ impl Session {
         session.copier.own = Own::of(&session.events, modules);
         session.describe()?;
         Ok(session)
+    }
+
+    /// Samples go into streams of their own, behind those of the ring's slots and the recorder's.
+    fn begin_profile(&mut self, rate: Option<Rate>) -> Result<()> {
+        let Some(rate) = rate else { return Ok(()) };
+        let first = u64::from(self.copier.arena.header.slots) + 1;
+        self.beside = Some(Beside::begin(self.pid, rate, first, self.context)?);
+        self.events.extend(profile_events());
+        self.sidecar.events = self.events.iter().map(Into::into).collect();
+        self.describe()
     }
 
     /// Ends it as if it had never been.
@@ -334,6 +351,9 @@ impl Session {
     /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
         self.copier.write_modules()?;
+        if let Some(beside) = &mut self.beside {
+            beside.tend(&self.clock, &mut self.copier.streams)?;
+        }
         if self.copier.arena.overwrites() {
             return Ok(0); // the newest are copied at the end
         }
@@ -455,7 +475,9 @@ impl Session {
             .is_none_or(|last| triple.ticks > last.ticks && triple.mono_ns > last.mono_ns);
         if newer {
             triples.push(triple);
+            self.clock.refine();
         }
+        let triples = &mut self.clock.triples;
         if triples.len() > TRIPLES_MOST {
             let mut index = 0;
             triples.retain(|_| {
@@ -513,7 +535,11 @@ impl Session {
             } else {
                 self.copy_rest()
             };
-            failure = told.and(copied).err().map(|e| e.to_string());
+            let sampled = self
+                .beside
+                .as_mut()
+                .map_or(Ok(()), |beside| beside.finish(&self.clock, &mut self.copier.streams));
+            failure = told.and(copied).and(sampled).err().map(|e| e.to_string());
         }
         self.count_lost();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));

@@ -20,6 +20,7 @@
 //! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
 //! | [`profile`] | where the time went, by functions, threads and spans |
+//! | [`slow`] | where the time of slow spans went |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
 //!
@@ -56,6 +57,7 @@ pub mod profile;
 pub mod read;
 pub mod report;
 pub mod sidecar;
+pub mod slow;
 pub mod spans;
 mod stream;
 pub mod tally;

@@ -389,7 +389,7 @@ impl Adding {
 }
 
 /// The id of a span, behind what the session adds.
-fn span_id(event: &Event<'_>) -> Option<u64> {
+pub(crate) fn span_id(event: &Event<'_>) -> Option<u64> {
     let own = match event.kind.declared.role {
         Role::Event => return None,
         Role::Begin => event.kind.declared.schema.fields.len() + 2,

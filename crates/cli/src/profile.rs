@@ -8,7 +8,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::perf::beside::{Beside, monotonic_ns, real_ns};
-use crate::perf::modules;
+use crate::perf::{launch as watched, modules};
 use crate::quantity;
 use crate::record::launch;
 use crate::record::own::{packet, records};
@@ -23,13 +23,13 @@ use gracepoint_wire::schema::{Context, Declared, loss_event, module_event};
 use rustix::event::PollFlags;
 use rustix::fd::AsFd;
 use serde_json::json;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Between two looks at the rings and at what may end it.
 const LOOK: Duration = Duration::from_millis(10);
-/// Between two looks at which objects are loaded.
-const LOOK_AT_OBJECTS: Duration = Duration::from_secs(1);
+/// Between two looks at which objects are loaded: the first, and the longest after doubling.
+const LOOK_AT_OBJECTS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// A profile under way.
 struct Profile {
@@ -43,30 +43,37 @@ struct Profile {
     modules: Vec<Module>,
     packets: u64,
     beside: Beside,
+    /// We have started it.
+    launched: bool,
 }
 
 /// Runs the command; returns its exit status.
 pub(crate) fn run(args: &ProfileArgs, console: &mut Console) -> Result<u8> {
     crate::record::trace_dir::check(&args.output, args.force)?;
     let mut interrupts = Interrupts::catch(args.command.is_empty())?;
-    let mut child = match args.command.split_first() {
-        None => None,
-        Some((program, rest)) => {
-            let name = shown(&program.to_string_lossy()).into_owned();
-            let spawned = Command::new(program).args(rest).spawn();
-            Some(spawned.map_err(|e| {
-                let status = if e.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
-                Failure::new(format!("{name}: {e}")).with_status(status)
-            })?)
+    let waiting = match args.command.is_empty() {
+        true => None,
+        false => Some(watched::spawn(&args.command)?),
+    };
+    let pid = waiting.as_ref().map_or_else(|| args.pid.unwrap_or_default(), watched::Waiting::pid);
+    let mut profile = match (Profile::begin(pid, args), waiting.is_some()) {
+        (Ok(profile), _) => profile,
+        (Err(failure), false) => return Err(failure),
+        (Err(failure), true) => {
+            waiting.into_iter().for_each(watched::Waiting::cancel);
+            return Err(failure.with_status(125));
         }
     };
-    let pid = child.as_ref().map_or_else(|| args.pid.unwrap_or_default(), Child::id);
-    let mut profile = Profile::begin(pid, args)?;
+    let mut child = waiting.map(watched::Waiting::go);
     if !args.quiet {
+        let name = match args.command.first() {
+            Some(command) => shown(&command.to_string_lossy()).into_owned(),
+            None => shown(&profile.program.name).into_owned(),
+        };
         let kernel = if profile.beside.with_kernel() { "" } else { ", without time in the kernel" };
         console.note(format_args!(
             "profiling {} (pid {pid}) {} times per second of CPU time to {}{kernel}{}",
-            shown(&profile.program.name),
+            name,
             args.rate.freq,
             shown(&args.output.to_string_lossy()),
             if args.command.is_empty() { "; Ctrl-C ends it" } else { "" },
@@ -105,7 +112,8 @@ impl Profile {
         let sidecar = Sidecar::new(about, &clock, &events);
         let streams = Streams::new(&dir.path);
         let (modules, packets) = (Vec::new(), 0);
-        let mut profile = Profile {
+        let launched = !args.command.is_empty();
+        let profile = Profile {
             pid,
             program,
             dir,
@@ -116,11 +124,9 @@ impl Profile {
             modules,
             packets,
             beside,
+            launched,
         };
         profile.describe()?;
-        profile
-            .look_at_objects()
-            .map_err(|e| Failure::new(format!("cannot write the trace: {e}")))?;
         Ok(profile)
     }
 
@@ -134,8 +140,23 @@ impl Profile {
         })
     }
 
-    /// Tells of objects that were not there before.
+    /// Whether the process has not become the command yet, but is this program still.
+    fn is_launcher(&self, exe: &str) -> bool {
+        self.launched && std::env::current_exe().is_ok_and(|ours| ours.to_string_lossy() == exe)
+    }
+
+    /// Tells of objects that were not there before. A command has become what it is only after it was begun
+    /// with, so its name is looked at too.
     fn look_at_objects(&mut self) -> std::io::Result<()> {
+        let now = program(self.pid);
+        if self.is_launcher(&now.exe) {
+            return Ok(());
+        }
+        if !now.exe.is_empty() {
+            (self.sidecar.program.name, self.sidecar.program.exe) =
+                (now.name.clone(), now.exe.clone());
+            self.program = now;
+        }
         let at = monotonic_ns();
         let mut fresh = modules::of(self.pid, at);
         fresh.retain(|new| {
@@ -157,14 +178,14 @@ impl Profile {
         child: &mut Option<Child>,
     ) -> (&'static str, Option<String>) {
         let began = Instant::now();
-        let mut looked = began;
+        let (mut looked, mut pause) = (began, LOOK_AT_OBJECTS.0);
         let process = process(self.pid);
         loop {
             if let Err(e) = self.beside.tend(&self.clock, &mut self.streams) {
                 return ("write-failed", Some(e.to_string()));
             }
-            if looked.elapsed() >= LOOK_AT_OBJECTS {
-                looked = Instant::now();
+            if looked.elapsed() >= pause {
+                (looked, pause) = (Instant::now(), (pause * 2).min(LOOK_AT_OBJECTS.1));
                 if let Err(e) = self.look_at_objects() {
                     return ("write-failed", Some(e.to_string()));
                 }
@@ -183,7 +204,7 @@ impl Profile {
             }
             let mut fds = interrupts.interest().to_vec();
             fds.extend(process.iter().map(|fd| (fd.as_fd(), PollFlags::IN)));
-            wait_for(&fds, LOOK);
+            wait_for(&fds, LOOK.min(pause));
         }
     }
 

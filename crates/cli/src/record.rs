@@ -55,6 +55,7 @@ fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
         dir,
         force: args.force,
         profile: args.profile.then(|| args.rate.rate()),
+        kernel: &args.kernel,
     }
 }
 
@@ -150,6 +151,9 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
 }
 
 fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
+    if let Some(why) = &session.without_kernel {
+        console.note(format_args!("{}; the program's own are", shown(why)));
+    }
     if args.quiet {
         return;
     }
@@ -176,6 +180,11 @@ fn conclude(
             "the program did not answer when told to stop (is it stopped itself?): the trace holds \
              what it had written by then",
         );
+    }
+    if let Some(pid) = recorded.taking_down.filter(|_| !args.quiet) {
+        console.note(format_args!(
+            "process {pid} goes on to give the kernel's tracepoints back, which takes the kernel its time"
+        ));
     }
     if let Ended::Reset(by, _) = &recorded.ended {
         console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));

@@ -1,11 +1,13 @@
 //! Arguments of the commands that read a trace: `report`, `info`, `hist`, `export`.
 
+use crate::quantity::parse_duration;
 use crate::record::DEFAULT_DIR;
 use clap::{Args, ValueEnum};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::Time;
 use gracepoint_analysis::when::When;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -112,6 +114,25 @@ pub(crate) struct HistArgs {
     /// Group by the values of this field
     #[arg(long, value_name = "FIELD")]
     pub(crate) by: Option<String>,
+    /// Fail at the end where the trace is damaged or not whole
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SlowArgs {
+    /// Directory of the trace
+    #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) dir: PathBuf,
+    /// The spans, by their whole name without :begin
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) event: String,
+    /// Only those that took so long: 10ms, 1s
+    #[arg(long, value_name = "T", default_value = "0ms", value_parser = parse_duration)]
+    pub(crate) over: Duration,
     /// Fail at the end where the trace is damaged or not whole
     #[arg(long)]
     pub(crate) strict: bool,

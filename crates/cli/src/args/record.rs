@@ -53,6 +53,10 @@ pub(crate) struct RecordArgs {
     /// Record only so many events that it takes at most this part of a CPU: 1%
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub(crate) max_overhead: Option<u32>,
+    /// Record these tracepoints of the kernel for the program's threads, and when they leave their CPUs, into the
+    /// same trace: sched:sched_switch,syscalls:*; `-k list` shows what there is
+    #[arg(short, long, value_name = "GLOB", value_delimiter = ',', conflicts_with_all = ["rotate", "flight_recorder"])]
+    pub(crate) kernel: Vec<String>,
     /// Sample where the program's threads are on their CPUs, and when they leave them, into the same trace
     #[arg(long, conflicts_with_all = ["rotate", "flight_recorder"])]
     pub(crate) profile: bool,

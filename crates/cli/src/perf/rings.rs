@@ -31,6 +31,8 @@ const FIRST_MARK: u64 = u64::MAX - 4094;
 pub(crate) enum Wanted {
     /// Stacks, so many per second of a thread's CPU time, and when threads leave their CPUs.
     Profile { hz: u64 },
+    /// When threads leave their CPUs, alone.
+    Switches,
     /// One of its tracepoints, by its number.
     Tracepoint { number: u64, id: u32 },
 }
@@ -186,6 +188,7 @@ fn open_for(threads: &BTreeSet<u32>, wanted: &[Wanted], kernel: bool) -> io::Res
 fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'static> {
     let mut builder = match wanted {
         Wanted::Profile { .. } => Builder::new(Software::CPU_CLOCK),
+        Wanted::Switches => Builder::new(Software::DUMMY),
         Wanted::Tracepoint { number, .. } => Builder::new(Tracepoint::with_id(*number)),
     };
     builder
@@ -204,6 +207,7 @@ fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'stat
             .sample(SampleFlag::IP | SampleFlag::PERIOD | SampleFlag::CALLCHAIN)
             .exclude_callchain_kernel(true)
             .context_switch(true),
+        Wanted::Switches => builder.context_switch(true),
         Wanted::Tracepoint { .. } => builder.sample_period(1).sample(SampleFlag::RAW),
     };
     builder
@@ -315,6 +319,7 @@ fn parse_sample(misc: u16, bytes: &[u8], wanted: &Wanted) -> Option<(u32, Told)>
             }
             What::Sample { weight_ns, kernel, stack }
         }
+        Wanted::Switches => return None,
         Wanted::Tracepoint { id, .. } => {
             let size = words.u32()? as usize;
             What::Raw { id: *id, bytes: words.bytes(size)?.to_vec() }

@@ -14,8 +14,10 @@ use std::io;
 
 /// Bytes of records after which a packet is written.
 const PACKET: usize = 32 << 10;
-/// Threads of which something is told.
-const MOST_THREADS: usize = 1 << 16;
+/// Streams of one writer at most.
+pub(crate) const MOST_STREAMS: u64 = 1 << 16;
+/// Threads of which something is told; one stream more stands for the rest.
+const MOST_THREADS: usize = MOST_STREAMS as usize - 1;
 
 /// A thread's stream.
 struct Lane {

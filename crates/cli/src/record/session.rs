@@ -23,6 +23,8 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, Signal};
 use crate::perf::beside::{Beside, Rate};
+use crate::perf::kernel::{self, Kernel};
+use crate::perf::writer::MOST_STREAMS;
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
@@ -107,6 +109,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) force: bool,
     /// Sample where its threads are.
     pub(crate) profile: Option<Rate>,
+    /// Tracepoints of the kernel.
+    pub(crate) kernel: &'a [String],
 }
 
 /// What may end a recording.
@@ -134,6 +138,8 @@ pub(crate) struct Recorded {
     pub(crate) spoilt: u64,
     /// What went wrong while finishing.
     pub(crate) failure: Option<String>,
+    /// The process that goes on to give tracepoints back to the kernel.
+    pub(crate) taking_down: Option<u32>,
 }
 
 /// A recording under way.
@@ -162,6 +168,9 @@ pub(crate) struct Session {
     pub(crate) pieces: Option<Pieces>,
     /// What the kernel tells of its threads.
     beside: Option<Beside>,
+    kernel: Option<Kernel>,
+    /// Why there is none of the kernel's events, which is no failure of the recording.
+    pub(crate) without_kernel: Option<String>,
 }
 
 impl Session {
@@ -187,7 +196,7 @@ impl Session {
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
-        match session.begin_profile(plan.profile).and_then(|()| session.start()) {
+        match session.begin_beside(plan).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.dir.discard();
@@ -260,6 +269,8 @@ impl Session {
             late: false,
             pieces: None,
             beside: None,
+            kernel: None,
+            without_kernel: None,
         };
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
@@ -270,11 +281,27 @@ impl Session {
     }
 
     /// Samples go into streams of their own, behind those of the ring's slots and the recorder's.
-    fn begin_profile(&mut self, rate: Option<Rate>) -> Result<()> {
-        let Some(rate) = rate else { return Ok(()) };
+    fn begin_beside(&mut self, plan: &Plan<'_>) -> Result<()> {
+        if plan.profile.is_none() && plan.kernel.is_empty() {
+            return Ok(());
+        }
         let first = u64::from(self.copier.arena.header.slots) + 1;
-        self.beside = Some(Beside::begin(self.pid, rate, first, self.context)?);
+        if let Some(rate) = plan.profile {
+            self.beside = Some(Beside::begin(self.pid, rate, first, self.context)?);
+        }
         self.events.extend(profile_events());
+        if !plan.kernel.is_empty() {
+            let first = first + MOST_STREAMS;
+            let begun = kernel::choose(plan.kernel)?
+                .and_then(|formats| Kernel::begin(self.pid, formats, first, self.context));
+            match begun {
+                Ok(kernel) => {
+                    self.events.extend(kernel.declared());
+                    self.kernel = Some(kernel);
+                }
+                Err(why) => self.without_kernel = Some(why),
+            }
+        }
         self.sidecar.events = self.events.iter().map(Into::into).collect();
         self.describe()
     }
@@ -353,6 +380,9 @@ impl Session {
         self.copier.write_modules()?;
         if let Some(beside) = &mut self.beside {
             beside.tend(&self.clock, &mut self.copier.streams)?;
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.tend(&self.clock, &mut self.copier.streams)?;
         }
         if self.copier.arena.overwrites() {
             return Ok(0); // the newest are copied at the end
@@ -526,7 +556,7 @@ impl Session {
                 }
             }
         }
-        let mut failure = None;
+        let (mut failure, mut taking_down) = (None, None);
         if !matches!(ended, Ended::Failed(_)) {
             let told = self.copier.write_modules();
             let snapshot = matches!(ended, Ended::Snapshot) && !self.copier.arena.overwrites();
@@ -539,7 +569,13 @@ impl Session {
                 .beside
                 .as_mut()
                 .map_or(Ok(()), |beside| beside.finish(&self.clock, &mut self.copier.streams));
-            failure = told.and(copied).and(sampled).err().map(|e| e.to_string());
+            let taken = self
+                .kernel
+                .as_mut()
+                .map_or(Ok(None), |kernel| kernel.finish(&self.clock, &mut self.copier.streams));
+            taking_down = taken.as_ref().ok().copied().flatten();
+            let taken = taken.map(drop);
+            failure = told.and(copied).and(sampled).and(taken).err().map(|e| e.to_string());
         }
         self.count_lost();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
@@ -568,6 +604,7 @@ impl Session {
             unconfirmed,
             spoilt: self.copier.spoilt,
             failure,
+            taking_down,
         }
     }
 

@@ -3,11 +3,14 @@
 
 #![forbid(unsafe_code)]
 
+mod burn;
 mod explain;
 mod export;
 mod fake;
 mod fakes;
 mod flight;
+mod kernel;
+mod profile;
 mod programs;
 mod reading;
 mod real;
@@ -45,6 +48,8 @@ fn main() {
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());
+    trials.extend(profile::trials());
+    trials.extend(kernel::trials());
     // A test that needs what is not here is shown as such and not passed over in silence.
     let babeltrace = scene::is_installed("babeltrace2");
     for test in [

@@ -10,7 +10,7 @@
 //! | `kernel`, `format` | the kernel's tracepoints beside a recording, taken by a helper process |
 //! | `stat` | `perf stat` |
 //! | `tracefs` | the kernel's tracepoints |
-//! | `beside` | all of that, beside a recording |
+//! | `beside`, `sides` | all of that, beside a recording |
 
 pub(crate) mod beside;
 pub(crate) mod format;
@@ -18,6 +18,7 @@ pub(crate) mod kernel;
 pub(crate) mod launch;
 pub(crate) mod modules;
 pub(crate) mod rings;
+pub(crate) mod sides;
 pub(crate) mod stat;
 pub(crate) mod tracefs;
 pub(crate) mod writer;

@@ -18,6 +18,7 @@ use crate::discover;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
+use crate::perf::sides::Asked;
 use crate::quantity;
 use gracepoint_analysis::Trace;
 use gracepoint_wire::control::{Limits, Mode};
@@ -54,8 +55,7 @@ fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
         },
         dir,
         force: args.force,
-        profile: args.profile.then(|| args.rate.rate()),
-        kernel: &args.kernel,
+        sides: Asked { profile: args.profile.then(|| args.rate.rate()), kernel: &args.kernel },
     }
 }
 
@@ -151,7 +151,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
 }
 
 fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
-    if let Some(why) = &session.without_kernel {
+    if let Some(why) = &session.sides.without_kernel {
         console.note(format_args!("{}; the program's own are", shown(why)));
     }
     if args.quiet {
@@ -168,6 +168,18 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
     ));
 }
 
+/// What others did, or still do.
+fn tell_of_others(recorded: &Recorded, args: &RecordArgs, console: &mut Console) {
+    if let Ended::Reset(by, _) = &recorded.ended {
+        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
+    }
+    if let Some(pid) = recorded.taking_down.filter(|_| !args.quiet) {
+        console.note(format_args!(
+            "process {pid} goes on to give the kernel's tracepoints back, which takes the kernel its time"
+        ));
+    }
+}
+
 /// Says what was recorded, or why not all of it.
 fn conclude(
     recorded: &Recorded,
@@ -175,19 +187,12 @@ fn conclude(
     args: &RecordArgs,
     console: &mut Console,
 ) -> Result<()> {
+    tell_of_others(recorded, args, console);
     if recorded.unconfirmed {
         console.note(
             "the program did not answer when told to stop (is it stopped itself?): the trace holds \
              what it had written by then",
         );
-    }
-    if let Some(pid) = recorded.taking_down.filter(|_| !args.quiet) {
-        console.note(format_args!(
-            "process {pid} goes on to give the kernel's tracepoints back, which takes the kernel its time"
-        ));
-    }
-    if let Ended::Reset(by, _) = &recorded.ended {
-        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
     }
     for who in recorded.holdouts.iter().take(10) {
         console.note(format_args!(

@@ -46,6 +46,15 @@ impl Profile {
             );
         }
         more(&mut text, self.functions.len(), MOST_FUNCTIONS, "functions");
+        self.threads_to_text(&mut text);
+        self.spans_to_text(&mut text);
+        for (path, why) in &self.unnamed {
+            let _ = writeln!(text, "\nno names of functions of {path}: it {why}");
+        }
+        text
+    }
+
+    fn threads_to_text(&self, text: &mut String) {
         if !self.threads.is_empty() {
             let _ = writeln!(
                 text,
@@ -65,7 +74,10 @@ impl Profile {
                 time.tid
             );
         }
-        more(&mut text, self.threads.len(), MOST_ROWS, "threads");
+        more(text, self.threads.len(), MOST_ROWS, "threads");
+    }
+
+    fn spans_to_text(&self, text: &mut String) {
         if !self.spans.is_empty() {
             let _ = writeln!(
                 text,
@@ -83,11 +95,7 @@ impl Profile {
                 time.span
             );
         }
-        more(&mut text, self.spans.len(), MOST_ROWS, "spans");
-        for (path, why) in &self.unnamed {
-            let _ = writeln!(text, "\nno names of functions of {path}: it {why}");
-        }
-        text
+        more(text, self.spans.len(), MOST_ROWS, "spans");
     }
 
     /// One object.

@@ -22,16 +22,13 @@ use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, Signal};
-use crate::perf::beside::{Beside, Rate};
-use crate::perf::kernel::{self, Kernel};
-use crate::perf::writer::MOST_STREAMS;
+use crate::perf::sides::{Asked, Sides};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::profile::profile_events;
 use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -107,10 +104,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) limits: Limits,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
-    /// Sample where its threads are.
-    pub(crate) profile: Option<Rate>,
-    /// Tracepoints of the kernel.
-    pub(crate) kernel: &'a [String],
+    /// What the kernel shall tell beside.
+    pub(crate) sides: Asked<'a>,
 }
 
 /// What may end a recording.
@@ -167,10 +162,7 @@ pub(crate) struct Session {
     /// The trace is one in pieces, of which `dir` is the latest.
     pub(crate) pieces: Option<Pieces>,
     /// What the kernel tells of its threads.
-    beside: Option<Beside>,
-    kernel: Option<Kernel>,
-    /// Why there is none of the kernel's events, which is no failure of the recording.
-    pub(crate) without_kernel: Option<String>,
+    pub(crate) sides: Sides,
 }
 
 impl Session {
@@ -196,7 +188,7 @@ impl Session {
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
-        match session.begin_beside(plan).and_then(|()| session.start()) {
+        match session.begin_sides(plan.sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.dir.discard();
@@ -268,9 +260,7 @@ impl Session {
             lost: 0,
             late: false,
             pieces: None,
-            beside: None,
-            kernel: None,
-            without_kernel: None,
+            sides: Sides::default(),
         };
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
@@ -281,27 +271,14 @@ impl Session {
     }
 
     /// Samples go into streams of their own, behind those of the ring's slots and the recorder's.
-    fn begin_beside(&mut self, plan: &Plan<'_>) -> Result<()> {
-        if plan.profile.is_none() && plan.kernel.is_empty() {
+    fn begin_sides(&mut self, asked: Asked<'_>) -> Result<()> {
+        let first = u64::from(self.copier.arena.header.slots) + 1;
+        let (sides, events) = Sides::begin(self.pid, asked, first, self.context)?;
+        self.sides = sides;
+        if events.is_empty() {
             return Ok(());
         }
-        let first = u64::from(self.copier.arena.header.slots) + 1;
-        if let Some(rate) = plan.profile {
-            self.beside = Some(Beside::begin(self.pid, rate, first, self.context)?);
-        }
-        self.events.extend(profile_events());
-        if !plan.kernel.is_empty() {
-            let first = first + MOST_STREAMS;
-            let begun = kernel::choose(plan.kernel)?
-                .and_then(|formats| Kernel::begin(self.pid, formats, first, self.context));
-            match begun {
-                Ok(kernel) => {
-                    self.events.extend(kernel.declared());
-                    self.kernel = Some(kernel);
-                }
-                Err(why) => self.without_kernel = Some(why),
-            }
-        }
+        self.events.extend(events);
         self.sidecar.events = self.events.iter().map(Into::into).collect();
         self.describe()
     }
@@ -378,12 +355,7 @@ impl Session {
     /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
         self.copier.write_modules()?;
-        if let Some(beside) = &mut self.beside {
-            beside.tend(&self.clock, &mut self.copier.streams)?;
-        }
-        if let Some(kernel) = &mut self.kernel {
-            kernel.tend(&self.clock, &mut self.copier.streams)?;
-        }
+        self.sides.tend(&self.clock, &mut self.copier.streams)?;
         if self.copier.arena.overwrites() {
             return Ok(0); // the newest are copied at the end
         }
@@ -556,7 +528,7 @@ impl Session {
                 }
             }
         }
-        let (mut failure, mut taking_down) = (None, None);
+        let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
             let told = self.copier.write_modules();
             let snapshot = matches!(ended, Ended::Snapshot) && !self.copier.arena.overwrites();
@@ -565,17 +537,8 @@ impl Session {
             } else {
                 self.copy_rest()
             };
-            let sampled = self
-                .beside
-                .as_mut()
-                .map_or(Ok(()), |beside| beside.finish(&self.clock, &mut self.copier.streams));
-            let taken = self
-                .kernel
-                .as_mut()
-                .map_or(Ok(None), |kernel| kernel.finish(&self.clock, &mut self.copier.streams));
-            taking_down = taken.as_ref().ok().copied().flatten();
-            let taken = taken.map(drop);
-            failure = told.and(copied).and(sampled).and(taken).err().map(|e| e.to_string());
+            let beside = self.sides.finish(&self.clock, &mut self.copier.streams);
+            failure = told.and(copied).and(beside).err().map(|e| e.to_string());
         }
         self.count_lost();
         let cut = matches!(ended, Ended::Failed(_) | Ended::ConnectionLost(_));
@@ -604,7 +567,7 @@ impl Session {
             unconfirmed,
             spoilt: self.copier.spoilt,
             failure,
-            taking_down,
+            taking_down: self.sides.taking_down,
         }
     }
 

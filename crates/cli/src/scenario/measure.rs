@@ -38,13 +38,15 @@ pub(super) fn closing() -> Measured {
         Err(why) => return Measured::missing(why),
     };
     let mut measured = Measured::default();
-    let signals = names.iter().filter(|name| name.starts_with("signal:") || name.starts_with("timer:"));
+    let signals =
+        names.iter().filter(|name| name.starts_with("signal:") || name.starts_with("timer:"));
     for name in signals.take(CLOSED) {
-        let opened = tracefs::number(name).map(|number| {
-            Builder::new(Tracepoint::with_id(number)).exclude_kernel(false).build()
-        });
+        let opened = tracefs::number(name)
+            .map(|number| Builder::new(Tracepoint::with_id(number)).exclude_kernel(false).build());
         match opened {
-            Ok(Ok(counter)) => measured.timed(format!("to close a perf event on {name}"), || drop(counter)),
+            Ok(Ok(counter)) => {
+                measured.timed(format!("to close a perf event on {name}"), || drop(counter))
+            }
             Ok(Err(error)) => {
                 let why = format!(
                     "the kernel opens no perf event on {name} ({error}): it takes CAP_PERFMON, or sysctl \
@@ -98,7 +100,8 @@ pub(super) fn switching() -> Measured {
     let enable = instance.0.join("events/enable");
     let mut measured = Measured::default();
     for (value, what) in [("1", "on"), ("0", "off")] {
-        let what = format!("to switch all of its tracepoints {what} (events/enable of an instance)");
+        let what =
+            format!("to switch all of its tracepoints {what} (events/enable of an instance)");
         if let Err(error) = measured.timed(what, || fs::write(&enable, value)) {
             measured.rows.pop();
             measured.missing = Some(format!("{}: {error}", enable.display()));

@@ -205,8 +205,8 @@ fn pack(told: &Told, out: &mut Vec<u8>) {
             switch = [u8::from(*out), u8::from(*preempted)];
             (SWITCH, &switch)
         }
-        What::Lost(count) => {
-            lost = count.to_le_bytes();
+        What::Lost { id, count } => {
+            lost = [&id.to_le_bytes()[..], &count.to_le_bytes()].concat();
             (LOST, &lost)
         }
         What::Sample { .. } | What::Throttled(_) => return,
@@ -228,7 +228,11 @@ fn unpack(bytes: &[u8]) -> Option<(Told, u32, usize)> {
         SWITCH => {
             What::Switch { out: body.first() == Some(&1), preempted: body.get(1) == Some(&1) }
         }
-        LOST => What::Lost(body.try_into().map_or(0, u64::from_le_bytes)),
+        LOST => {
+            let (id, count) = body.split_at_checked(4)?;
+            let id = u32::from_le_bytes(id.try_into().ok()?);
+            What::Lost { id, count: u64::from_le_bytes(count.try_into().ok()?) }
+        }
         id => What::Raw { id: id.max(FIRST_KERNEL_ID), bytes: body.to_vec() },
     };
     Some((Told { at_ns, tid, cpu, what }, kind, HEAD + len))
@@ -307,7 +311,7 @@ mod tests {
         let whats = [
             What::Raw { id: FIRST_KERNEL_ID + 3, bytes: vec![1, 2, 3] },
             What::Switch { out: true, preempted: false },
-            What::Lost(u64::MAX),
+            What::Lost { id: FIRST_KERNEL_ID, count: u64::MAX },
         ];
         let told = |what| Told { at_ns: 1 << 40, tid: 7, cpu: 1, what };
         let mut bytes = Vec::new();

@@ -8,6 +8,7 @@
 //! Rings are read one after the other while they are written, so what is read is held back until nothing
 //! earlier can come, and then told in order of time.
 
+use gracepoint_wire::profile::{SAMPLE_ID, SWITCH_ID};
 use perf_event::events::{Software, Tracepoint};
 use perf_event::{Builder, Clock, SampleFlag, Sampler};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -37,6 +38,17 @@ pub(crate) enum Wanted {
     Tracepoint { number: u64, id: u32 },
 }
 
+impl Wanted {
+    /// What it is in the trace.
+    fn id(&self) -> u32 {
+        match self {
+            Wanted::Profile { .. } => SAMPLE_ID,
+            Wanted::Switches => SWITCH_ID,
+            Wanted::Tracepoint { id, .. } => *id,
+        }
+    }
+}
+
 /// What it told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
@@ -56,8 +68,11 @@ pub(crate) enum What {
         id: u32,
         bytes: Vec<u8>,
     },
-    /// Records for which there was no room.
-    Lost(u64),
+    /// Records of an event for which there was no room.
+    Lost {
+        id: u32,
+        count: u64,
+    },
 }
 
 /// Something that it told.
@@ -288,11 +303,11 @@ fn parse(kind: u32, misc: u16, bytes: &[u8], wanted: &Wanted) -> Option<(u32, To
         SWITCH => What::Switch { out: misc & OUT != 0, preempted: misc & PREEMPTED != 0 },
         THROTTLE => What::Throttled(true),
         UNTHROTTLE => What::Throttled(false),
-        LOST => What::Lost({
-            body.u64()?; // of which event
-            body.u64()?
-        }),
-        LOST_SAMPLES => What::Lost(body.u64()?),
+        LOST => {
+            body.u64()?; // the kernel's number of the event
+            What::Lost { id: wanted.id(), count: body.u64()? }
+        }
+        LOST_SAMPLES => What::Lost { id: wanted.id(), count: body.u64()? },
         _ => return None,
     };
     Some((pid, Told { at_ns, tid, cpu, what }))
@@ -360,7 +375,10 @@ mod tests {
         assert_eq!(switch(0), What::Switch { out: false, preempted: false });
         assert_eq!(switch(OUT | PREEMPTED), What::Switch { out: true, preempted: true });
         let bytes = words(&[5, 17, pair(1, 2), 33, pair(4, 0)]);
-        assert_eq!(parse(LOST, 0, &bytes, &profile).unwrap().1.what, What::Lost(17));
+        assert_eq!(
+            parse(LOST, 0, &bytes, &profile).unwrap().1.what,
+            What::Lost { id: SAMPLE_ID, count: 17 }
+        );
 
         let raw = Wanted::Tracepoint { number: 3, id: 70_000 };
         let mut bytes = words(&[pair(1, 2), 33, pair(4, 0)]);

@@ -60,6 +60,7 @@ pub(crate) fn run(args: &PerfStatArgs, console: &mut Console) -> Result<u8> {
         let pid = args.pid.unwrap_or_default();
         let mut stat = Stat::begin(pid, args, false)?;
         stat.warn(console);
+        console.note(format_args!("counting what process {pid} does; Ctrl-C ends it"));
         stat.watch(args, &mut interrupts, None, console)?;
         return Ok(0);
     }

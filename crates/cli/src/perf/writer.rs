@@ -90,9 +90,9 @@ impl Writer {
                 payload.extend(told.cpu.to_le_bytes());
                 SWITCH_ID
             }
-            What::Lost(count) => {
+            What::Lost { id, count } => {
                 self.lost += count;
-                payload.extend(SAMPLE_ID.to_le_bytes());
+                payload.extend(id.to_le_bytes());
                 payload.extend(count.to_le_bytes());
                 LOSS_ID
             }

@@ -8,12 +8,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 8] = [
         ("kernel_switches_lie_between_the_programs_events", switches_lie_between),
         ("without_the_kernels_events_the_programs_own_are_recorded", without_tracefs),
         ("a_pattern_that_matches_no_kernel_event_is_an_error", no_such_event),
         ("a_killed_recorder_leaves_no_helper_behind", killed_recorder),
         ("slow_asks_for_what_it_needs", slow_asks),
+        ("perf_stat_counts_a_program", perf_stat),
+        ("perf_stat_counts_a_command_from_its_start", perf_stat_command),
+        ("scenarios_are_told", scenarios),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -182,4 +185,72 @@ fn slow_asks() {
     assert!(said.status == 2 && said.err.contains("point in time"), "{}", said.err);
     let said = scene.run(&["slow", "--event", "work:jbo", "t.trace"]);
     assert!(said.status == 2 && said.err.contains("work:job"), "{}", said.err);
+}
+
+fn counts(out: &str) -> Vec<Value> {
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the kernel does not count here is null, and said.
+fn count(counts: &[Value], event: &str, said: &str) -> Option<u64> {
+    let row = counts.iter().find(|row| row["event"] == event).unwrap();
+    let value = row["value"].as_u64();
+    assert!(value.is_some() || said.contains("perf_event_paranoid"), "{said}");
+    value
+}
+
+fn perf_stat() {
+    const EVENTS: u64 = 10_000;
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "2", &EVENTS.to_string()]);
+    let pid = program.pid().to_string();
+    let events = "work:step,task-clock,page-faults,context-switches";
+    let command = scene.gracepoint(&["perf", "stat", "-p", &pid, "-e", events, "--json"]);
+    let mut stat = Running::start(command);
+    while !stat.expect_error("gracepoint: ").starts_with("counting") {}
+    go(&mut program);
+    program.expect("done");
+    stat.signal(Signal::INT);
+    let said = stat.end();
+    assert_ok(&said);
+    let counts = counts(&said.out);
+    assert_eq!(count(&counts, "work:step", ""), Some(2 * EVENTS));
+    let note = "perf_event_paranoid";
+    assert!(count(&counts, "task-clock", note).is_none_or(|ns| ns > 0), "{}", said.out);
+
+    let said = scene.run(&["perf", "stat", "-p", &pid, "-e", "no-such-event", "--duration", "1ms"]);
+    assert!(said.status == 2 && said.err.contains("page-faults"), "{}", said.err);
+    let said = scene.run(&["perf", "stat", "-p", &pid, "--duration", "1ms"]);
+    assert!(said.status == 0 && said.out.contains("task-clock"), "{} {}", said.out, said.err);
+    let said =
+        scene.run(&["perf", "stat", "-p", &pid, "--per-thread", "--duration", "1ms", "--json"]);
+    assert_ok(&said);
+}
+
+fn perf_stat_command() {
+    let scene = Scene::new();
+    let said = scene.run(&["perf", "stat", "--json", "--", "sh", "-c", "exit 3"]);
+    assert_eq!(said.status, 3, "{}", said.err);
+    let counts = counts(&said.out);
+    assert!(count(&counts, "page-faults", &said.err).is_none_or(|n| n > 10), "{}", said.out);
+    let said = scene.run(&["perf", "stat", "--", "/no/such/command"]);
+    assert_eq!(said.status, 127, "{}", said.err);
+}
+
+fn scenarios() {
+    let scene = Scene::new();
+    for (name, words) in [
+        ("teardown-stall", "process_srcu"),
+        ("blind-spot", "dynticks_watching"),
+        ("stale-data", "static_call"),
+    ] {
+        let said = scene.run(&["scenario", name]);
+        assert_ok(&said);
+        assert!(said.out.contains(words) && said.out.contains("Ours"), "{}", said.out);
+        let said = scene.run(&["scenario", name, "--json"]);
+        let told: Value = serde_json::from_str(&said.out).unwrap();
+        assert!(told["schedule"].as_array().unwrap().len() > 3, "{told:#}");
+        let measured = told["measured"].as_array().unwrap().len();
+        assert!(measured > 0 || told["not_measured"].is_string(), "{told:#}");
+    }
 }

@@ -69,7 +69,7 @@ fn refused(pid: u32, error: &io::Error) -> Failure {
             "this kernel has no perf events (CONFIG_PERF_EVENTS)".to_owned()
         }
         _ if is_permission(error) => format!(
-            "the kernel lets us profile process {pid} not: it takes the program's own user or CAP_PERFMON, \
+            "the kernel does not let us profile process {pid}: it takes the program's own user or CAP_PERFMON, \
              sysctl kernel.perf_event_paranoid at most 2 (it is {}), and a seccomp filter that \
              allows perf_event_open",
             paranoid.trim()

@@ -94,6 +94,11 @@ fn software(name: &str) -> Option<Software> {
     })
 }
 
+/// Whether it can be counted for what the process does outside of the kernel.
+fn has_user_part(name: &str) -> bool {
+    name.ends_with("-clock") || name.ends_with("faults")
+}
+
 impl Stat {
     fn begin(pid: u32, args: &PerfStatArgs, on_exec: bool) -> Result<Stat> {
         let now = Instant::now();
@@ -102,10 +107,25 @@ impl Stat {
             return Err(Failure::new(format!("there is no process {pid} (any more)")));
         }
         for name in &args.events {
+            let mut label = name.clone();
             let source = match software(name) {
                 Some(software) => {
-                    let build = || Builder::new(software);
-                    counters(pid, build, !args.per_thread, on_exec)
+                    let open = |kernel| {
+                        let build = || {
+                            let mut builder = Builder::new(software);
+                            builder.exclude_kernel(!kernel);
+                            builder
+                        };
+                        counters(pid, build, !args.per_thread, on_exec)
+                    };
+                    match open(true) {
+                        // Switches happen in the kernel alone: without it they would be none.
+                        Source::Not(_) if has_user_part(name) => {
+                            label += ":u";
+                            open(false)
+                        }
+                        source => source,
+                    }
                 }
                 None => stat.tracepoint(name, args, on_exec)?,
             };
@@ -113,7 +133,7 @@ impl Stat {
                 Source::Kernel(counters) if args.per_thread => counters.len(),
                 _ => 1,
             };
-            stat.events.push(Event { name: name.clone(), source, before: vec![0; threads] });
+            stat.events.push(Event { name: label, source, before: vec![0; threads] });
         }
         Ok(stat)
     }
@@ -127,7 +147,11 @@ impl Stat {
         }
         match tracefs::number(name) {
             Ok(number) => {
-                let build = || Builder::new(Tracepoint::with_id(number));
+                let build = || {
+                    let mut builder = Builder::new(Tracepoint::with_id(number));
+                    builder.exclude_kernel(false);
+                    builder
+                };
                 Ok(counters(self.pid, build, !args.per_thread, on_exec))
             }
             Err(why) if name.contains(':') => Ok(Source::Not(why)),
@@ -237,9 +261,7 @@ impl Stat {
         // By thread first, where threads are told apart.
         rows.sort_by_key(|(tid, ..)| *tid);
         let clock = |tid| {
-            let is = |row: &&(Option<u32>, String, Option<u64>)| {
-                row.0 == tid && ["task-clock", "cpu-clock"].contains(&row.1.as_str())
-            };
+            let is = |row: &&(Option<u32>, String, Option<u64>)| row.0 == tid && is_clock(&row.1);
             rows.iter().find(is).and_then(|row| row.2).filter(|&ns| ns > 0)
         };
         for (tid, name, value) in &rows {
@@ -268,13 +290,17 @@ fn thread_label(pid: u32, tid: u32) -> String {
     format!("{:>24}  ", format!("{}/{tid}", shown(name.trim_end())))
 }
 
+fn is_clock(name: &str) -> bool {
+    ["task-clock", "cpu-clock"].contains(&name.trim_end_matches(":u"))
+}
+
 /// A count, and what it is of each second or of the CPU time.
 fn line(name: &str, value: Option<u64>, clock_ns: Option<u64>, time: Duration) -> String {
     let Some(value) = value else {
         return format!("{:>18}  {}", "not counted", shown(name));
     };
     let seconds = time.as_secs_f64().max(1e-9);
-    if ["task-clock", "cpu-clock"].contains(&name) {
+    if is_clock(name) {
         let ms = format!("{:.2} ms", value as f64 / 1e6);
         return format!("{ms:>18}  {name:<24}  {:.3} CPUs", value as f64 / 1e9 / seconds);
     }
@@ -321,7 +347,7 @@ fn counters(
 ) -> Source {
     let open = |tid: u32| -> io::Result<Counter> {
         let mut builder = build();
-        builder.observe_pid(tid.cast_signed()).inherit(inherit).exclude_kernel(false);
+        builder.observe_pid(tid.cast_signed()).inherit(inherit);
         if on_exec {
             builder.enable_on_exec(true);
         } else {

@@ -58,6 +58,29 @@ pub struct Sidecar {
     /// The tool that wrote it, such as `gracepoint 0.1.0`.
     #[serde(default)]
     pub tool: String,
+    /// What the ids in `gp:function_entry` and its kin mean: those that were wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<FunctionEntry>,
+}
+
+/// A function that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FunctionEntry {
+    /// Its id.
+    pub id: u32,
+    /// Its path, demangled; `0x` and its address where no symbol says more.
+    pub name: String,
+    /// Its source file; empty where that is not known.
+    pub file: String,
+    /// The line there.
+    pub line: u32,
+    /// File name of the object that it lies in; empty for those with the attribute.
+    pub object: String,
+    /// The event that follows its entry and tells its arguments; empty for none.
+    pub args: String,
+    /// The event that comes before its exit and tells what it returned; empty for none.
+    pub returns: String,
 }
 
 /// The traced program.
@@ -165,6 +188,7 @@ impl Sidecar {
             holdouts: Vec::new(),
             piece: 0,
             tool: concat!("gracepoint ", env!("CARGO_PKG_VERSION")).into(),
+            functions: Vec::new(),
         }
     }
 

@@ -14,7 +14,9 @@ pub(crate) use explain::{ExplainArgs, Form, Scenario, ScenarioArgs};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
 pub(crate) use perf::{KernelSideArgs, LaunchArgs, PerfArgs, PerfCommand, PerfStatArgs};
 pub(crate) use profile::ProfileArgs;
-pub(crate) use reading::{ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, SlowArgs};
+pub(crate) use reading::{
+    ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, SlowArgs, ViewArgs,
+};
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
 
@@ -285,6 +287,17 @@ Examples:
 For each: what the kernel does, the schedule on which it fails as a model checker found it, ours on the same
 schedule, and the kernel of this machine, measured where it lets us.")]
     Scenario(ScenarioArgs),
+    /// Write a page with a timeline of threads, spans and events to look at
+    #[command(after_long_help = "\
+Examples:
+  gracepoint view --open                        look at gracepoint.trace in the browser
+  gracepoint view slow.trace -o slow.html       a file to keep or to pass on
+  gracepoint view --since -2s --thread 'worker-*' --force
+
+The page is one file that loads nothing: no network, no server. It zooms by the wheel or W and S, moves by
+dragging or A and D, searches names and fields, and shows the fields of what is clicked. Its address says
+what is shown. Conditions are those of `gracepoint report`. A page holds at most 8 million events.")]
+    View(ViewArgs),
     /// Say why a Linux kernel is stuck, from the text of its log
     #[command(after_long_help = "\
 Examples:

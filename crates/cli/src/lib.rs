@@ -14,7 +14,7 @@
 //! | `profile`, `perf` | `profile`: the kernel's perf events of a process |
 //! | `scenario` | `scenario`: how the kernel's ways fail, and ours on the same schedules |
 //! | `explain` | `explain`: kernel logs |
-//! | `export` | `export`: traces for other viewers |
+//! | `export`, `draft` | `export`, `view`: traces for other viewers, and a page that is one |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
 //! | `interrupt`, `failure` | how a command ends early |
@@ -24,6 +24,7 @@ mod args;
 mod connection;
 mod console;
 mod discover;
+mod draft;
 mod escape;
 mod explain;
 mod export;
@@ -118,6 +119,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Info(args) => traces::info(args, console),
         Command::Export(args) => export::export(args, console),
         Command::Scenario(args) => scenario::run(args, console),
+        Command::View(args) => export::view(args, console),
         Command::Explain(args) => explain::explain(args, console),
         Command::Slow(args) => traces::slow(args, console),
         Command::Hist(args) => traces::hist(args, console),

@@ -11,9 +11,14 @@
 //! connection takes such a one over with `Attach`.
 
 mod body;
+mod functions;
 mod recording;
 mod sessions;
 
+pub use functions::{
+    ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, Function, FunctionKind, FunctionObject, Functions,
+    FunctionsWanted, WHOLE_ID, WHOLE_NAME, function_events,
+};
 pub use recording::{Create, Created, Flushed, Limits, Mode, Module, Stopped};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
@@ -104,7 +109,8 @@ pub struct Listed {
 /// Reply that a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Failure {
-    /// A word for programs: `unsupported`, `no-match`, `busy`, `memory`, `patching`, `session`.
+    /// A word for programs: `unsupported`, `no-match`, `busy`, `memory`, `patching`, `session`,
+    /// `functions`.
     pub code: String,
     /// A sentence for people, with what to do.
     pub text: String,
@@ -176,6 +182,10 @@ pub enum Message {
         /// When it was switched off.
         stopped: Stopped,
     },
+    /// Tool: name all functions that can be traced.
+    ListFunctions,
+    /// Agent: here they are.
+    Functions(Functions),
     /// A kind that this version does not know.
     Unknown(u16),
 }
@@ -208,6 +218,8 @@ impl Message {
             Message::Stat(_) => 39,
             Message::Counts(_) => 40,
             Message::Ended { .. } => 41,
+            Message::ListFunctions => 48,
+            Message::Functions(_) => 49,
             Message::Unknown(kind) => *kind,
         }
     }
@@ -236,6 +248,7 @@ impl Message {
             | Message::Done
             | Message::Show
             | Message::Reset
+            | Message::ListFunctions
             | Message::Unknown(_) => {}
             Message::Events(events) => {
                 for e in events {
@@ -287,6 +300,7 @@ impl Message {
             Message::Ended { session, by, stopped } => {
                 b.u64(1, *session).str(2, by).nested(3, |b| write_stopped(b, stopped));
             }
+            Message::Functions(all) => functions::write_functions(b, all),
         }
     }
 
@@ -333,6 +347,8 @@ impl Message {
                 by: text(body, 2)?,
                 stopped: read_stopped(bytes(body, 3)?)?,
             },
+            48 => Message::ListFunctions,
+            49 => Message::Functions(functions::read_functions(body)?),
             other => Message::Unknown(other),
         })
     }

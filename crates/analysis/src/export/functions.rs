@@ -29,7 +29,7 @@ pub(super) fn export(trace: &Trace, options: &Options, out: &mut dyn Write) -> R
             draw(&lines, title)?
         }
         Format::Pprof => pprof(&profile),
-        Format::Perfetto | Format::Chrome => {
+        Format::Perfetto | Format::Chrome | Format::Page => {
             return Err(Error::new(
                 "stacks of a profile go to folded, flamegraph or pprof; give one of these by --to",
             ));

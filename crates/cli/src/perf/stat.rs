@@ -110,7 +110,7 @@ impl Stat {
             let mut label = name.clone();
             let source = match software(name) {
                 Some(software) => {
-                    let open = |kernel| {
+                    let open = |kernel: bool| {
                         let build = || {
                             let mut builder = Builder::new(software);
                             builder.exclude_kernel(!kernel);

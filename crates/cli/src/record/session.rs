@@ -185,6 +185,7 @@ impl Session {
             keep: false,
             name: String::new(),
             tool: "gracepoint record".into(),
+            functions: None,
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;

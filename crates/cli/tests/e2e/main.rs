@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod browser;
 mod burn;
 mod explain;
 mod export;
@@ -20,6 +21,7 @@ mod sessions;
 mod strangers;
 mod trace;
 mod verbs;
+mod view;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -29,6 +31,16 @@ fn trial((name, test): (&str, fn())) -> Trial {
         test();
         Ok(())
     })
+}
+
+/// Tests that need a program. Without it they are shown as such and not passed over in silence.
+fn with(program: &str, kind: &str, tests: Vec<(&'static str, fn())>) -> Vec<Trial> {
+    let here = scene::is_installed(program);
+    let one = |test| match here {
+        true => trial(test),
+        false => trial(test).with_kind(kind).with_ignored_flag(true),
+    };
+    tests.into_iter().map(one).collect()
 }
 
 fn main() {
@@ -50,23 +62,15 @@ fn main() {
     trials.extend(strangers::trials());
     trials.extend(profile::trials());
     trials.extend(kernel::trials());
-    // A test that needs what is not here is shown as such and not passed over in silence.
-    let babeltrace = scene::is_installed("babeltrace2");
-    for test in [
+    trials.extend(view::trials());
+    let with_babeltrace = [
         fakes::with_babeltrace(),
         real::with_babeltrace(),
         flight::with_babeltrace(),
         sessions::with_babeltrace(),
         verbs::with_babeltrace(),
-    ]
-    .concat()
-    {
-        let trial = trial(test);
-        trials.push(if babeltrace {
-            trial
-        } else {
-            trial.with_kind("skipped, needs babeltrace2").with_ignored_flag(true)
-        });
-    }
+    ];
+    trials.extend(with("babeltrace2", "skipped, needs babeltrace2", with_babeltrace.concat()));
+    trials.extend(with(browser::NAME, "skipped, needs chromium", view::with_browser()));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -1,6 +1,6 @@
 //! The bodies of messages: their parts as tag-length-value items, and back.
 
-use super::{Create, Created, Hello, Limits, Listed, Mode, Module, Program, Stopped};
+use super::{Create, Created, Hello, Limits, Listed, Mode, Module, Program, Stopped, functions};
 use crate::clock::{Clock, Source, Triple};
 use crate::schema::{Context, Declared, Field, Role, Schema};
 use crate::tlv::{Builder, Item, items};
@@ -140,6 +140,9 @@ pub(super) fn write_create(b: &mut Builder, create: &Create) {
     b.u64(4, create.context.bits().into());
     b.u64(5, max_rate).u64(6, sample).u64(7, max_overhead_ppm.into());
     b.u64(32, create.keep.into()).str(33, &create.name).str(34, &create.tool);
+    if let Some(wanted) = &create.functions {
+        b.nested(35, |b| functions::write_wanted(b, wanted));
+    }
 }
 
 pub(super) fn read_create(body: &[u8]) -> Result<Create> {
@@ -157,6 +160,7 @@ pub(super) fn read_create(body: &[u8]) -> Result<Create> {
         keep: number(body, 32)? != 0,
         name: text(body, 33)?,
         tool: text(body, 34)?,
+        functions: list(body, 35, functions::read_wanted)?.pop(),
     })
 }
 

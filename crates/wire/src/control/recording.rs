@@ -1,5 +1,6 @@
 //! What a tool says of the session that it wants, and what an agent says of the one that it made.
 
+use super::FunctionsWanted;
 use crate::clock::{Clock, Triple};
 use crate::schema::{Context, Declared};
 
@@ -40,6 +41,8 @@ pub struct Create {
     pub name: String,
     /// What the tool calls itself, for `Show`.
     pub tool: String,
+    /// Which functions; `globs` may be empty where there are some.
+    pub functions: Option<FunctionsWanted>,
 }
 
 /// Which of the events that fire are recorded. What is left out is counted, and the counts are in

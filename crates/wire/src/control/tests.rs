@@ -30,6 +30,11 @@ fn every_message() -> Vec<Message> {
             keep: true,
             name: "main".into(),
             tool: "gracepoint start".into(),
+            functions: Some(wanted()),
+        }),
+        Message::Create(Create {
+            functions: Some(FunctionsWanted::default()),
+            ..Create::default()
         }),
         Message::Created(Created {
             session: 3,
@@ -61,8 +66,48 @@ fn every_message() -> Vec<Message> {
         Message::Stat(3),
         Message::Counts(Counts { at, counts: vec![Count { id: 16, hits: u64::MAX }] }),
         Message::Ended { session: 3, by: "pid 1".into(), stopped: stopped(at) },
+        Message::ListFunctions,
+        Message::Functions(functions()),
+        Message::Functions(Functions::default()),
         Message::Unknown(999),
     ]
+}
+
+fn wanted() -> FunctionsWanted {
+    let ids = vec![(1, 1), (7, u32::MAX)];
+    FunctionsWanted { ids, depth: 3, threshold_ns: 10_000, threads: vec![12, 13] }
+}
+
+fn functions() -> Functions {
+    let with_sleds = |id, object, address| {
+        let kind = FunctionKind::Sleds;
+        Function { id, kind, object, address, ..Function::default() }
+    };
+    let with_attribute = |id| Function {
+        id,
+        name: "kv::store::get".into(),
+        file: "src/store.rs".into(),
+        line: 17,
+        args: "kv.store.get:args".into(),
+        returns: "kv.store.get:return".into(),
+        ..Function::default()
+    };
+    let object = |path: &str| FunctionObject {
+        path: path.into(),
+        build_id: vec![4, 5],
+        bias: 0x5555_5555_4000,
+    };
+    Functions {
+        objects: vec![object("/bin/kv"), object("/lib/libplugin.so")],
+        functions: vec![
+            with_sleds(1, 0, 0x1000),
+            with_sleds(2, 0, u64::MAX),
+            with_attribute(3),
+            with_sleds(4, 1, 0x1000),
+            with_attribute(u32::MAX),
+        ],
+        notes: vec!["/lib/libold.so has sleds of version 1".into()],
+    }
 }
 
 fn program() -> Program {
@@ -160,4 +205,17 @@ fn neighbours_speak_to_each_other() {
         assert_eq!(current.speaks_to(&version(major)), want);
         assert_eq!(version(major).speaks_to(&current), want);
     }
+}
+
+/// What a hostile peer may say of functions costs what it has sent, and no more.
+#[test]
+fn functions_that_cannot_be_are_refused() {
+    let mut all = functions();
+    all.objects.pop();
+    let frame = Message::Functions(all).to_frame();
+    assert!(Message::parse(&frame[4..]).is_err(), "an object that is not listed");
+    let ids = vec![(3, 2)];
+    let functions = Some(FunctionsWanted { ids, ..FunctionsWanted::default() });
+    let frame = Message::Create(Create { functions, ..Create::default() }).to_frame();
+    assert!(Message::parse(&frame[4..]).is_err(), "a range that ends before it begins");
 }

@@ -146,7 +146,7 @@ pub fn slow(trace: &Trace, event: &str, over_ns: u64) -> Result<Slow> {
         looking.take(&event);
     }
     let mut slow = looking.slow;
-    slow.slowest.sort_by(|a, b| b.parts.total_ns.cmp(&a.parts.total_ns));
+    slow.slowest.sort_by_key(|one| std::cmp::Reverse(one.parts.total_ns));
     slow.slowest.truncate(MOST_KEPT);
     slow.damage = reader.into_damage();
     Ok(slow)
@@ -213,7 +213,7 @@ impl Looking {
         slow.sum.add(&parts);
         slow.slowest.push(One { begin_ns, thread: escape::name(&thread.name), tid, parts });
         if slow.slowest.len() >= 2 * MOST_KEPT {
-            slow.slowest.sort_by(|a, b| b.parts.total_ns.cmp(&a.parts.total_ns));
+            slow.slowest.sort_by_key(|one| std::cmp::Reverse(one.parts.total_ns));
             slow.slowest.truncate(MOST_KEPT);
         }
     }

@@ -85,7 +85,7 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(0);
 }
 
-/// `char prev_comm[16];	offset:8;	size:16;	signed:0;`
+/// `char prev_comm[16]; offset:8; size:16; signed:0;`
 fn field(line: &str) -> Option<(Field, usize, How)> {
     let mut parts = line.split(';').map(str::trim);
     let declaration = parts.next()?;

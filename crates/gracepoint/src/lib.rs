@@ -279,7 +279,7 @@ fn glob_any(globs: &[String], name: &str) -> bool {
 pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
     pub use crate::field::{Field, Text, TypeDesc};
-    pub use crate::key::{Key, emit};
+    pub use crate::key::{Key, emit, emit_here};
     #[cfg(gp_supported)]
     pub use crate::module::{gp1_load_module, gp1_unload_module};
     pub use crate::site::{Site, SiteKind};

@@ -10,6 +10,7 @@ mod export;
 mod fake;
 mod fakes;
 mod flight;
+mod hardship;
 mod kernel;
 mod profile;
 mod programs;
@@ -57,6 +58,7 @@ fn main() {
     trials.extend(explain::trials());
     trials.extend(export::trials());
     trials.extend(flight::trials());
+    trials.extend(hardship::trials());
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());

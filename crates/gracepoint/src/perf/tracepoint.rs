@@ -211,7 +211,7 @@ impl Attached {
             let entry = Entry { call: Some(hit), data: std::ptr::from_ref(place).cast() };
             (place.counted.key, entry)
         };
-        tracer::add(self.clone(), self.places.iter().map(entry).collect())
+        tracer::add(self.clone(), self.places.iter().map(entry).collect(), None)
     }
 }
 

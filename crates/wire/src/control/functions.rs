@@ -184,7 +184,7 @@ fn read_function(body: &[u8]) -> Result<Function> {
 }
 
 fn unpack(object: u32, packed: &[u8], objects: usize) -> Result<Vec<Function>> {
-    if packed.len() % PACKED != 0 {
+    if !packed.len().is_multiple_of(PACKED) {
         return Err(Error::new("list of functions is cut"));
     }
     if object as usize >= objects {

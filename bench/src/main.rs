@@ -11,6 +11,7 @@
 //! | `reader` | what does a read section cost? | [`reader`] |
 //! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
 //! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
+//! | `perf` | how long does it take to open and close perf events? what does a profile cost? | [`perf`] |
 //! | `read` | how fast is a trace read? | [`read`] |
 //! | `bridge` | what do call sites of `tracing` cost that lead to us? | [`bridge`] |
 //! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
@@ -30,6 +31,7 @@ mod explain;
 mod grace_period;
 mod lttng;
 mod measure;
+mod perf;
 mod read;
 mod reader;
 mod record;
@@ -46,7 +48,7 @@ use std::process::ExitCode;
 use crate::table::Outcome;
 
 const USAGE: &str =
-    "usage: gracepoint-bench site|record|bridge|reader|grace-period|toggle|read [--json] [--rounds N]
+    "usage: gracepoint-bench site|record|bridge|reader|grace-period|toggle|perf|read [--json] [--rounds N]
        gracepoint-bench drain [--json] [--seconds N]
        gracepoint-bench explain DIR [--json]";
 
@@ -78,6 +80,10 @@ fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();
     if Path::new(&name).file_name().is_some_and(|n| n == "gracepoint") {
         return gracepoint_cli::main_with(std::env::args_os());
+    }
+    if std::env::args().nth(1).is_some_and(|word| word == "burn") {
+        perf::burning(&std::env::args().skip(2).collect::<Vec<_>>());
+        return ExitCode::SUCCESS;
     }
     let done = parse(std::env::args().skip(1)).map_err(Into::into).and_then(|task| run(&task));
     match done {
@@ -127,6 +133,9 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
     }
     if task.suite == "toggle" {
         return toggle::run(task.rounds, task.json);
+    }
+    if task.suite == "perf" {
+        return perf::run(task.rounds, task.json);
     }
     if task.suite == "drain" {
         return drain::run(task.seconds, task.json);

@@ -12,7 +12,7 @@
 
 mod hits;
 mod lttng;
-mod outside;
+pub(crate) mod outside;
 mod size;
 
 use std::error::Error;

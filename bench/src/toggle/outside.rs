@@ -82,9 +82,8 @@ impl Drop for Mount {
 
 /// All of the kernel's own events, on and off, where tracefs is to be had.
 pub(super) fn kernel(rounds: usize, found: &mut Findings) {
-    let here = Path::new("/sys/kernel/tracing");
-    let mounted = if here.join("events/enable").exists() { None } else { mount() };
-    let root = mounted.as_ref().map_or(here, |mount| mount.0.as_path());
+    let mounted = Tracefs::find();
+    let root = mounted.path();
     let enable = root.join("events/enable");
     let (mut on, mut off) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -102,6 +101,21 @@ pub(super) fn kernel(rounds: usize, found: &mut Findings) {
     let events = events.lines().count();
     found.rows.push(Row::new(format!("the kernel's events/enable ({events}): on"), on));
     found.rows.push(Row::new(format!("the kernel's events/enable ({events}): off"), off));
+}
+
+/// Where tracefs is, mounted for the occasion where it was not.
+pub(crate) struct Tracefs(Option<Mount>);
+
+impl Tracefs {
+    const HERE: &str = "/sys/kernel/tracing";
+
+    pub(crate) fn find() -> Tracefs {
+        Tracefs(if Path::new(Tracefs::HERE).join("events").exists() { None } else { mount() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.as_ref().map_or(Path::new(Tracefs::HERE), |mount| mount.0.as_path())
+    }
 }
 
 fn mount() -> Option<Mount> {

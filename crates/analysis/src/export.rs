@@ -8,6 +8,7 @@
 
 mod chrome;
 mod folded;
+mod functions;
 mod page;
 mod perfetto;
 mod proto;
@@ -40,6 +41,8 @@ pub enum Format {
     Folded,
     /// The same, drawn as an SVG.
     Flamegraph,
+    /// Stacks of functions of a profile, for `pprof`.
+    Pprof,
     /// A page (HTML) with a timeline of threads, search and details, which loads nothing.
     Page,
 }
@@ -51,6 +54,8 @@ pub struct Options {
     pub format: Format,
     /// Which events. What tells of losses and throttling of these is exported with them.
     pub filter: Filter,
+    /// Stacks of functions from a profile, in place of spans: for folded and flame graphs.
+    pub profile: bool,
     /// Fields to draw as curves beside, as `EVENT.FIELD`; of a span, those of its begin.
     pub counters: Vec<String>,
 }
@@ -238,6 +243,9 @@ pub fn export(
     out: &mut dyn Write,
     go_on: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Exported> {
+    if options.profile || options.format == Format::Pprof {
+        return functions::export(trace, options, out);
+    }
     let counters = counters(trace, &options.counters)?;
     let mut choice = trace.choose(&options.filter)?;
     with_notes(trace, &mut choice);
@@ -246,7 +254,7 @@ pub fn export(
     let sink: Box<dyn Sink + '_> = match options.format {
         Format::Perfetto => Box::new(perfetto::Perfetto::new(trace, &counters)),
         Format::Chrome => Box::new(chrome::Chrome::new(trace, &counters)),
-        Format::Folded => Box::new(folded::Folded::new(trace, false)),
+        Format::Folded | Format::Pprof => Box::new(folded::Folded::new(trace, false)),
         Format::Flamegraph => Box::new(folded::Folded::new(trace, true)),
         Format::Page => Box::new(page::Page::new(trace)),
     };

@@ -323,7 +323,8 @@ impl<'t> Count<'t> {
                 per_event.push(EventInfo { name, events, lost, throttled });
             }
         }
-        let all = trace.events().iter().zip(&self.asked).all(|(e, asked)| *asked || e.is_module());
+        let all =
+            trace.events().iter().zip(&self.asked).all(|(e, asked)| *asked || e.is_for_tools());
         let unknown = |id: &u32| self.kinds.index(*id).is_none() && all;
         for (&id, &lost) in self.lost.iter().filter(|(id, _)| unknown(id)) {
             per_event.push(EventInfo {

@@ -19,6 +19,8 @@
 //! | [`info`] | what a trace contains, counted without decoding values |
 //! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
+//! | [`profile`] | where the time went, by functions, threads and spans |
+//! | [`slow`] | where the time of slow spans went |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
 //! | [`why`] | why a program is stuck, from what it says or from its memory |
@@ -53,9 +55,11 @@ pub mod info;
 pub mod live;
 pub mod metadata;
 mod plan;
+pub mod profile;
 pub mod read;
 pub mod report;
 pub mod sidecar;
+pub mod slow;
 pub mod spans;
 mod stream;
 pub mod stuck;

@@ -12,6 +12,7 @@ use crate::sidecar::{self, Sidecar};
 use crate::stream::Stored;
 use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
+use gracepoint_wire::profile::{SAMPLE_NAME, SWITCH_NAME};
 use gracepoint_wire::schema::{Context, Declared, Field, MODULE_NAME, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
@@ -52,9 +53,10 @@ impl EventType {
         self.name.starts_with("gp:")
     }
 
-    /// Whether it is `gp:module`, which is there for tools and chosen only where it is asked for.
-    pub(crate) fn is_module(&self) -> bool {
-        self.name == MODULE_NAME
+    /// Whether it is one that is there for tools (`gp:module`, those of a profile) and chosen only where it
+    /// is asked for.
+    pub(crate) fn is_for_tools(&self) -> bool {
+        [MODULE_NAME, SAMPLE_NAME, SWITCH_NAME].contains(&self.name.as_str())
     }
 
     /// Position of the field called `name`; the event's own before one of the context.
@@ -199,12 +201,12 @@ impl Trace {
     }
 
     /// Events whose full name, or name without a role's suffix, matches one of `globs`; every
-    /// event but `gp:module` where there are no globs.
+    /// event but those for tools (`gp:module`, a profile's) where there are no globs.
     ///
     /// # Errors
     /// When a glob matches no event of the trace; the message suggests names.
     pub(crate) fn select(&self, globs: &[String]) -> Result<Vec<bool>> {
-        let all = |event: &EventType| globs.is_empty() && !event.is_module();
+        let all = |event: &EventType| globs.is_empty() && !event.is_for_tools();
         let mut wanted: Vec<bool> = self.events.iter().map(all).collect();
         for pattern in globs {
             let mut any = false;

@@ -3,15 +3,21 @@
 
 mod explain;
 mod live;
+mod perf;
+mod profile;
 mod reading;
 mod record;
 mod sessions;
 mod targets;
 mod why;
 
-pub(crate) use explain::{ExplainArgs, Form};
+pub(crate) use explain::{ExplainArgs, Form, Scenario, ScenarioArgs};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
-pub(crate) use reading::{ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, ViewArgs};
+pub(crate) use perf::{KernelSideArgs, LaunchArgs, PerfArgs, PerfCommand, PerfStatArgs};
+pub(crate) use profile::ProfileArgs;
+pub(crate) use reading::{
+    ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, SlowArgs, ViewArgs,
+};
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
 pub(crate) use why::{WhyArgs, WhyForm};
@@ -43,6 +49,7 @@ Examples:
 
 Environment:
   GRACEPOINT_DIR  where programs put their sockets; only there is looked for them
+  GRACEPOINT_TRACEFS  where tracefs is mounted, if not in its usual places
   NO_COLOR        no colour
 
 Exit status:
@@ -88,6 +95,45 @@ buffer while the disk is busy is lost, counted and reported. The trace is a dire
 which babeltrace2 and Trace Compass read too."
     )]
     Record(RecordArgs),
+    /// Count what a process does
+    #[command(after_long_help = "\
+Examples:
+  gracepoint perf stat -p 4242 -e kv:get,task-clock,page-faults --interval 1s
+  gracepoint perf stat -- ./kv --port 0")]
+    Perf(PerfArgs),
+    /// Become a command when told to go on; `profile` and `perf stat` start commands by this
+    #[command(
+        hide = true,
+        after_long_help = "\
+Examples:
+  gracepoint launch -- ./kv --port 0     stops itself, and becomes ./kv at SIGCONT"
+    )]
+    Launch(LaunchArgs),
+    /// Hand on what the kernel tells of a process, until the input ends; `record -k` starts it
+    #[command(
+        hide = true,
+        after_long_help = "\
+Examples:
+  gracepoint kernel-side -p 4242 372     one of the kernel's tracepoints, by its number"
+    )]
+    KernelSide(KernelSideArgs),
+    /// Sample where a process's threads are on their CPUs
+    #[command(
+        override_usage = "gracepoint profile [OPTIONS] -p PID
+       gracepoint profile [OPTIONS] -- CMD [ARGS]",
+        after_long_help = "\
+Examples:
+  gracepoint profile -p 4242 --duration 10s
+  gracepoint profile --freq 999 -o hot.trace -- ./kv --port 0
+  gracepoint report --profile                  functions, and the time in each
+  gracepoint export --profile --to flamegraph
+
+Of any process, with or without tracepoints; `record --profile` samples beside a program's events. The kernel
+takes the samples and follows frame pointers; nothing runs in the process. Build with
+`-C force-frame-pointers=yes` to see who called whom. Ends by Ctrl-C, after --duration, or with the
+process."
+    )]
+    Profile(ProfileArgs),
     /// Switch events on and leave them on, recording into memory
     #[command(after_long_help = "\
 Examples:
@@ -212,6 +258,15 @@ Examples:
   gracepoint hist -e kv:get -f latency --by hit
   gracepoint hist slow.trace -e db:query -f duration     length of a span")]
     Hist(HistArgs),
+    /// Say where the time of slow spans went: running, runnable, blocked in which system call
+    #[command(after_long_help = "\
+Examples:
+  gracepoint record -p 4242 -k 'syscalls:*,sched:sched_waking' --duration 5s
+  gracepoint slow --event http:request --over 10ms
+
+Of each, and of all together; with sched:sched_waking also which of the program's spans woke it. Exits with 1
+when none is that slow.")]
+    Slow(SlowArgs),
     /// Write a trace for other viewers: Perfetto, Chrome, flame graphs
     #[command(after_long_help = "\
 Examples:
@@ -225,6 +280,15 @@ await) on tracks of their own. Other events are instants with their fields, and 
 folded and flamegraph tell the microseconds spent in each stack of spans. Conditions are those of
 `gracepoint report`. The file is there when it is whole, or not at all.")]
     Export(ExportArgs),
+    /// Tell how switching tracing off went wrong in the kernel, and why it does not here
+    #[command(after_long_help = "\
+Examples:
+  gracepoint scenario teardown-stall
+  gracepoint scenario stale-data --json
+
+For each: what the kernel does, the schedule on which it fails as a model checker found it, ours on the same
+schedule, and the kernel of this machine, measured where it lets us.")]
+    Scenario(ScenarioArgs),
     /// Write a page with a timeline of threads, spans and events to look at
     #[command(after_long_help = "\
 Examples:

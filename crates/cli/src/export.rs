@@ -31,6 +31,7 @@ impl ExportFormat {
             ExportFormat::Chrome => Format::Chrome,
             ExportFormat::Folded => Format::Folded,
             ExportFormat::Flamegraph => Format::Flamegraph,
+            ExportFormat::Pprof => Format::Pprof,
         }
     }
 
@@ -40,6 +41,7 @@ impl ExportFormat {
             ExportFormat::Chrome => "gracepoint.json",
             ExportFormat::Folded => "gracepoint.folded",
             ExportFormat::Flamegraph => "gracepoint.svg",
+            ExportFormat::Pprof => "gracepoint.pb",
         }
     }
 
@@ -49,6 +51,7 @@ impl ExportFormat {
             ExportFormat::Perfetto | ExportFormat::Chrome => "open it in https://ui.perfetto.dev",
             ExportFormat::Folded => "draw it with inferno-flamegraph",
             ExportFormat::Flamegraph => "open it in a browser",
+            ExportFormat::Pprof => "look at it with `go tool pprof`",
         }
     }
 }
@@ -72,6 +75,7 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
         format: args.to.format(),
         filter: args.choose.filter(),
         counters: args.counters.clone(),
+        profile: args.profile,
     };
     let done = if stdout {
         let mut out = File::from(own_stdout()?);
@@ -202,6 +206,16 @@ fn tell(
         plural(done.threads, "thread", "threads"),
         bytes(done.bytes),
     );
+    // Of a profile there are samples alone.
+    if done.samples > 0 && done.events == 0 {
+        text = format!(
+            "{}: {} from {}, {}",
+            shown(&name),
+            plural(done.samples, "sample", "samples"),
+            plural(done.threads, "thread", "threads"),
+            bytes(done.bytes),
+        );
+    }
     let parts = [
         (done.lost, "lost while recording"),
         (done.unfinished, "without an end"),

@@ -11,6 +11,8 @@
 //! | `record` | `record`: `session` drives, `copy` moves pages, `launch` runs a command; `recover`, `stream` |
 //! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
 //! | `stat` | `stat` |
+//! | `profile`, `perf` | `profile`: the kernel's perf events of a process |
+//! | `scenario` | `scenario`: how the kernel's ways fail, and ours on the same schedules |
 //! | `explain` | `explain`: kernel logs |
 //! | `export`, `draft` | `export`, `view`: traces for other viewers, and a page that is one |
 //! | `traces` | `report`, `info`, `hist` |
@@ -30,15 +32,18 @@ mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod interrupt;
+mod perf;
+mod profile;
 mod programs;
 mod quantity;
 mod record;
+mod scenario;
 mod sessions;
 mod stat;
 mod traces;
 mod why;
 
-use args::{Cli, Command};
+use args::{Cli, Command, PerfCommand};
 use clap::Parser;
 use console::Console;
 use failure::{Failure, Result};
@@ -57,6 +62,10 @@ use std::process::ExitCode;
 /// assert_eq!(gracepoint_cli::main_with(args), ExitCode::SUCCESS);
 /// ```
 pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if perf::kernel::asks_for_list(&args) {
+        return end(perf::kernel::list, &mut Console::standard());
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -68,7 +77,12 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let mut console = Console::standard();
     console.set_color(cli.color);
-    let result = run(&cli.command, &mut console);
+    end(|console| run(&cli.command, console), &mut console)
+}
+
+/// Runs a command to its end, and says what is to be said of it.
+fn end(command: impl FnOnce(&mut Console) -> Result<u8>, console: &mut Console) -> ExitCode {
+    let result = command(console);
     let status = match result.and_then(|status| console.flush().map(|()| status)) {
         Ok(status) => status,
         Err(Failure::ClosedPipe) => 0,
@@ -86,6 +100,12 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
         Command::Record(args) => record::run(args, console),
+        Command::Perf(args) => match &args.command {
+            PerfCommand::Stat(args) => perf::stat::run(args, console),
+        },
+        Command::KernelSide(args) => perf::kernel::take(args),
+        Command::Launch(args) => perf::launch::become_command(args),
+        Command::Profile(args) => profile::run(args, console),
         Command::Start(args) => sessions::start(args, console),
         Command::Stop(args) => sessions::stop(args, console),
         Command::Restart(args) => sessions::restart(args, console),
@@ -99,9 +119,11 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Export(args) => export::export(args, console),
+        Command::Scenario(args) => scenario::run(args, console),
         Command::View(args) => export::view(args, console),
         Command::Explain(args) => explain::explain(args, console),
         Command::Why(args) => why::why(args, console),
+        Command::Slow(args) => traces::slow(args, console),
         Command::Hist(args) => traces::hist(args, console),
     }
 }

@@ -2,15 +2,15 @@
 
 pub(crate) mod arena;
 pub(crate) mod copy;
-mod launch;
-mod own;
+pub(crate) mod launch;
+pub(crate) mod own;
 pub(crate) mod recover;
 pub(crate) mod residue;
 pub(crate) mod session;
 mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod streams;
-mod trace_dir;
+pub(crate) mod trace_dir;
 
 use crate::args::RecordArgs;
 use crate::console::Console;
@@ -18,6 +18,7 @@ use crate::discover;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
+use crate::perf::sides::Asked;
 use crate::quantity;
 use gracepoint_analysis::Trace;
 use gracepoint_wire::control::{Limits, Mode};
@@ -55,6 +56,7 @@ fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
         level: args.level,
         dir,
         force: args.force,
+        sides: Asked { profile: args.profile.then(|| args.rate.rate()), kernel: &args.kernel },
     }
 }
 
@@ -150,6 +152,9 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
 }
 
 fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
+    if let Some(why) = &session.sides.without_kernel {
+        console.note(format_args!("{}; the program's own are", shown(why)));
+    }
     if args.quiet {
         return;
     }
@@ -187,6 +192,18 @@ fn tell_gaps(recorded: &Recorded, console: &mut Console) {
     }
 }
 
+/// What others did, or still do.
+fn tell_of_others(recorded: &Recorded, args: &RecordArgs, console: &mut Console) {
+    if let Ended::Reset(by, _) = &recorded.ended {
+        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
+    }
+    if let Some(pid) = recorded.taking_down.filter(|_| !args.quiet) {
+        console.note(format_args!(
+            "process {pid} goes on to give the kernel's tracepoints back, which takes the kernel its time"
+        ));
+    }
+}
+
 /// Says what was recorded, or why not all of it.
 fn conclude(
     recorded: &Recorded,
@@ -194,14 +211,12 @@ fn conclude(
     args: &RecordArgs,
     console: &mut Console,
 ) -> Result<()> {
+    tell_of_others(recorded, args, console);
     if recorded.unconfirmed {
         console.note(
             "the program did not answer when told to stop (is it stopped itself?): the trace holds \
              what it had written by then",
         );
-    }
-    if let Ended::Reset(by, _) = &recorded.ended {
-        console.note(format_args!("the recording was ended by {}: gracepoint reset", shown(by)));
     }
     tell_gaps(recorded, console);
     let why = match (&recorded.ended, &recorded.failure) {

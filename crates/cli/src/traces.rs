@@ -1,12 +1,12 @@
 //! `gracepoint report`, `info` and `hist`: what a trace tells.
 
-use crate::args::{HistArgs, InfoArgs, ReportArgs};
+use crate::args::{HistArgs, InfoArgs, ReportArgs, SlowArgs};
 use crate::console::Console;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::quantity;
 use gracepoint_analysis::report::{Format, Options};
-use gracepoint_analysis::{Damage, Trace, hist, info, report};
+use gracepoint_analysis::{Damage, Trace, hist, info, profile, report, slow};
 
 /// Damage told one by one; more is only counted.
 const DAMAGE_SHOWN: usize = 5;
@@ -15,6 +15,14 @@ const DAMAGE_SHOWN: usize = 5;
 pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     let trace = Trace::open(&args.dir)?;
     warn(trace.damage(), console);
+    if args.profile {
+        let profile = profile::profile(&trace, &args.choose.filter())?;
+        let text = if args.json { profile.to_json() } else { profile.to_text() };
+        console.line(text.trim_end())?;
+        console.flush()?;
+        warn(&profile.damage, console);
+        return verdict(&trace, profile.damage.len(), args.choose.strict, console);
+    }
     let options = Options {
         format: if args.json { Format::JsonLines } else { Format::Text },
         time: args.time.time(),
@@ -35,6 +43,20 @@ pub(crate) fn info(args: &InfoArgs, console: &mut Console) -> Result<u8> {
     console.line(text.trim_end())?;
     console.flush()?;
     verdict(&trace, info.damage.len(), args.choose.strict, console)
+}
+
+/// Runs `slow`.
+pub(crate) fn slow(args: &SlowArgs, console: &mut Console) -> Result<u8> {
+    let trace = Trace::open(&args.dir)?;
+    warn(trace.damage(), console);
+    let over_ns = u64::try_from(args.over.as_nanos()).unwrap_or(u64::MAX);
+    let slow = slow::slow(&trace, &args.event, over_ns)?;
+    let text = if args.json { slow.to_json() } else { slow.to_text() };
+    console.line(text.trim_end())?;
+    console.flush()?;
+    warn(&slow.damage, console);
+    let status = verdict(&trace, slow.damage.len(), args.strict, console)?;
+    Ok(if slow.slow == 0 { 1 } else { status })
 }
 
 /// Runs `hist`.

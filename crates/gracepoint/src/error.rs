@@ -27,6 +27,8 @@ pub enum ErrorKind {
     NoMatch,
     /// The system does not let sites be switched.
     Patching,
+    /// The kernel refuses a perf event or a descriptor.
+    Refused,
     /// This system, or this build of the program, has no tracing.
     Unsupported,
 }

@@ -96,6 +96,7 @@ mod module;
 mod owner;
 #[cfg(gp_supported)]
 mod patch;
+mod perf;
 mod probe;
 #[cfg(gp_supported)]
 mod ring;
@@ -126,6 +127,7 @@ pub use field::Field;
 pub use gracepoint_macros::{Event, Field};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
+pub use perf::{PerfAttr, PerfCount, PerfEvent, PerfGroup, PerfRing, PerfSample, SystemEvent};
 pub use probe::{Detached, Probe};
 pub use span::Span;
 pub use tracepoint::{Moment, Tracepoint, Tracepoints};

@@ -552,3 +552,99 @@ pub(crate) fn wake(word: &AtomicU32) {
     // SAFETY: the kernel only uses the word's address.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
 }
+
+/// An eventfd that does not block.
+pub(crate) fn event_fd() -> io::Result<OwnedFd> {
+    // SAFETY: makes a new descriptor.
+    let raw = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+    // SAFETY: `raw` is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Makes an eventfd readable. Keeps `errno`; fit for signal handlers.
+pub(crate) fn signal_event(fd: BorrowedFd<'_>) {
+    let one = 1u64;
+    // SAFETY: the C library's place of this thread's `errno`, which is there as long as the thread.
+    let errno = unsafe { &mut *libc::__errno_location() };
+    let before = *errno;
+    // SAFETY: reads 8 bytes of a local.
+    unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+    *errno = before;
+}
+
+/// Makes an eventfd unreadable.
+pub(crate) fn clear_event(fd: BorrowedFd<'_>) {
+    let mut count = 0u64;
+    // SAFETY: writes 8 bytes to a local.
+    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
+/// The kernel's counter `config` of software events for a thread of this process (and for those that it
+/// makes, with `inherit`), counting from now on. Where the kernel's own part may not be counted there is
+/// none: a switch of context, say, never happens outside of it.
+pub(crate) fn perf_event(config: u64, tid: u32, inherit: bool) -> io::Result<OwnedFd> {
+    /// `struct perf_event_attr`, its first published version.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attr {
+        kind: u32,
+        size: u32,
+        config: u64,
+        period: u64,
+        sample: u64,
+        read: u64,
+        flags: u64,
+        wakeup: u32,
+        breakpoint: u32,
+        address: u64,
+    }
+    const SOFTWARE: u32 = 1;
+    const INHERIT: u64 = 1 << 1;
+    /// Threads inherit, forked children do not (Linux 5.13).
+    const INHERIT_THREAD: u64 = 1 << 35;
+    const CLOSE_ON_EXEC: libc::c_ulong = 8;
+    let flags = if inherit { INHERIT | INHERIT_THREAD } else { 0 };
+    let size = size_of::<Attr>() as u32;
+    let attr = Attr { kind: SOFTWARE, size, config, flags, ..Attr::default() };
+    let tid = i32::try_from(tid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    // SAFETY: the kernel reads `attr`, whose size it says; the call makes a new descriptor.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, tid, -1, -1, CLOSE_ON_EXEC)
+    };
+    let raw = check(raw as libc::c_int)?;
+    // SAFETY: `raw` is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// What such a counter has counted.
+pub(crate) fn perf_count(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut count = 0u64;
+    // SAFETY: writes 8 bytes to a local.
+    let n = unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+    if n == 8 { Ok(count) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Nanoseconds of CPU time of a thread of this process, or of the process; `None` if there is no such
+/// thread (any more).
+pub(crate) fn cpu_time(tid: Option<u32>) -> Option<u64> {
+    let clock = match tid {
+        None => libc::CLOCK_PROCESS_CPUTIME_ID,
+        // As the kernel numbers them: the complement of the thread, and 6 for "a thread's, scheduled".
+        Some(tid) => (!tid.cast_signed()) << 3 | 6,
+    };
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `t` is a timespec to write to.
+    let result = unsafe { libc::clock_gettime(clock, &raw mut t) };
+    let ns = t.tv_sec.cast_unsigned() * 1_000_000_000 + t.tv_nsec.cast_unsigned();
+    (result == 0).then_some(ns)
+}
+
+/// Page faults and switches of context of this process, of threads that have ended too.
+pub(crate) fn usage() -> (u64, u64) {
+    // SAFETY: all-zero is a valid rusage to be filled in.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is a rusage to write to.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    let sum = |a: libc::c_long, b: libc::c_long| a.cast_unsigned() + b.cast_unsigned();
+    (sum(usage.ru_minflt, usage.ru_majflt), sum(usage.ru_nvcsw, usage.ru_nivcsw))
+}

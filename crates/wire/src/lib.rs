@@ -10,6 +10,7 @@
 //! | [`arena`]  | the sealed memfd in which a session's packets lie |
 //! | [`clock`]  | raw ticks and the triples that turn them into time |
 //! | [`control`] | the messages on the agent's socket |
+//! | [`profile`] | records about the kernel's side that a recorder writes itself |
 //! | [`flight`] | the files of a flight recorder |
 //! | [`tsdl`]   | the trace's `metadata` file, as text |
 //! | [`glob`]   | the pattern language of `-e` |
@@ -26,6 +27,7 @@ pub mod error;
 pub mod flight;
 pub mod glob;
 pub mod packet;
+pub mod profile;
 pub mod schema;
 mod tlv;
 pub mod tsdl;

@@ -104,7 +104,7 @@ impl Folded {
 
 /// A name as a frame: no separators, and no spaces, since the last one stands before the number and
 /// what follows the one before may be taken for another number.
-fn frame(name: &str) -> String {
+pub(super) fn frame(name: &str) -> String {
     let name = escape::name(name);
     name.chars()
         .map(|c| {
@@ -162,14 +162,22 @@ impl Sink for Folded {
                  info` lists what there is",
             ));
         }
-        let mut options = flamegraph::Options::default();
-        options.title = self.title.clone();
-        options.count_name = "µs".into();
-        options.deterministic = true;
-        let lines = lines.iter().map(String::as_str);
-        flamegraph::from_lines(&mut options, lines, &mut self.out)
-            .map_err(|e| Error::new(format!("cannot draw the flame graph: {e}")))
+        self.out.extend(draw(&lines, self.title.clone())?);
+        Ok(())
     }
+}
+
+/// A flame graph of folded lines whose numbers are microseconds.
+pub(super) fn draw(lines: &[String], title: String) -> Result<Vec<u8>> {
+    let mut options = flamegraph::Options::default();
+    options.title = title;
+    options.count_name = "µs".into();
+    options.deterministic = true;
+    let mut drawn = Vec::new();
+    let lines = lines.iter().map(String::as_str);
+    flamegraph::from_lines(&mut options, lines, &mut drawn)
+        .map_err(|e| Error::new(format!("cannot draw the flame graph: {e}")))?;
+    Ok(drawn)
 }
 
 #[cfg(test)]

@@ -3,6 +3,27 @@
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
+/// Which scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Closing a perf event waits for grace periods that a storm of interrupts holds up
+    TeardownStall,
+    /// A grace period does not see a CPU on its way into the kernel
+    BlindSpot,
+    /// A new function is called with the old one's data
+    StaleData,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScenarioArgs {
+    /// Which
+    #[arg(value_enum, value_name = "NAME")]
+    pub(crate) scenario: Scenario,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The log; - for stdin

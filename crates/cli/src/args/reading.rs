@@ -1,11 +1,13 @@
 //! Arguments of the commands that read a trace: `report`, `info`, `hist`, `export`.
 
+use crate::quantity::parse_duration;
 use crate::record::DEFAULT_DIR;
 use clap::{Args, ValueEnum};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::report::Time;
 use gracepoint_analysis::when::When;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -17,6 +19,10 @@ pub(crate) struct ReportArgs {
     /// Stop after so many events
     #[arg(short, long, value_name = "N")]
     pub(crate) limit: Option<u64>,
+    /// Show in which functions the time went, of a trace with a profile: their own, with what they called, by
+    /// thread and by span
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// How to tell time
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) time: TimeFormat,
@@ -117,6 +123,25 @@ pub(crate) struct HistArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SlowArgs {
+    /// Directory of the trace
+    #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) dir: PathBuf,
+    /// The spans, by their whole name without :begin
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) event: String,
+    /// Only those that took so long: 10ms, 1s
+    #[arg(long, value_name = "T", default_value = "0ms", value_parser = parse_duration)]
+    pub(crate) over: Duration,
+    /// Fail at the end where the trace is damaged or not whole
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     /// Directory of the trace
     #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
@@ -130,6 +155,10 @@ pub(crate) struct ExportArgs {
     /// Replace the file
     #[arg(long)]
     pub(crate) force: bool,
+    /// Of a trace with a profile, stacks of functions instead of spans (folded, flamegraph; pprof has them
+    /// anyway)
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Draw this numeric field as a curve (perfetto, chrome); may be given more than once
     #[arg(long = "counter", value_name = "EVENT.FIELD")]
     pub(crate) counters: Vec<String>,
@@ -151,6 +180,8 @@ pub(crate) enum ExportFormat {
     Folded,
     /// Stacks of spans, drawn as SVG
     Flamegraph,
+    /// Stacks of functions of a profile, for `go tool pprof` and its like
+    Pprof,
 }
 
 impl ExportFormat {

@@ -1,6 +1,7 @@
 //! Arguments of `record` and `recover`.
 
 use super::parse_glob;
+use super::profile::RateArgs;
 use super::targets::RecordTarget;
 use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
@@ -55,6 +56,15 @@ pub(crate) struct RecordArgs {
     /// Record only so many events that it takes at most this part of a CPU: 1%
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub(crate) max_overhead: Option<u32>,
+    /// Record these tracepoints of the kernel for the program's threads, and when they leave their CPUs, into the
+    /// same trace: sched:sched_switch,syscalls:*; `-k list` shows what there is
+    #[arg(short, long, value_name = "GLOB", value_delimiter = ',', conflicts_with_all = ["rotate", "flight_recorder"])]
+    pub(crate) kernel: Vec<String>,
+    /// Sample where the program's threads are on their CPUs, and when they leave them, into the same trace
+    #[arg(long, conflicts_with_all = ["rotate", "flight_recorder"])]
+    pub(crate) profile: bool,
+    #[command(flatten)]
+    pub(crate) rate: RateArgs,
     /// Say nothing but errors and losses of whole threads
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -116,7 +126,7 @@ fn parse_sample(text: &str) -> Result<u64, String> {
 }
 
 /// `1%` or `0.5`, as millionths.
-fn parse_percent(text: &str) -> Result<u32, String> {
+pub(super) fn parse_percent(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
     let ppm = number.map(|percent| percent * 10_000.0).filter(|ppm| (1.0..=1e6).contains(ppm));
     ppm.map(|ppm| ppm as u32).ok_or_else(|| format!("`{text}` is no part of a CPU; write 1%"))

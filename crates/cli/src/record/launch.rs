@@ -143,8 +143,7 @@ impl Launched {
     /// The command's exit status, 128 + signal where one ended it.
     pub(crate) fn exit_status(&self) -> u8 {
         let Some(status) = self.status else { return 0 };
-        let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-        code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
+        self::status(status)
     }
 
     /// Whether a signal ended it.
@@ -155,6 +154,12 @@ impl Launched {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// What a shell makes of how a command ended.
+pub(crate) fn status(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(255)
 }
 
 /// A word that no other recorder has.

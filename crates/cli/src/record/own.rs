@@ -54,13 +54,7 @@ impl Copier {
             let some = some.unwrap_or_default();
             let at = some.iter().map(|module| module.at).fold(self.since, u64::max);
             let at = at.max(self.own.at);
-            let mut records = Vec::new();
-            for module in some {
-                records.extend_from_slice(&compact_header(MODULE_ID, at).to_le_bytes()[..5]);
-                records.resize(records.len() + empty, 0);
-                push(&mut records, module);
-            }
-            let count = some.len();
+            let (records, count) = (records(some, at, empty), some.len());
             self.append_own(at, &records)?;
             self.own.written += count;
         }
@@ -72,27 +66,43 @@ impl Copier {
         // No ring slot has this number.
         let stream = u64::from(self.arena.header.slots);
         let at = at.max(self.own.at);
-        let content = (HEADER + records.len()) as u64;
-        let mut thread = [0; NAME];
-        thread[..10].copy_from_slice(b"gracepoint");
-        let header = PacketHeader {
-            stream,
-            begin: at,
-            end: at,
-            content_bits: content * 8,
-            packet_bits: round_up(content) * 8,
-            seq: self.own.packets,
-            thread,
-            ..PacketHeader::default()
-        };
-        let mut packet = header.to_bytes().to_vec();
-        packet.extend_from_slice(records);
-        packet.resize(round_up(content) as usize, 0);
-        self.streams.append(stream, &packet)?;
+        self.streams.append(stream, &packet(stream, self.own.packets, at, records))?;
         self.own.packets += 1;
         self.own.at = at;
         Ok(())
     }
+}
+
+/// Records of `gp:module`, all of one moment, with so many zeroes for what the session adds.
+pub(crate) fn records(modules: &[Module], at: u64, context: usize) -> Vec<u8> {
+    let mut records = Vec::new();
+    for module in modules {
+        records.extend_from_slice(&compact_header(MODULE_ID, at).to_le_bytes()[..5]);
+        records.resize(records.len() + context, 0);
+        push(&mut records, module);
+    }
+    records
+}
+
+/// The recorder's packet number `seq` of a stream, with records of one moment.
+pub(crate) fn packet(stream: u64, seq: u64, at: u64, records: &[u8]) -> Vec<u8> {
+    let content = (HEADER + records.len()) as u64;
+    let mut thread = [0; NAME];
+    thread[..10].copy_from_slice(b"gracepoint");
+    let header = PacketHeader {
+        stream,
+        begin: at,
+        end: at,
+        content_bits: content * 8,
+        packet_bits: round_up(content) * 8,
+        seq,
+        thread,
+        ..PacketHeader::default()
+    };
+    let mut packet = header.to_bytes().to_vec();
+    packet.extend_from_slice(records);
+    packet.resize(round_up(content) as usize, 0);
+    packet
 }
 
 /// The fields of `gp:module`. What a program says of itself may be anything.

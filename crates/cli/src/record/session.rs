@@ -22,6 +22,7 @@ use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, Signal};
+use crate::perf::sides::{Asked, Sides};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
@@ -104,6 +105,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) level: Option<Level>,
     pub(crate) dir: &'a Path,
     pub(crate) force: bool,
+    /// What the kernel shall tell beside.
+    pub(crate) sides: Asked<'a>,
 }
 
 /// What may end a recording.
@@ -133,6 +136,8 @@ pub(crate) struct Recorded {
     pub(crate) refused: u64,
     /// What went wrong while finishing.
     pub(crate) failure: Option<String>,
+    /// The process that goes on to give tracepoints back to the kernel.
+    pub(crate) taking_down: Option<u32>,
 }
 
 /// A recording under way.
@@ -161,6 +166,8 @@ pub(crate) struct Session {
     pub(crate) late: bool,
     /// The trace is one in pieces, of which `dir` is the latest.
     pub(crate) pieces: Option<Pieces>,
+    /// What the kernel tells of its threads.
+    pub(crate) sides: Sides,
 }
 
 impl Session {
@@ -188,7 +195,7 @@ impl Session {
         });
         let reply = ask(&mut link, &create)?;
         let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
-        match session.start() {
+        match session.begin_sides(plan.sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.dir.discard();
@@ -261,6 +268,7 @@ impl Session {
             learnt: 0,
             late: false,
             pieces: None,
+            sides: Sides::default(),
         };
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
@@ -269,6 +277,19 @@ impl Session {
         session.learn();
         session.describe()?;
         Ok(session)
+    }
+
+    /// Samples go into streams of their own, behind those of the ring's slots and the recorder's.
+    fn begin_sides(&mut self, asked: Asked<'_>) -> Result<()> {
+        let first = u64::from(self.copier.arena.header.slots) + 1;
+        let (sides, events) = Sides::begin(self.pid, asked, first, self.context)?;
+        self.sides = sides;
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.events.extend(events);
+        self.sidecar.events = self.events.iter().map(Into::into).collect();
+        self.describe()
     }
 
     /// Ends it as if it had never been.
@@ -343,6 +364,7 @@ impl Session {
     /// Copies full pages and gives them back; returns how many. Of a flight recorder, none.
     fn copy(&mut self) -> io::Result<usize> {
         self.copier.write_modules()?;
+        self.sides.tend(&self.clock, &mut self.copier.streams)?;
         if self.copier.arena.overwrites() {
             return Ok(0); // the newest are copied at the end
         }
@@ -469,7 +491,9 @@ impl Session {
             .is_none_or(|last| triple.ticks > last.ticks && triple.mono_ns > last.mono_ns);
         if newer {
             triples.push(triple);
+            self.clock.refine();
         }
+        let triples = &mut self.clock.triples;
         if triples.len() > TRIPLES_MOST {
             let mut index = 0;
             triples.retain(|_| {
@@ -537,7 +561,8 @@ impl Session {
         if !matches!(ended, Ended::Failed(_)) {
             let told = self.copier.write_modules();
             let copied = self.copy_rest(matches!(ended, Ended::Snapshot));
-            failure = told.and(copied).err().map(|e| e.to_string());
+            let beside = self.sides.finish(&self.clock, &mut self.copier.streams);
+            failure = told.and(copied).and(beside).err().map(|e| e.to_string());
         }
         self.count_lost();
         self.learn();
@@ -568,6 +593,7 @@ impl Session {
             spoilt: self.copier.spoilt,
             refused: self.copier.arena.refused(),
             failure,
+            taking_down: self.sides.taking_down,
         }
     }
 

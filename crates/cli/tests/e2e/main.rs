@@ -4,12 +4,15 @@
 #![forbid(unsafe_code)]
 
 mod browser;
+mod burn;
 mod explain;
 mod export;
 mod fake;
 mod fakes;
 mod flight;
 mod hardship;
+mod kernel;
+mod profile;
 mod programs;
 mod reading;
 mod real;
@@ -59,6 +62,8 @@ fn main() {
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());
+    trials.extend(profile::trials());
+    trials.extend(kernel::trials());
     trials.extend(view::trials());
     let with_babeltrace = [
         fakes::with_babeltrace(),

@@ -157,6 +157,24 @@ impl Running {
         Self::find(&self.errors, begin)
     }
 
+    /// The next line of stderr that begins like this; `None` where it ended without. (What it said instead
+    /// is kept for `end`.)
+    pub(crate) fn expect_error_or_end(&mut self, begin: &str) -> Option<String> {
+        let deadline = Instant::now() + DEADLINE;
+        let (keep, kept) = channel();
+        while let Ok(line) =
+            self.errors.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            if let Some(rest) = line.strip_prefix(begin) {
+                return Some(rest.to_owned());
+            }
+            let _ = keep.send(line);
+        }
+        assert!(Instant::now() < deadline, "no line {begin:?}");
+        self.errors = kept;
+        None
+    }
+
     fn find(lines: &Receiver<String>, begin: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         let mut other = Vec::new();

@@ -127,6 +127,8 @@ impl Hasher for Spread {
 
 type ByKey<V> = HashMap<KeyId, V, BuildHasherDefault<Spread>>;
 pub(super) type KeySet = HashSet<KeyId, BuildHasherDefault<Spread>>;
+/// Keys and the data of entries.
+type PlaceSet = HashSet<(KeyId, usize), BuildHasherDefault<Spread>>;
 
 impl KeyId {
     pub(crate) fn of(key: &'static Key) -> KeyId {
@@ -285,9 +287,14 @@ impl State {
     /// Removes from each key the probe with this data; sites of keys that have none left are switched off
     /// first.
     pub(super) fn take(&mut self, places: &[(KeyId, *const ())], garbage: &mut Garbage) {
-        let is_last = |&(key, data): &(KeyId, *const ())| {
+        // Several of one key may go at once, and only together be its last.
+        let mut gone: PlaceSet =
+            HashSet::with_capacity_and_hasher(places.len(), Default::default());
+        gone.extend(places.iter().map(|&(key, data)| (key, data as usize)));
+        let is_last = |&(key, _): &(KeyId, *const ())| {
             let known = self.keys.get(&key)?;
-            known.members().iter().all(|member| member.entry.data == data).then_some(known.key)
+            let goes = |member: &Member| gone.contains(&(key, member.entry.data as usize));
+            known.members().iter().all(goes).then_some(known.key)
         };
         let last: Vec<_> = places.iter().filter_map(is_last).collect();
         // Refused, the sites stay on and find no probes: slower, but right.

@@ -86,6 +86,7 @@ fn blind_spot() {
     let report = Explorer::new().explore(&ftrace(Wait::SynchronizeSched));
     let failure = report.expect_failure();
     println!("{} ({} moves)", failure.cause, failure.schedule.moves().len());
+    crate::schedule::is_told("blind_spot", failure);
     assert!(matches!(failure.cause, Cause::UseAfterFree { .. }));
     // A CPU that is watched is waited for: what is used too late is used in the blind spot.
     assert!(failure.story.iter().any(|line| line.contains("dynticks_watching -> 0")), "{failure}");

@@ -30,6 +30,7 @@ shipped!(
 mod blind_spot;
 mod door;
 mod grace_periods;
+mod schedule;
 mod srcu;
 mod stale_data;
 mod teardown_stall;

@@ -55,6 +55,7 @@ fn teardown_stall() {
     // And where one CPU does not, it hangs, although nobody is inside a section of SRCU.
     let report = Explorer::new().explore(&srcu_teardown(SlowGp::SynchronizeRcu, true));
     let failure = report.expect_failure();
+    crate::schedule::is_told("teardown_stall", failure);
     let chain = failure.cause.to_string();
     println!("{chain}\n    ({} moves)", failure.schedule.moves().len());
     for link in [

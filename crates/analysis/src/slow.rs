@@ -1,0 +1,330 @@
+//! Where the time of slow spans went: running, runnable, blocked in which system call, woken by whom.
+//!
+//! What a trace has of the kernel decides how much is known: switches (`record -k` or `--profile`) tell running
+//! from not running; `syscalls:*` (or `raw_syscalls:*`) in what it was blocked; `sched:sched_waking`, which
+//! a thread of the program records when it wakes another, when it could have gone on, and which span the
+//! waker was in. A span counts on the thread on which it began.
+
+mod text;
+
+use crate::profile::span_id;
+use crate::read::Event;
+use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
+use gracepoint_wire::profile::{FIRST_KERNEL_ID, SWITCH_ID, SWITCH_NAME};
+use gracepoint_wire::schema::Role;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+
+/// Slow spans that are kept; of more, the shortest go.
+const MOST_KEPT: usize = 10_000;
+/// Spans of one thread that are open at once.
+const MOST_OPEN: usize = 1 << 12;
+
+/// Where time went, in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Parts {
+    /// From begin to end.
+    pub total_ns: u64,
+    /// On a CPU.
+    pub running_ns: u64,
+    /// It could have run: preempted, or woken and not on a CPU yet.
+    pub runnable_ns: u64,
+    /// It waited, by what for: `futex`, `read, until db:query of worker-2/17 woke it`.
+    pub blocked_ns: BTreeMap<String, u64>,
+}
+
+impl Parts {
+    fn add(&mut self, other: &Parts) {
+        self.total_ns += other.total_ns;
+        self.running_ns += other.running_ns;
+        self.runnable_ns += other.runnable_ns;
+        for (why, ns) in &other.blocked_ns {
+            *self.blocked_ns.entry(why.clone()).or_default() += ns;
+        }
+    }
+
+    fn off(&self) -> u64 {
+        self.runnable_ns + self.blocked_ns.values().sum::<u64>()
+    }
+}
+
+/// A slow span.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct One {
+    /// When it began, nanoseconds since 1970.
+    pub begin_ns: u64,
+    /// Its thread's name, escaped.
+    pub thread: String,
+    /// The kernel's number of that.
+    pub tid: u32,
+    /// Where its time went.
+    pub parts: Parts,
+}
+
+/// What is slow, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Slow {
+    /// The spans' name, escaped.
+    pub event: String,
+    /// From this length on one is slow.
+    pub over_ns: u64,
+    /// Spans that have begun and ended.
+    pub spans: u64,
+    /// How many of them are slow.
+    pub slow: u64,
+    /// All slow ones added up.
+    pub sum: Parts,
+    /// The slowest first.
+    pub slowest: Vec<One>,
+    /// The trace tells of system calls.
+    pub has_calls: bool,
+    /// The trace tells who woke whom.
+    pub has_wakers: bool,
+    /// What could not be read.
+    pub damage: Vec<Damage>,
+}
+
+/// A span that is watched.
+struct Target {
+    id: u64,
+    begin_ns: u64,
+    parts: Parts,
+}
+
+#[derive(Default)]
+struct Thread {
+    name: String,
+    /// When it left its CPU, and whether it could have gone on.
+    left: Option<(u64, bool)>,
+    /// When it was woken since, and by whom.
+    woken: Option<(u64, String)>,
+    call: Option<String>,
+    open: Vec<(u64, u32)>,
+    targets: Vec<Target>,
+}
+
+/// Looks at the spans called `event` that took at least `over_ns`.
+///
+/// ```
+/// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+/// let error = gracepoint_analysis::slow::slow(&trace, "db:query", 0).unwrap_err();
+/// assert!(error.to_string().contains("record -k"));
+/// # Ok::<(), gracepoint_analysis::Error>(())
+/// ```
+///
+/// # Errors
+/// When there is no such span, or the trace does not tell when threads ran.
+pub fn slow(trace: &Trace, event: &str, over_ns: u64) -> Result<Slow> {
+    let is_target =
+        |kind: &EventType| kind.declared.role != Role::Event && kind.declared.schema.name == event;
+    if !trace.events().iter().any(is_target) {
+        if trace.events().iter().any(|kind| kind.name == event) {
+            return Err(Error::new(format!(
+                "{} is a point in time and takes none: `slow` is about spans",
+                escape::name(event)
+            )));
+        }
+        return Err(trace.no_such_event(event));
+    }
+    if !trace.events().iter().any(|kind| kind.name == SWITCH_NAME) {
+        return Err(Error::new(
+            "the trace does not tell when threads ran: record with `gracepoint record -k \
+             'syscalls:*,sched:sched_waking'` (or --profile, which tells only that they did not)",
+        ));
+    }
+    let mut looking = Looking {
+        is_target: trace.events().iter().map(is_target).collect(),
+        names: trace.events().iter().map(|kind| escape::name(&kind.declared.schema.name)).collect(),
+        threads: HashMap::new(),
+        slow: Slow { event: escape::name(event), over_ns, ..Slow::default() },
+    };
+    let has = |begin: &str| trace.events().iter().any(|kind| kind.name.starts_with(begin));
+    looking.slow.has_calls = has("syscalls:sys_enter_") || has("raw_syscalls:sys_enter");
+    looking.slow.has_wakers = has("sched:sched_waking");
+    let mut reader = trace.reader();
+    while let Some(event) = reader.next_event() {
+        looking.take(&event);
+    }
+    let mut slow = looking.slow;
+    slow.slowest.sort_by_key(|one| std::cmp::Reverse(one.parts.total_ns));
+    slow.slowest.truncate(MOST_KEPT);
+    slow.damage = reader.into_damage();
+    Ok(slow)
+}
+
+struct Looking {
+    is_target: Vec<bool>,
+    names: Vec<String>,
+    threads: HashMap<u32, Thread>,
+    slow: Slow,
+}
+
+impl Looking {
+    fn take(&mut self, event: &Event<'_>) {
+        let thread = self.threads.entry(event.tid).or_default();
+        if thread.name != event.thread {
+            event.thread.clone_into(&mut thread.name);
+        }
+        match (event.kind.declared.role, event.kind.declared.id) {
+            (Role::Begin, _) => {
+                let Some(id) = span_id(event) else { return };
+                if thread.open.len() < MOST_OPEN {
+                    thread.open.push((id, event.index));
+                }
+                if self.is_target[event.index as usize] && thread.targets.len() < MOST_OPEN {
+                    thread.targets.push(Target { id, begin_ns: event.ns, parts: Parts::default() });
+                }
+            }
+            (Role::End, _) => self.end(event),
+            (_, SWITCH_ID) => self.switch(event),
+            (_, id) if id >= FIRST_KERNEL_ID => self.kernel(event),
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, event: &Event<'_>) {
+        let Some(id) = span_id(event) else { return };
+        let on = |thread: &Thread| thread.open.iter().any(|(open, _)| *open == id);
+        let tid = match self.threads.get(&event.tid).is_some_and(on) {
+            true => event.tid,
+            // Carried to another thread.
+            false => match self.threads.iter().find(|(_, thread)| on(thread)) {
+                Some((&tid, _)) => tid,
+                None => return,
+            },
+        };
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        thread.open.retain(|(open, _)| *open != id);
+        let Some(at) = thread.targets.iter().position(|target| target.id == id) else { return };
+        if thread.left.is_some() {
+            // Where it ends on another thread, this one may be off its CPU.
+            thread.off_until(event.ns);
+            thread.left = thread.left.map(|(_, preempted)| (event.ns, preempted));
+        }
+        let Target { begin_ns, mut parts, .. } = thread.targets.remove(at);
+        parts.total_ns = event.ns.saturating_sub(begin_ns);
+        parts.running_ns = parts.total_ns.saturating_sub(parts.off());
+        let slow = &mut self.slow;
+        slow.spans += 1;
+        if parts.total_ns < slow.over_ns {
+            return;
+        }
+        slow.slow += 1;
+        slow.sum.add(&parts);
+        slow.slowest.push(One { begin_ns, thread: escape::name(&thread.name), tid, parts });
+        if slow.slowest.len() >= 2 * MOST_KEPT {
+            slow.slowest.sort_by_key(|one| std::cmp::Reverse(one.parts.total_ns));
+            slow.slowest.truncate(MOST_KEPT);
+        }
+    }
+
+    fn switch(&mut self, event: &Event<'_>) {
+        let is = |name: &str| {
+            event.kind.field(name).and_then(|at| event.value(at)) == Some(Value::Bool(true))
+        };
+        let Some(thread) = self.threads.get_mut(&event.tid) else { return };
+        if is("out") {
+            thread.left = Some((event.ns, is("preempted")));
+            thread.woken = None;
+        } else {
+            thread.off_until(event.ns);
+            (thread.left, thread.woken) = (None, None);
+        }
+    }
+
+    /// A tracepoint of the kernel, on the thread that hit it.
+    fn kernel(&mut self, event: &Event<'_>) {
+        let name = event.name();
+        let number = |field: &str| match event.kind.field(field).and_then(|at| event.value(at))? {
+            Value::Int(n) => Some(n),
+            Value::Uint(n) => i64::try_from(n).ok(),
+            _ => None,
+        };
+        if name == "sched:sched_waking" {
+            let Some(sleeper) = number("pid").and_then(|pid| u32::try_from(pid).ok()) else {
+                return;
+            };
+            let waker = self.threads.get(&event.tid).map(|thread| {
+                let who = format!("{}/{}", escape::name(&thread.name), event.tid);
+                match thread.open.last() {
+                    Some((_, kind)) => format!("{} of {who}", self.names[*kind as usize]),
+                    None => who,
+                }
+            });
+            let Some(thread) = self.threads.get_mut(&sleeper) else { return };
+            if thread.left.is_some() && thread.woken.is_none() {
+                thread.woken = Some((event.ns, waker.unwrap_or_default()));
+            }
+            return;
+        }
+        let Some(thread) = self.threads.get_mut(&event.tid) else { return };
+        if let Some(call) = name.strip_prefix("syscalls:sys_enter_") {
+            thread.call = Some(escape::name(call));
+        } else if name == "raw_syscalls:sys_enter" {
+            thread.call = number("id").map(|id| format!("system call {id}"));
+        } else if name.starts_with("syscalls:sys_exit_") || name == "raw_syscalls:sys_exit" {
+            thread.call = None;
+        }
+    }
+}
+
+impl Thread {
+    /// It was off its CPU until now: adds that to the spans that were open.
+    fn off_until(&mut self, now: u64) {
+        let Some((left, preempted)) = self.left else { return };
+        let waits_until = match (&self.woken, preempted) {
+            (_, true) => left,
+            (Some((woken, _)), false) => *woken,
+            (None, false) => now,
+        };
+        let mut why = self.call.clone().unwrap_or_else(|| "(no system call known)".to_owned());
+        if let Some((_, waker)) = self.woken.as_ref().filter(|(_, waker)| !waker.is_empty()) {
+            why += &format!(", until {waker} woke it");
+        }
+        for target in &mut self.targets {
+            let from = left.max(target.begin_ns);
+            let split = waits_until.clamp(from, now.max(from));
+            if split > from {
+                *target.parts.blocked_ns.entry(why.clone()).or_default() += split - from;
+            }
+            target.parts.runnable_ns += now.saturating_sub(split);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(begin_ns: u64) -> Target {
+        Target { id: 1, begin_ns, parts: Parts::default() }
+    }
+
+    #[test]
+    fn time_off_is_blocked_up_to_the_waking_and_runnable_after() {
+        let mut thread = Thread {
+            left: Some((100, false)),
+            woken: Some((160, "b of c/2".into())),
+            call: Some("read".into()),
+            targets: vec![target(0), target(120), target(170)],
+            ..Thread::default()
+        };
+        thread.off_until(200);
+        let told = |at: usize| {
+            let parts = &thread.targets[at].parts;
+            (parts.runnable_ns, parts.blocked_ns.values().sum::<u64>())
+        };
+        assert_eq!((told(0), told(1), told(2)), ((40, 60), (40, 40), (30, 0)));
+        let why = "read, until b of c/2 woke it";
+        assert_eq!(thread.targets[0].parts.blocked_ns.get(why), Some(&60));
+    }
+
+    #[test]
+    fn a_preempted_thread_is_runnable() {
+        let mut thread =
+            Thread { left: Some((100, true)), targets: vec![target(50)], ..Thread::default() };
+        thread.off_until(130);
+        assert_eq!(thread.targets[0].parts.runnable_ns, 30);
+        assert!(thread.targets[0].parts.blocked_ns.is_empty());
+    }
+}

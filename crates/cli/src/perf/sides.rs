@@ -1,0 +1,91 @@
+//! What stands beside the events of a recording: a profile, tracepoints of the kernel, both or none.
+
+use super::beside::{Beside, Rate};
+use super::kernel::{self, Kernel};
+use super::writer::MOST_STREAMS;
+use crate::failure::Result;
+use crate::record::streams::Streams;
+use gracepoint_wire::clock::Clock;
+use gracepoint_wire::profile::profile_events;
+use gracepoint_wire::schema::{Context, Declared};
+use std::io;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asked<'a> {
+    /// Sample where its threads are.
+    pub(crate) profile: Option<Rate>,
+    /// Tracepoints of the kernel, as patterns.
+    pub(crate) kernel: &'a [String],
+}
+
+/// See the top.
+#[derive(Default)]
+pub(crate) struct Sides {
+    profile: Option<Beside>,
+    kernel: Option<Kernel>,
+    /// Why there is none of the kernel's events, which is no failure of the recording.
+    pub(crate) without_kernel: Option<String>,
+    /// The process that goes on to give tracepoints back to the kernel.
+    pub(crate) taking_down: Option<u32>,
+}
+
+impl Sides {
+    /// Begins what is asked for, into streams from the number `first` on, and says which events that adds.
+    ///
+    /// # Errors
+    /// When the kernel gives no profile, or what is asked of it makes no sense.
+    pub(crate) fn begin(
+        pid: u32,
+        asked: Asked<'_>,
+        first: u64,
+        context: Context,
+    ) -> Result<(Sides, Vec<Declared>)> {
+        let mut sides = Sides::default();
+        if asked.profile.is_none() && asked.kernel.is_empty() {
+            return Ok((sides, Vec::new()));
+        }
+        let mut events = profile_events().to_vec();
+        if let Some(rate) = asked.profile {
+            sides.profile = Some(Beside::begin(pid, rate, first, context)?);
+        }
+        if !asked.kernel.is_empty() {
+            let first = first + MOST_STREAMS;
+            let begun = kernel::choose(asked.kernel)?
+                .and_then(|formats| Kernel::begin(pid, formats, first, context));
+            match begun {
+                Ok(kernel) => {
+                    events.extend(kernel.declared());
+                    sides.kernel = Some(kernel);
+                }
+                Err(why) => sides.without_kernel = Some(why),
+            }
+        }
+        Ok((sides, events))
+    }
+
+    /// Writes what has come.
+    ///
+    /// # Errors
+    /// When the trace cannot be written.
+    pub(crate) fn tend(&mut self, clock: &Clock, out: &mut Streams) -> io::Result<()> {
+        if let Some(profile) = &mut self.profile {
+            profile.tend(clock, out)?;
+        }
+        if let Some(kernel) = &mut self.kernel {
+            kernel.tend(clock, out)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left.
+    ///
+    /// # Errors
+    /// As [`tend`](Self::tend).
+    pub(crate) fn finish(&mut self, clock: &Clock, out: &mut Streams) -> io::Result<()> {
+        let sampled = self.profile.as_mut().map_or(Ok(()), |profile| profile.finish(clock, out));
+        let taken = self.kernel.as_mut().map_or(Ok(None), |kernel| kernel.finish(clock, out));
+        self.taking_down = taken.as_ref().ok().copied().flatten();
+        sampled.and(taken.map(drop))
+    }
+}

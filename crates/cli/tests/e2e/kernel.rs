@@ -1,0 +1,258 @@
+//! The kernel's tracepoints beside a program's events. Where this system does not give them the recording goes
+//! on without, and says so; that is tested everywhere.
+
+use crate::real::{assert_ok, events, go, start};
+use crate::scene::{Running, Scene};
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+use serde_json::Value;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let tests: [(&str, fn()); 8] = [
+        ("kernel_switches_lie_between_the_programs_events", switches_lie_between),
+        ("without_the_kernels_events_the_programs_own_are_recorded", without_tracefs),
+        ("a_pattern_that_matches_no_kernel_event_is_an_error", no_such_event),
+        ("a_killed_recorder_leaves_no_helper_behind", killed_recorder),
+        ("slow_asks_for_what_it_needs", slow_asks),
+        ("perf_stat_counts_a_program", perf_stat),
+        ("perf_stat_counts_a_command_from_its_start", perf_stat_command),
+        ("scenarios_are_told", scenarios),
+    ];
+    tests.into_iter().map(crate::trial).collect()
+}
+
+/// Whether the kernel's tracepoints can be had here: it says what is missing where they cannot.
+fn has_tracefs(scene: &Scene) -> bool {
+    let said = scene.run(&["record", "-k", "list"]);
+    match said.status {
+        0 => {
+            assert!(said.out.lines().any(|line| line == "sched:sched_switch"), "{}", said.out);
+            true
+        }
+        _ => {
+            let hint = ["mount", "may not be read"].iter().any(|word| said.err.contains(word));
+            assert!(said.status == 2 && hint, "{}", said.err);
+            false
+        }
+    }
+}
+
+fn record(scene: &Scene, pid: u32, patterns: &str) -> Running {
+    let mut command = scene.gracepoint(&["record", "-p", &pid.to_string(), "-k", patterns, "-o"]);
+    command.arg(scene.trace());
+    Running::start(command)
+}
+
+fn switches_lie_between() {
+    const SLACK: u64 = 50_000;
+    let scene = Scene::new();
+    if !has_tracefs(&scene) {
+        return;
+    }
+    let mut program = start(&scene, &["burn", "30"]);
+    let patterns = "sched:sched_switch,sched:sched_waking,syscalls:sys_*_clock_nanosleep";
+    let mut recorder = record(&scene, program.pid(), patterns);
+    let first = recorder.expect_error("gracepoint: ");
+    if !first.starts_with("recording") {
+        assert!(first.contains("CAP_PERFMON"), "{first}");
+        return;
+    }
+    go(&mut program);
+    program.expect("done");
+    drop(program);
+    let said = recorder.end();
+    assert_ok(&said);
+    let events = events(&scene);
+    let at = |event: &Value| event["ts_ns"].as_u64().unwrap();
+    let named = |name: &str| events.iter().filter(|e| e["name"] == name).collect::<Vec<_>>();
+    let naps: Vec<(u64, u64)> = named("burn:nap:begin")
+        .into_iter()
+        .map(at)
+        .zip(named("burn:nap:end").into_iter().map(at))
+        .collect();
+    assert_eq!(naps.len(), 3);
+    let tid = named("burn:nap:begin")[0]["tid"].clone();
+    let switches = named("sched:sched_switch");
+    let (enters, exits) =
+        (named("syscalls:sys_enter_clock_nanosleep"), named("syscalls:sys_exit_clock_nanosleep"));
+    for (begin, end) in &naps {
+        let inside = |list: &[&Value]| {
+            let of = list.iter().filter(|event| event["tid"] == tid);
+            let times = of.map(|event| at(event));
+            times
+                .filter(|t| begin.saturating_sub(SLACK) <= *t && *t <= end + SLACK)
+                .collect::<Vec<_>>()
+        };
+        let (enter, off, exit) = (inside(&enters), inside(&switches), inside(&exits));
+        assert!(
+            !enter.is_empty() && !off.is_empty() && !exit.is_empty(),
+            "{enter:?} {off:?} {exit:?}"
+        );
+        assert!(
+            enter[0] <= off[0] && off[0] <= *exit.last().unwrap(),
+            "{enter:?} {off:?} {exit:?}"
+        );
+        // It slept 10 ms in between.
+        assert!(exit.last().unwrap() - off[0] >= 9_900_000, "{off:?} {exit:?}");
+    }
+    let fields = &switches[0]["fields"];
+    assert!(fields["prev_comm"].is_string() && fields["next_pid"].is_number(), "{fields:#}");
+
+    let said = scene.run(&["slow", "--event", "burn:nap", "--over", "5ms", "--json", "t.trace"]);
+    assert_ok(&said);
+    let slow: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&slow["spans"], &slow["slow"]), (&3.into(), &3.into()), "{slow:#}");
+    let blocked = slow["sum"]["blocked_ns"]["clock_nanosleep"].as_u64().unwrap();
+    assert!(blocked >= 3 * 9_900_000, "{slow:#}");
+    let total = slow["sum"]["total_ns"].as_u64().unwrap();
+    assert!(blocked <= total, "{slow:#}");
+    let said = scene.run(&["slow", "--event", "burn:nap", "t.trace"]);
+    assert!(said.status == 0 && said.out.contains("blocked in clock_nanosleep"), "{}", said.out);
+    let said = scene.run(&["slow", "--event", "burn:nap", "--over", "1h", "t.trace"]);
+    assert_eq!(said.status, 1, "{}", said.out);
+}
+
+fn without_tracefs() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "1", "10"]);
+    let mut command =
+        scene.gracepoint(&["record", "-p", &program.pid().to_string(), "-k", "sched:*", "-o"]);
+    command.arg(scene.trace()).env("GRACEPOINT_TRACEFS", "/no/such/place");
+    let mut recorder = Running::start(command);
+    let why = recorder.expect_error("gracepoint: ");
+    assert!(why.contains("mount -t tracefs") && why.contains("the program's own are"), "{why}");
+    recorder.expect_error("gracepoint: recording ");
+    go(&mut program);
+    program.expect("done");
+    drop(program);
+    assert_ok(&recorder.end());
+    assert_eq!(events(&scene).iter().filter(|event| event["name"] == "work:step").count(), 10);
+}
+
+fn no_such_event() {
+    let scene = Scene::new();
+    if !has_tracefs(&scene) {
+        return;
+    }
+    let program = start(&scene, &["count", "1", "1"]);
+    let mut command =
+        scene.gracepoint(&["record", "-p", &program.pid().to_string(), "-k", "sched:sched_swich"]);
+    command.args(["-o", "t.trace"]);
+    let said = Running::start(command).end();
+    assert!(said.status == 2 && said.err.contains("sched:sched_switch"), "{}", said.err);
+    assert!(!scene.trace().exists());
+}
+
+fn helpers(pid: u32) -> Vec<u32> {
+    let children =
+        std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn killed_recorder() {
+    let scene = Scene::new();
+    if !has_tracefs(&scene) {
+        return;
+    }
+    let program = start(&scene, &["count", "1", "1"]);
+    let mut recorder = record(&scene, program.pid(), "sched:sched_switch");
+    if !recorder.expect_error("gracepoint: ").starts_with("recording") {
+        return;
+    }
+    let helpers = helpers(recorder.pid());
+    recorder.signal(Signal::KILL);
+    recorder.end();
+    for helper in helpers {
+        let begun = std::time::Instant::now();
+        while std::fs::exists(format!("/proc/{helper}")).unwrap() {
+            assert!(begun.elapsed() < crate::scene::DEADLINE, "the helper goes on");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+fn slow_asks() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["jobs", "3"]);
+    let recorder = scene.recorder(program.pid(), &[]);
+    go(&mut program);
+    program.expect("done");
+    drop(program);
+    assert_ok(&recorder.end());
+    let said = scene.run(&["slow", "--event", "work:job", "t.trace"]);
+    assert!(said.status == 2 && said.err.contains("record -k"), "{}", said.err);
+    let said = scene.run(&["slow", "--event", "work:rest", "t.trace"]);
+    assert!(said.status == 2 && said.err.contains("point in time"), "{}", said.err);
+    let said = scene.run(&["slow", "--event", "work:jbo", "t.trace"]);
+    assert!(said.status == 2 && said.err.contains("work:job"), "{}", said.err);
+}
+
+fn counts(out: &str) -> Vec<Value> {
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the kernel does not count here is null, and said.
+fn count(counts: &[Value], event: &str, said: &str) -> Option<u64> {
+    // `:u` where the kernel's part is not for us.
+    let is = |row: &&Value| row["event"].as_str().unwrap().trim_end_matches(":u") == event;
+    let row = counts.iter().find(is).unwrap();
+    let value = row["value"].as_u64();
+    assert!(value.is_some() || said.contains("perf_event_paranoid"), "{said}");
+    value
+}
+
+fn perf_stat() {
+    const EVENTS: u64 = 10_000;
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "2", &EVENTS.to_string()]);
+    let pid = program.pid().to_string();
+    let events = "work:step,task-clock,page-faults,context-switches";
+    let command = scene.gracepoint(&["perf", "stat", "-p", &pid, "-e", events, "--json"]);
+    let mut stat = Running::start(command);
+    while !stat.expect_error("gracepoint: ").starts_with("counting") {}
+    go(&mut program);
+    program.expect("done");
+    stat.signal(Signal::INT);
+    let said = stat.end();
+    assert_ok(&said);
+    let counts = counts(&said.out);
+    assert_eq!(count(&counts, "work:step", ""), Some(2 * EVENTS));
+    let note = "perf_event_paranoid";
+    assert!(count(&counts, "task-clock", note).is_none_or(|ns| ns > 0), "{}", said.out);
+
+    let said = scene.run(&["perf", "stat", "-p", &pid, "-e", "no-such-event", "--duration", "1ms"]);
+    assert!(said.status == 2 && said.err.contains("page-faults"), "{}", said.err);
+    let said = scene.run(&["perf", "stat", "-p", &pid, "--duration", "1ms"]);
+    assert!(said.status == 0 && said.out.contains("task-clock"), "{} {}", said.out, said.err);
+    let said =
+        scene.run(&["perf", "stat", "-p", &pid, "--per-thread", "--duration", "1ms", "--json"]);
+    assert_ok(&said);
+}
+
+fn perf_stat_command() {
+    let scene = Scene::new();
+    let said = scene.run(&["perf", "stat", "--json", "--", "sh", "-c", "exit 3"]);
+    assert_eq!(said.status, 3, "{}", said.err);
+    let counts = counts(&said.out);
+    assert!(count(&counts, "page-faults", &said.err).is_none_or(|n| n > 10), "{}", said.out);
+    let said = scene.run(&["perf", "stat", "--", "/no/such/command"]);
+    assert_eq!(said.status, 127, "{}", said.err);
+}
+
+fn scenarios() {
+    let scene = Scene::new();
+    for (name, words) in [
+        ("teardown-stall", "process_srcu"),
+        ("blind-spot", "dynticks_watching"),
+        ("stale-data", "static_call"),
+    ] {
+        let said = scene.run(&["scenario", name]);
+        assert_ok(&said);
+        assert!(said.out.contains(words) && said.out.contains("Ours"), "{}", said.out);
+        let said = scene.run(&["scenario", name, "--json"]);
+        let told: Value = serde_json::from_str(&said.out).unwrap();
+        assert!(told["schedule"].as_array().unwrap().len() > 3, "{told:#}");
+        let measured = told["measured"].as_array().unwrap().len();
+        assert!(measured > 0 || told["not_measured"].is_string(), "{told:#}");
+    }
+}

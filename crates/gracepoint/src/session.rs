@@ -1,6 +1,7 @@
 //! A recording: which events go into which ring, and the agent's verbs on it.
 
 mod counting;
+mod functions;
 mod modules;
 
 pub(crate) use counting::Counting;
@@ -12,13 +13,14 @@ use crate::limit::{self, Limit, Verdict};
 use crate::ring::arena::{Shape, counts_bytes};
 use crate::ring::{Place, Ring};
 use crate::tracer::KeyId;
-use crate::{clock, glob_any, sys, tracer};
+use crate::{clock, function, glob_any, sys, tracer};
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
 use gracepoint_wire::schema::{
     Context, Declared, FIRST_USER_ID, Role, Schema, THROTTLE_ID, UNTHROTTLE_ID, loss_event,
     module_event, throttle_events,
 };
+use functions::Recorder;
 use modules::Modules;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
@@ -98,6 +100,7 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    functions: Option<Box<Recorder>>,
     modules: Modules,
     made: Triple,
     context: Context,
@@ -405,11 +408,16 @@ impl Session {
         most_bytes: u64,
         file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
-        let Chosen { ids, keys, mut declared, next } = Chosen::of(&wanted.globs)?;
+        let functions = wanted.functions.as_ref();
+        let functions =
+            functions.map(|functions| functions::Chosen::of(functions, wanted.limits)).transpose()?;
+        let Chosen { ids, keys, mut declared, next } =
+            Chosen::of(&wanted.globs, functions.as_ref())?;
         if is_limited(wanted) {
             declared.splice(1..1, throttle_events());
         }
         declared.push(module_event());
+        declared.extend(functions.iter().flat_map(functions::Chosen::declared));
         let shape = shape(wanted, next, most_bytes)?;
         let mut ring = Ring::new(shape, file).map_err(|error| {
             let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
@@ -435,12 +443,15 @@ impl Session {
             limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
         };
         let targets = ids.into_iter().map(of).collect();
+        let recorder = |chosen: functions::Chosen| chosen.recorder(&raw const *ring, extras);
+        let functions = functions.map(recorder).transpose()?.map(Box::new);
         let session = Arc::new(Session {
             id,
             targets,
             ring,
             keys,
             declared,
+            functions,
             modules: Modules::default(),
             made: clock::triple(clock::source()),
             context: wanted.context,
@@ -497,10 +508,12 @@ impl Session {
             return Err(failure("session", "the session is started already"));
         }
         gracepoint_rcu::refresh_names();
-        tracer::attach(&self.probes()).map_err(|error| {
-            self.on.store(false, Relaxed);
+        let refused = |error: crate::patch::PatchError| {
+            self.switch_off();
             failure("patching", error.to_string())
-        })
+        };
+        tracer::attach(&self.probes()).map_err(refused)?;
+        self.functions.iter().try_for_each(|f| function::attach(f.op())).map_err(refused)
     }
 
     /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has
@@ -508,8 +521,13 @@ impl Session {
     ///
     /// [`settled`]: Session::settled
     pub(crate) fn switch_off(&self) {
-        tracer::detach(&self.probes());
+        self.detach();
         self.on.store(false, Relaxed);
+    }
+
+    fn detach(&self) {
+        self.functions.iter().for_each(|functions| function::detach(functions.op().data));
+        tracer::detach(&self.probes());
     }
 
     /// After `switch_off` and, if `settled`, a grace period: closes the pages of threads that are not
@@ -576,7 +594,7 @@ impl Session {
     /// rings (until then a forked child must find it there: a fork may come in the middle of a
     /// record). After a second one no ending thread can still have found it in the table.
     pub(crate) fn end(self: Arc<Session>) {
-        tracer::detach(&self.probes());
+        self.detach();
         let pid = std::process::id();
         after_grace_period(pid, self, move |session| {
             session.withdraw();
@@ -627,14 +645,16 @@ struct Chosen {
 }
 
 impl Chosen {
-    /// The events that any of `globs` matches.
+    /// The events that any of `globs` matches, and those that belong to functions.
     ///
     /// # Errors
-    /// `no-match`, if none does.
-    fn of(globs: &[String]) -> Result<Chosen, Failure> {
+    /// `no-match`, if none does and there are no functions.
+    fn of(globs: &[String], functions: Option<&functions::Chosen>) -> Result<Chosen, Failure> {
         let mut events: Vec<_> = tracer::catalogue();
-        events.retain(|known| glob_any(globs, &known.schema.name));
-        if events.is_empty() {
+        let theirs = functions.map(functions::Chosen::events).unwrap_or_default();
+        let name = |known: &tracer::Known| known.schema.name.clone();
+        events.retain(|known| glob_any(globs, &name(known)) || theirs.contains(&name(known)));
+        if events.is_empty() && (functions.is_none() || !globs.is_empty()) {
             return Err(failure("no-match", "no event matches"));
         }
         let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };

@@ -32,7 +32,9 @@ pub(crate) use frames::Frames;
 pub(crate) use hit::Hit;
 pub(crate) use ops::{Op, Set};
 pub use point::{Call, Point};
-pub use probe::{FunctionCall, FunctionOps, RegisteredOps, StaticFunctionOps};
+pub use probe::{
+    FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
+};
 pub(crate) use registry::{attach, detach, list, reset};
 
 #[cfg(not(gp_branch))]

@@ -121,12 +121,12 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 #[doc(inline)]
 pub use field::Field;
-pub use gracepoint_macros::{Event, Field};
 #[cfg(gp_supported)]
 pub use function::{
-    FunctionCall, FunctionOps, RegisteredOps, StaticFunctionOps, function_name,
-    missed_function_hits,
+    FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
+    function_name, missed_function_hits,
 };
+pub use gracepoint_macros::{Event, Field};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
 pub use probe::{Detached, Probe};

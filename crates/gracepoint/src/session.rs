@@ -14,13 +14,13 @@ use crate::ring::arena::{Shape, counts_bytes};
 use crate::ring::{Place, Ring};
 use crate::tracer::KeyId;
 use crate::{clock, function, glob_any, sys, tracer};
+use functions::Recorder;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
 use gracepoint_wire::schema::{
     Context, Declared, FIRST_USER_ID, Role, Schema, THROTTLE_ID, UNTHROTTLE_ID, loss_event,
     module_event, throttle_events,
 };
-use functions::Recorder;
 use modules::Modules;
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
@@ -409,8 +409,9 @@ impl Session {
         file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
         let functions = wanted.functions.as_ref();
-        let functions =
-            functions.map(|functions| functions::Chosen::of(functions, wanted.limits)).transpose()?;
+        let functions = functions
+            .map(|functions| functions::Chosen::of(functions, wanted.limits))
+            .transpose()?;
         let Chosen { ids, keys, mut declared, next } =
             Chosen::of(&wanted.globs, functions.as_ref())?;
         if is_limited(wanted) {

@@ -1,29 +1,40 @@
-//! smoke
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-static IN: AtomicU64 = AtomicU64::new(0);
-static OUT: AtomicU64 = AtomicU64::new(0);
-mod work {
-    #[inline(never)]
-    pub(crate) fn leaf(x: u64) -> u64 { std::hint::black_box(x) + 1 }
-    #[inline(never)]
-    pub(crate) fn tail(x: u64) -> u64 { leaf(x + 1) }
-}
+//! A program that tests build with sleds (`-Z instrument-xray`) and run: each mode does something to the function
+//! tracer and says how it went. Without sleds it says that it has none.
+//!
+//! | mode | what |
+//! |---|---|
+//! | `blind-spot CALLS` | the scenario: operations come and go while functions are called from everywhere |
+//! | `registers` | arguments and results survive callbacks that use every register |
+//! | `frames` | depth, with panics, other stacks, deep recursion, threads that end inside |
+//! | `recursion` | callbacks that call traced functions, and that panic |
+//! | `serve` | works until standard input ends, with an agent |
+#![allow(clippy::print_stdout, reason = "what it prints is what its test looks at")]
+
+mod blind_spot;
+mod frames;
+mod poison;
+mod registers;
+mod serve;
+mod traced;
+
+/// What is freed is written over at once, so that whoever uses it then is found out.
+#[global_allocator]
+static ALLOCATOR: poison::Poisoned = poison::Poisoned;
+
 fn main() {
-    let ops = gracepoint::FunctionOps::new("gracepoint_demo_sleds::work::*").with_depth()
-        .on_entry(|_| { IN.fetch_add(1, Relaxed); })
-        .on_exit(|_| { OUT.fetch_add(1, Relaxed); })
-        .register().unwrap();
-    println!("{} functions", ops.functions());
-    let t = std::time::Instant::now();
-    let n = 10_000_000u64;
-    let mut s = 0;
-    for i in 0..n { s += work::leaf(i); }
-    println!("{:.2} ns leaf both", t.elapsed().as_nanos() as f64 / n as f64);
-    for _ in 0..1000 { s += work::tail(1); }
-    println!("{} {} {s}", IN.load(Relaxed), OUT.load(Relaxed));
-    ops.unregister();
-    let t = std::time::Instant::now();
-    for i in 0..n { s += work::leaf(i); }
-    println!("{:.2} ns leaf off {s}", t.elapsed().as_nanos() as f64 / n as f64);
-    println!("{} {} missed {}", IN.load(Relaxed), OUT.load(Relaxed), gracepoint::missed_function_hits());
+    let mut args = std::env::args().skip(1);
+    let mode = args.next().unwrap_or_default();
+    let number = args.next().and_then(|number| number.parse().ok());
+    if let Err(error) = traced::all().find() {
+        println!("nothing to trace: {error}");
+        return;
+    }
+    match mode.as_str() {
+        "blind-spot" => blind_spot::run(number.unwrap_or(100_000)),
+        "registers" => registers::run(),
+        "frames" => frames::run(),
+        "recursion" => frames::recursion(),
+        "serve" => serve::run(),
+        _ => panic!("no mode {mode:?}"),
+    }
 }

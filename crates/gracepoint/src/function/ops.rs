@@ -63,8 +63,7 @@ unsafe impl Send for Op {}
 unsafe impl Sync for Op {}
 
 impl Op {
-    const END: Op =
-        Op { call: None, data: ptr::null(), apart: false, words: ptr::null(), len: 0 };
+    const END: Op = Op { call: None, data: ptr::null(), apart: false, words: ptr::null(), len: 0 };
 
     /// An operation; `set` stays where it is as long as this.
     pub(crate) fn new(call: Call, data: *const (), apart: bool, set: &Set) -> Op {

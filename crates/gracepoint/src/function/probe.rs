@@ -44,6 +44,93 @@ impl FunctionCall {
     }
 }
 
+/// Which functions, by the patterns that their paths match.
+///
+/// ```
+/// # #[cfg(target_os = "linux")] {
+/// use gracepoint::{ErrorKind, FunctionFilter};
+///
+/// let found = FunctionFilter::new("mydb::storage::*").or("mydb::log::*").notrace("*::fmt").find();
+/// assert_eq!(found.unwrap_err().kind(), ErrorKind::NoMatch); // this program has none of them
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before `find`"]
+pub struct FunctionFilter {
+    filters: Vec<String>,
+    notrace: Vec<String>,
+    within: Option<FunctionSet>,
+}
+
+impl FunctionFilter {
+    /// Those whose path this pattern matches: `*` any run of characters, `?` one, `[a-z]` a set.
+    pub fn new(filter: impl Into<String>) -> FunctionFilter {
+        FunctionFilter { filters: vec![filter.into()], notrace: Vec::new(), within: None }
+    }
+
+    /// Those, too.
+    pub fn or(mut self, filter: impl Into<String>) -> FunctionFilter {
+        self.filters.push(filter.into());
+        self
+    }
+
+    /// But not those.
+    pub fn notrace(mut self, filter: impl Into<String>) -> FunctionFilter {
+        self.notrace.push(filter.into());
+        self
+    }
+
+    /// Looks them up. Reads the symbols of the program's files, which takes milliseconds. Objects that are loaded later are
+    /// not among what is found.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoMatch`] where there are none, in words that say what to do.
+    pub fn find(&self) -> Result<FunctionSet, Error> {
+        registry::with_table(|table| {
+            let (mut ids, mut named) = (Vec::new(), 0);
+            symbols::each(table, |id, name| {
+                named += 1;
+                let wanted = crate::glob_any(&self.filters, name)
+                    && !crate::glob_any(&self.notrace, name)
+                    && self.within.as_ref().is_none_or(|set| set.0.has(id));
+                ids.extend(wanted.then_some(id));
+            });
+            if !ids.is_empty() {
+                return Ok(FunctionSet(ids.into_iter().collect()));
+            }
+            let text = match (table.len(), named) {
+                (0, _) => "this program has no functions that can be traced: build it with \
+                           `-Z instrument-xray`, or put #[gracepoint::function] on them"
+                    .to_owned(),
+                (_, 0) => "the names of functions are stripped from this program: build it with \
+                           `strip = false` in the profile"
+                    .to_owned(),
+                _ => format!("no function matches {}", self.filters.join(" or ")),
+            };
+            Err(Error::new(ErrorKind::NoMatch, text))
+        })
+    }
+}
+
+/// Functions that were found; see [`FunctionOps::on`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionSet(Set);
+
+impl FunctionSet {
+    /// How many, never 0.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Named(FunctionFilter),
+    Found(FunctionSet),
+}
+
 /// What to call when which functions begin and end: the kernel's `ftrace_ops`.
 ///
 /// A closure runs on the thread that calls the function, between the call and the function's first instruction,
@@ -76,8 +163,7 @@ impl FunctionCall {
 /// ```
 #[must_use = "nothing happens before `register`"]
 pub struct FunctionOps {
-    filters: Vec<String>,
-    notrace: Vec<String>,
+    functions: Wanted,
     entry: Option<Callback>,
     exit: Option<Callback>,
     depth: bool,
@@ -88,25 +174,26 @@ impl FunctionOps {
     /// For functions whose path this pattern matches: `*` any run of characters, `?` one, `[a-z]` a set.
     /// Paths are as in `gracepoint functions`: `mydb::storage::Page::load`.
     pub fn new(filter: impl Into<String>) -> FunctionOps {
-        FunctionOps {
-            filters: vec![filter.into()],
-            notrace: Vec::new(),
-            entry: None,
-            exit: None,
-            depth: false,
-            per_thread: false,
-        }
+        FunctionOps::of(Wanted::Named(FunctionFilter::new(filter)))
     }
 
-    /// For those, too.
-    pub fn or(mut self, filter: impl Into<String>) -> FunctionOps {
-        self.filters.push(filter.into());
-        self
+    /// For those that were found before: symbols are not read again. As many operations as one likes may be
+    /// registered for one set.
+    pub fn on(functions: &FunctionSet) -> FunctionOps {
+        FunctionOps::of(Wanted::Found(functions.clone()))
     }
 
-    /// But not for those.
+    fn of(functions: Wanted) -> FunctionOps {
+        FunctionOps { functions, entry: None, exit: None, depth: false, per_thread: false }
+    }
+
+    /// But not for those whose path this one matches.
     pub fn notrace(mut self, filter: impl Into<String>) -> FunctionOps {
-        self.notrace.push(filter.into());
+        let named = match self.functions {
+            Wanted::Named(named) => named,
+            Wanted::Found(set) => FunctionFilter { within: Some(set), ..FunctionFilter::new("*") },
+        };
+        self.functions = Wanted::Named(named.notrace(filter));
         self
     }
 
@@ -152,9 +239,15 @@ impl FunctionOps {
             return Err(crate::probe::inside(text));
         }
         start::register();
-        let set = self.choose()?;
+        let FunctionSet(set) = match self.functions {
+            Wanted::Named(named) => named.find()?,
+            Wanted::Found(found) => found,
+        };
         let no_addresses = |error: std::io::Error| {
-            Error::new(ErrorKind::System, format!("no addresses for a word of each thread ({error})"))
+            Error::new(
+                ErrorKind::System,
+                format!("no addresses for a word of each thread ({error})"),
+            )
         };
         let frames = self.depth.then(Frames::new).transpose().map_err(no_addresses)?;
         let control = self.per_thread.then(Control::new).transpose().map_err(no_addresses)?;
@@ -177,40 +270,11 @@ impl FunctionOps {
         })?;
         Ok(RegisteredOps { body: data })
     }
-
-    fn choose(&self) -> Result<Set, Error> {
-        let matches = |globs: &[String], name: &str| crate::glob_any(globs, name);
-        registry::with_table(|table| {
-            let (mut ids, mut named) = (Vec::new(), 0);
-            symbols::each(table, |id, name| {
-                named += 1;
-                if matches(&self.filters, name) && !matches(&self.notrace, name) {
-                    ids.push(id);
-                }
-            });
-            if !ids.is_empty() {
-                return Ok(ids.into_iter().collect());
-            }
-            let text = match (table.len(), named) {
-                (0, _) => "this program has no functions that can be traced: build it with \
-                           `-Z instrument-xray`, or put #[gracepoint::function] on them"
-                    .to_owned(),
-                (_, 0) => "the names of functions are stripped from this program: build it with \
-                           `strip = false` in the profile"
-                    .to_owned(),
-                _ => format!("no function matches {}", self.filters.join(" or ")),
-            };
-            Err(Error::new(ErrorKind::NoMatch, text))
-        })
-    }
 }
 
 impl fmt::Debug for FunctionOps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FunctionOps")
-            .field("filters", &self.filters)
-            .field("notrace", &self.notrace)
-            .finish_non_exhaustive()
+        f.debug_struct("FunctionOps").field("functions", &self.functions).finish_non_exhaustive()
     }
 }
 

@@ -67,7 +67,8 @@ pub(crate) fn reset() {
 
 impl Registry {
     fn remove(&mut self, data: *const ()) {
-        let left: Vec<Op> = self.published.all().iter().copied().filter(|op| op.data != data).collect();
+        let left: Vec<Op> =
+            self.published.all().iter().copied().filter(|op| op.data != data).collect();
         self.published.replace(left);
         // Refused, functions stay on and find no operation: slower, but right.
         let _ = self.switch();

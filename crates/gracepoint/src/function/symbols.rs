@@ -24,7 +24,9 @@ pub(crate) fn each(table: &Table, mut body: impl FnMut(u32, &str)) {
         let names: HashMap<u64, &str> =
             elf.functions().iter().map(|symbol| (symbol.address, symbol.name)).collect();
         for (id, function) in table.functions() {
-            let Place::Sleds { object: of, function: address, .. } = function.place else { continue };
+            let Place::Sleds { object: of, function: address, .. } = function.place else {
+                continue;
+            };
             if of != number {
                 continue;
             }

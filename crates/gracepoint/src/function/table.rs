@@ -107,7 +107,8 @@ impl Table {
             self.notes.extend(look.notes);
             #[cfg(not(gp_branch))]
             for found in look.found {
-                let known = |o: &Object| o.base == found.object.base && o.about == found.object.about;
+                let known =
+                    |o: &Object| o.base == found.object.base && o.about == found.object.about;
                 if !self.objects.iter().any(known) {
                     self.add_object(found);
                 }
@@ -190,8 +191,7 @@ impl Table {
                 id,
                 kind: FunctionKind::Sleds,
                 object,
-                address: (function as u64)
-                    .wrapping_sub(self.objects[object as usize].about.bias),
+                address: (function as u64).wrapping_sub(self.objects[object as usize].about.bias),
                 ..control::Function::default()
             },
         };
@@ -226,7 +226,9 @@ pub(crate) fn look(before: Option<u64>) -> Option<Look> {
         let file = if is_program { "/proc/self/exe" } else { path.as_str() };
         // The kernel's own object has no file.
         let Ok(bytes) = std::fs::read(file) else { continue };
-        let Some(range) = Elf::parse(&bytes).and_then(|elf| map_of(&elf, &object)) else { continue };
+        let Some(range) = Elf::parse(&bytes).and_then(|elf| map_of(&elf, &object)) else {
+            continue;
+        };
         sys::keep_loaded(object.base as usize);
         let path = if is_program { agent::exe() } else { path };
         let sys::Object { base, bias, build_id, code, .. } = object;

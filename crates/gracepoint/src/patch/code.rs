@@ -198,8 +198,7 @@ pub(super) fn pages(places: impl Iterator<Item = (usize, usize)>) -> Vec<Range<u
         let page = page_of(code);
         match ranges.last_mut() {
             Some((last, of))
-                if page.start <= last.end
-                    || (*of == module && page.start - last.end < BRIDGE) =>
+                if page.start <= last.end || (*of == module && page.start - last.end < BRIDGE) =>
             {
                 last.end = last.end.max(page.end);
                 *of = module;

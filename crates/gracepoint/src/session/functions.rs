@@ -68,17 +68,14 @@ impl Chosen {
 
     /// # Errors
     /// `memory`: there are no addresses left.
-    pub(super) fn recorder(
-        self,
-        ring: *const Ring,
-        extras: u32,
-    ) -> Result<Recorder, Failure> {
+    pub(super) fn recorder(self, ring: *const Ring, extras: u32) -> Result<Recorder, Failure> {
         let FunctionsWanted { depth, threshold_ns, threads, .. } = self.wanted;
         let needs_frames = depth > 0 || threshold_ns > 0;
         let frames = needs_frames.then(Frames::new).transpose().map_err(|error| {
             failure("memory", format!("no addresses for --depth and --threshold ({error})"))
         })?;
-        let ticks = |ns: u64| (u128::from(ns) * u128::from(clock::frequency()) / 1_000_000_000) as u64;
+        let ticks =
+            |ns: u64| (u128::from(ns) * u128::from(clock::frequency()) / 1_000_000_000) as u64;
         let target = Target {
             ring,
             event: ENTRY_ID,

@@ -26,7 +26,7 @@
 
 use crate::arch;
 use crate::blocks::{self, Block, Place, Spent};
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
@@ -36,7 +36,21 @@ use std::ptr::{self, NonNull};
 pub(crate) struct Node {
     pub(crate) next: *mut Node,
     older: *mut Node,
+    kind: &'static Kind,
+}
+
+/// What callbacks of one type have in common.
+#[derive(Debug)]
+pub(crate) struct Kind {
     run: unsafe fn(*mut Node, &mut Spent),
+    name: fn() -> &'static str,
+}
+
+impl Kind {
+    /// The type's name, which has the function that queued it.
+    pub(crate) fn name(&self) -> &'static str {
+        (self.name)()
+    }
 }
 
 #[repr(C)]
@@ -85,7 +99,8 @@ fn placed<F: FnOnce() + Send + 'static>(
         };
         f();
     }
-    let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), run: run::<F> };
+    let kind = const { &Kind { run: run::<F>, name: type_name::<F> } };
+    let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), kind };
     let placed = place.cast::<Placed<F>>();
     // SAFETY: `new` found that the place is large enough and aligned, and `blocks` gave it to
     // this call alone.
@@ -103,8 +118,19 @@ fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
         let callback = unsafe { Box::from_raw(node.cast::<Callback<F>>()) };
         (callback.f)();
     }
-    let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), run: run::<F> };
+    let kind = const { &Kind { run: run::<F>, name: type_name::<F> } };
+    let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), kind };
     Box::into_raw(Box::new(Callback { node, f })).cast()
+}
+
+/// What a callback is.
+///
+/// # Safety
+/// `node` is live.
+#[inline]
+pub(crate) unsafe fn kind(node: *mut Node) -> &'static Kind {
+    // SAFETY: a live node, by this function's contract.
+    unsafe { (*node).kind }
 }
 
 /// Runs a callback and frees it, or adds its place to `spent`. False if it panicked; then `report` is told
@@ -114,8 +140,8 @@ fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
 /// `node` came from [`new`], is in no list, and has not been run.
 #[inline]
 pub(crate) unsafe fn run(node: *mut Node, spent: &mut Spent, report: impl FnOnce(&str)) -> bool {
-    // SAFETY: a live node, by this function's contract; `run` is written by who made it.
-    let run = unsafe { (*node).run };
+    // SAFETY: a live node, by this function's contract; `kind` is written by who made it.
+    let run = unsafe { kind(node) }.run;
     // SAFETY: who made the node paired this function with it; not run before, by contract.
     // Unwind safety: the closure is consumed, and nothing of ours is half-changed here.
     let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { run(node, spent) }));

@@ -31,8 +31,9 @@
 //! `incoming` and not yet filed it, or ended its grace period and not yet said that it is ready: beside such a step
 //! there seems to be nothing to do. If that step began after the look, it found `ASLEEP`, or its caller did.
 
+use crate::arch;
 use crate::blocks::Spent;
-use crate::callbacks::{self, Buckets, Chain, Node};
+use crate::callbacks::{self, Buckets, Chain, Kind, Node};
 use crate::clock;
 use crate::grace::{Grace, Readers, Step};
 use crate::observer::{Event, Observed};
@@ -126,6 +127,28 @@ struct Ran {
     running: AtomicPtr<Node>,
     /// When the first of those was queued.
     since: AtomicU64,
+    now: Now,
+}
+
+/// The callback that runs now, for reports.
+#[derive(Debug)]
+struct Now {
+    /// Null while none does.
+    kind: unexplored::AtomicPtr<Kind>,
+    /// By `clock::coarse`.
+    since: unexplored::AtomicU64,
+    /// The `threads::Word` of who runs it.
+    runner: unexplored::AtomicUsize,
+}
+
+/// What [`Now`] says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub(crate) kind: &'static Kind,
+    pub(crate) since: u64,
+    pub(crate) runner: usize,
+    /// The how-manyeth callback of its domain it is, from 1.
+    pub(crate) number: u64,
 }
 
 impl Engine {
@@ -142,6 +165,11 @@ impl Engine {
                     panics: unexplored::AtomicU64::new(0),
                     running: AtomicPtr::new(ptr::null_mut()),
                     since: AtomicU64::new(0),
+                    now: Now {
+                        kind: unexplored::AtomicPtr::new(ptr::null_mut()),
+                        since: unexplored::AtomicU64::new(0),
+                        runner: unexplored::AtomicUsize::new(0),
+                    },
                 },
                 driver: TryLock::new(Buckets::new()),
                 runner: TryLock::new(()),
@@ -249,6 +277,21 @@ impl Engine {
         let filed = self.oldest_filed.load(Ordering::Acquire);
         let running = self.ran.since.load(Ordering::Acquire);
         [running, filed, incoming].into_iter().find(|since| *since != 0)
+    }
+
+    /// The callback that runs now, if there is one.
+    pub(crate) fn running(&self) -> Option<Running> {
+        let (now, done) = (&self.ran.now, self.done());
+        // Acquire, twice: pairs with the releases in `run`.
+        let kind = now.kind.load(Ordering::Acquire);
+        let since = now.since.load(Ordering::Acquire);
+        let runner = now.runner.load(Ordering::Relaxed);
+        // A later one's time would not be this one's, and is seen only with its `done`.
+        let still = self.done() == done && ptr::eq(now.kind.load(Ordering::Relaxed), kind);
+        // SAFETY: null, or what `run` stored, which is a `&'static Kind`.
+        let kind = unsafe { kind.as_ref::<'static>() }.filter(|_| still)?;
+        let number = done.wrapping_sub(self.before.1.load(Ordering::Relaxed)) + 1;
+        Some(Running { kind, since, runner, number })
     }
 
     /// Whether the thread with this token is running callbacks now.
@@ -393,6 +436,7 @@ impl Engine {
     pub(crate) fn run_ready(&self, me: usize) -> Option<usize> {
         let runner = self.runner.try_lock(me)?;
         let begun = if self.observed.is_on() { clock::now() } else { 0 };
+        self.ran.now.runner.store(arch::slot_word(), Ordering::Relaxed);
         let (mut count, mut spent) = (0, Spent::NONE);
         while count < RUN_AT_MOST {
             let node = self.ran.running.load(Ordering::Relaxed);
@@ -443,9 +487,17 @@ impl Engine {
             self.ran.panics.fetch_add(1, Ordering::Relaxed);
             self.observed.tell(&Event::CallbackPanicked { message });
         };
+        let now = &self.ran.now;
+        // Release: who sees this time sees that the callback before is done; pairs with the acquire in `running`.
+        now.since.store(clock::coarse(), Ordering::Release);
+        // SAFETY: live until it is run, below.
+        let kind = ptr::from_ref(unsafe { callbacks::kind(node) }).cast_mut();
+        // Release: who sees this sees since when, and who; pairs with the acquire in `running`.
+        now.kind.store(kind, Ordering::Release);
         // SAFETY: the caller took the node out of the list that it owns, so it is in none
         // and was not run.
         unsafe { callbacks::run(node, spent, report) };
+        now.kind.store(ptr::null_mut(), Ordering::Relaxed);
         // One runner at a time writes this. Release: pairs with the acquire in `pending`.
         let done = self.ran.done.load(Ordering::Relaxed);
         self.ran.done.store(done.wrapping_add(1), Ordering::Release);
@@ -525,7 +577,9 @@ impl Engine {
             self.oldest_filed.store(0, Ordering::Relaxed);
             self.grace.restart_scan();
         }
-        self.runner.abandon_unless_mine(me);
+        if self.runner.abandon_unless_mine(me) {
+            self.ran.now.kind.store(ptr::null_mut(), Ordering::Relaxed);
+        }
         let incoming = self.queue.incoming.load(Ordering::Relaxed);
         let incoming = if is_empty(incoming) { ptr::null_mut() } else { incoming };
         let mut count = callbacks::count_list(self.ran.running.load(Ordering::Relaxed))

@@ -121,6 +121,7 @@ impl Job {
     pub fn run(self) {
         self.with_domain(|region, me| {
             let service = &region.service;
+            let _ = threads::thread_index(); // As in `Region::drive`.
             service.job_runner.store(me, Ordering::Relaxed);
             // Somebody else is at it, in `barrier` or `drive`: he may not take all. A job would be
             // submitted again at once; so for a while wait here.
@@ -283,6 +284,10 @@ impl Region {
 
     /// [`Domain::drive`].
     pub(crate) fn drive(&'static self, readers: &impl Readers, me: usize) -> Progress {
+        if self.engine.has_callbacks() {
+            // So that a report can tell who runs them.
+            let _ = threads::thread_index();
+        }
         let progress = self.engine.drive(readers, me);
         self.engine.wake_tasks(me);
         self.watch(progress);
@@ -427,6 +432,7 @@ impl Region {
         if self.service.is_driven_by_users() {
             return;
         }
+        self.watch_callbacks();
         // It may not have been possible to start it before.
         self.wake_if_asleep();
         if pending > SLOW {

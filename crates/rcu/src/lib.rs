@@ -58,7 +58,8 @@
 //! # When a grace period does not end
 //!
 //! [`Domain::stalls`] tells who waits, for which grace period, and which readers hold it up, as a value
-//! ([`Stall`]); [`Domain::on_stall`] has it told by whoever drives. [`Domain::prove`] finds the mistakes that
+//! ([`Stall`]); [`Domain::on_stall`] has it told by whoever drives. [`Domain::running_callback`] tells of a
+//! callback that does not return, and what waits behind it. [`Domain::prove`] finds the mistakes that
 //! lead there: leaked guards, sections that last too long; and pointers that are retired twice.
 //!
 //! # How it is checked
@@ -123,6 +124,7 @@ mod observer;
 mod owners;
 mod prove;
 mod region;
+mod running;
 mod sites;
 mod stall;
 mod start;
@@ -152,6 +154,7 @@ pub use holdouts::Holdout;
 pub use kernel_state::{KernelState, SystemCall};
 pub use observer::{Event, Observer};
 pub use prove::{Checks, Finding};
+pub use running::RunningCallback;
 pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
 pub use stats::Stats;
 pub use threads::{

@@ -13,6 +13,7 @@ use crate::grace::{self, PHASE, SCAN2};
 use crate::holdouts::{Holdout, Sightings, holdout};
 use crate::kernel_state::KernelState;
 use crate::region::{Reader, Region};
+use crate::running::RunningCallback;
 use crate::sites;
 use crate::threads::{self, ThreadInfo};
 use crate::waiters::WaitKind;
@@ -138,6 +139,8 @@ pub enum Node<'s> {
     GracePeriod(GracePeriod),
     /// A reader, for whom it waits.
     Reader(&'s Culprit),
+    /// A callback that runs, for which those behind it wait.
+    Running(&'s RunningCallback),
 }
 
 impl Stall {
@@ -282,17 +285,24 @@ impl Region {
             grace_period: GracePeriod { domain, number },
             phase: if sequence & PHASE == SCAN2 { Phase::SecondScan } else { Phase::FirstScan },
             age,
-            waiters: self.waiters(domain, number, now),
+            waiters: self.waiters(domain, Some(number), now),
             async_waiters: self.engine.wakers.count(),
             callbacks: HeldCallbacks { number: pending, oldest: self.engine.oldest().map(waited) },
             culprits,
         })
     }
 
-    fn waiters(&self, domain: &'static str, running: u64, now: u64) -> Vec<Waiter> {
+    /// Threads that wait for this domain; `running` is the number of the grace period that runs.
+    pub(crate) fn waiters(
+        &self,
+        domain: &'static str,
+        running: Option<u64>,
+        now: u64,
+    ) -> Vec<Waiter> {
         let waiter = |(index, thread): (u32, ThreadInfo)| {
             let wait = threads::wait_entry(index)?.of(self)?;
-            let number = (wait.cookie >> 2).clamp(running, running + 1);
+            let number = wait.cookie >> 2;
+            let number = running.map_or(number, |running| number.clamp(running, running + 1));
             Some(Waiter {
                 index,
                 thread,

@@ -52,6 +52,11 @@ const fn index_of(word: Word) -> u32 {
     region::slot_index(word - 1) as u32
 }
 
+/// The index of a thread that had this word; `None` if that was 0.
+pub(crate) fn index_of_word(word: Word) -> Option<u32> {
+    (word != 0).then(|| index_of(word))
+}
+
 /// One bit per index, set while it is taken.
 static TAKEN: [AtomicU64; MAX_THREADS / 64] = [const { AtomicU64::new(0) }; MAX_THREADS / 64];
 /// One more than the highest index ever taken.

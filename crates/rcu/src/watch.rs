@@ -17,8 +17,9 @@ use crate::domain::Domain;
 use crate::engine::Progress;
 use crate::holdouts::Sightings;
 use crate::region::Region;
+use crate::running::RunningCallback;
 use crate::stall::Stall;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::trylock::TryLock;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +36,7 @@ const LOOK_EVERY: u64 = 20_000_000;
 const REPORT_EVERY: u64 = 1_000_000;
 
 type Hook = Arc<dyn Fn(&Stall) + Send + Sync>;
+type CallbackHook = Arc<dyn Fn(&RunningCallback) + Send + Sync>;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct Watch {
     look_every: AtomicU64,
     /// Nameless owned sections that a forked child has from its parent.
     inherited: [AtomicU64; RANKS],
+    /// Somebody wants to be told of callbacks that hang.
+    callbacks: AtomicBool,
     pub(crate) state: TryLock<State>,
 }
 
@@ -57,6 +61,9 @@ pub(crate) struct State {
     threshold: u64,
     /// The grace period that was last reported, when, and how old it must be for the next time.
     reported: (u64, u64, u64),
+    callback_hook: Option<CallbackHook>,
+    /// The callback that was last reported, and how long it must have run for the next time.
+    reported_callback: (u64, u64),
 }
 
 impl fmt::Debug for State {
@@ -76,7 +83,20 @@ impl State {
             hook: None,
             threshold: STALLED_AFTER.as_nanos() as u64,
             reported: (0, 0, 0),
+            callback_hook: None,
+            reported_callback: (0, 0),
         }
+    }
+
+    /// As `is_due`, of a callback. No two of them are reported at short intervals, because each must have run
+    /// for the threshold.
+    fn is_callback_due(&mut self, number: u64, age: u64) -> bool {
+        let (last, next_age) = self.reported_callback;
+        let due = age >= if last == number { next_age } else { self.threshold.max(REPORT_EVERY) };
+        if due {
+            self.reported_callback = (number, age.saturating_mul(2));
+        }
+        due
     }
 
     /// Whether this grace period, of this age, is to be reported now. If so it is taken as done.
@@ -106,6 +126,7 @@ impl Watch {
             look_at: AtomicU64::new(0),
             look_every: AtomicU64::new(LOOK_EVERY),
             inherited: [const { AtomicU64::new(0) }; RANKS],
+            callbacks: AtomicBool::new(false),
             state: TryLock::new(State::new()),
         }
     }
@@ -124,9 +145,22 @@ impl Watch {
         self.number.store(0, Ordering::Relaxed);
         self.look_every.store(LOOK_EVERY, Ordering::Relaxed);
         self.inherited.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+        self.callbacks.store(false, Ordering::Relaxed);
         if let Some(mut state) = self.state.try_lock(me) {
             state.with(|state| *state = State::new());
         }
+    }
+
+    pub(crate) fn has_callback_hook(&self) -> bool {
+        self.callbacks.load(Ordering::Relaxed)
+    }
+
+    /// Whom to tell of this callback, which has run for so long, if it is time: then it is taken as told.
+    pub(crate) fn callback_hook_if_due(&self, number: u64, age: u64) -> Option<CallbackHook> {
+        let mut held = self.state.try_lock(arch::thread_token())?;
+        held.with(|state| {
+            state.callback_hook.clone().filter(|_| state.is_callback_due(number, age))
+        })
     }
 
     pub(crate) fn inherited_nameless(&self, rank: usize) -> u64 {
@@ -183,10 +217,21 @@ pub(crate) fn with<T, R>(lock: &TryLock<T>, f: impl FnOnce(&mut T) -> R) -> Opti
     }
 }
 
+/// Calls a hook. The driver may be anybody's thread: a hook that panics must not bring it down.
+pub(crate) fn catching(hook: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(hook)) {
+        // Dropping it may panic again.
+        let _ = std::mem::ManuallyDrop::new(payload);
+    }
+}
+
 impl Region {
     /// What a driver does after its step.
     #[inline]
     pub(crate) fn watch(&'static self, progress: Progress) {
+        if matches!(progress, Progress::Pending(_)) {
+            self.watch_callbacks();
+        }
         if progress != Progress::Idle {
             self.watch_running(progress);
         }
@@ -232,10 +277,7 @@ impl Region {
         drop(held);
         if let Some((hook, mut stall)) = told {
             stall.look_closer();
-            // The driver may be anybody's thread: a hook that panics must not bring it down.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| hook(&stall))) {
-                let _ = std::mem::ManuallyDrop::new(payload);
-            }
+            catching(|| hook(&stall));
         }
     }
 }
@@ -260,7 +302,31 @@ impl Domain {
         drop(before); // Outside of the lock: what the closure holds may use the domain.
     }
 
-    /// How old a grace period must be to be reported to the hook of [`on_stall`](Self::on_stall).
+    /// Calls `hook` when a callback of this domain has run for longer than the threshold
+    /// ([`stalled_after`](Self::stalled_after), 10 s at first), and again each time it has run twice as long. One
+    /// hook per domain; a later one replaces it.
+    ///
+    /// It is called by whoever finds that callbacks are being run by another thread: in
+    /// [`barrier`](Self::barrier), [`drive`](Self::drive) and what else waits or drives, and now and then in
+    /// [`call`](Self::call); on that thread, and outside of every lock of the domain. If nobody does, nobody
+    /// is told; [`running_callback`](Self::running_callback) tells who asks. A panic in it ends in it.
+    ///
+    /// ```
+    /// use gracepoint_rcu::Domain;
+    ///
+    /// static DOMAIN: Domain = Domain::new("routes");
+    /// DOMAIN.on_callback_stall(|running| eprintln!("{running}"));
+    /// ```
+    pub fn on_callback_stall(&self, hook: impl Fn(&RunningCallback) + Send + Sync + 'static) {
+        let hook: CallbackHook = Arc::new(hook);
+        let watch = &self.region().watch;
+        let before = watch.with(|state| state.callback_hook.replace(hook));
+        watch.callbacks.store(true, Ordering::Relaxed);
+        drop(before); // As in `on_stall`.
+    }
+
+    /// How old a grace period must be to be reported to the hook of [`on_stall`](Self::on_stall), and how long a
+    /// callback must have run for that of [`on_callback_stall`](Self::on_callback_stall).
     ///
     /// ```
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");

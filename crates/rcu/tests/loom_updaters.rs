@@ -85,6 +85,11 @@ mod arch {
     use crate::blocks::Shelf;
     use crate::sync::{AtomicU64, Ordering};
 
+    /// Nobody has an index.
+    pub(crate) fn slot_word() -> usize {
+        0
+    }
+
     /// No thread has one: blocks are explored by themselves.
     pub(crate) fn with_shelf<R>(_: impl FnOnce(&Shelf) -> R) -> Option<R> {
         None

@@ -1,7 +1,7 @@
 //! Stalls as values: who waits, for what, and who holds it up.
 
 use gracepoint_rcu::{
-    Culprit, Domain, GracePeriod, Node, Progress, Stall, WaitKind, backtraces_by_signal,
+    Culprit, Domain, GracePeriod, Link, Node, Progress, Stall, WaitKind, backtraces_by_signal,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, mpsc};
@@ -315,4 +315,103 @@ fn tasks_that_wait_are_counted() {
         begin(&DOMAIN);
         assert_eq!(one(&DOMAIN).async_waiters, 1);
     });
+}
+
+/// A callback of this test, by whose name it is recognised.
+fn hang_until_told(begun: &mpsc::Sender<u32>, told: &mpsc::Receiver<()>) {
+    begun.send(gracepoint_rcu::thread_index().expect("an index")).expect("received");
+    // Until the sender is dropped.
+    let _ = told.recv();
+}
+
+#[test]
+fn a_callback_that_hangs_is_a_value_and_is_told_to_who_waits() {
+    static DOMAIN: Domain = Domain::with_thread("hangs");
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let (send_begun, begun) = mpsc::channel();
+    let (tell, told) = mpsc::channel::<()>();
+    let tell = Mutex::new(Some(tell));
+    DOMAIN.stalled_after(Duration::from_millis(1));
+    DOMAIN.on_callback_stall(|running| TOLD.lock().expect("no panic").push(running.to_string()));
+    assert!(DOMAIN.running_callback().is_none());
+    DOMAIN.call(|| {});
+    DOMAIN.call(move || hang_until_told(&send_begun, &told));
+    DOMAIN.retire(vec![0_u8; 10]);
+    DOMAIN.call(|| {});
+    let runner = begun.recv().expect("it began");
+
+    let running = DOMAIN.running_callback().expect("it does not end");
+    assert_eq!((running.domain, running.number), ("hangs", 2));
+    assert!(running.name.contains("a_callback_that_hangs_is_a_value"), "{}", running.name);
+    assert_eq!(running.index, Some(runner));
+    assert_eq!(running.thread.expect("known").tid, thread_tid(runner));
+    assert_eq!(running.behind.number, 2);
+    assert!(running.behind.oldest.is_some());
+    assert!(matches!(running.links()[..], [Link { to: Node::Running(_), .. }]), "{running:?}");
+
+    thread::scope(|scope| {
+        scope.spawn(|| DOMAIN.barrier().expect("outside"));
+        // Its thread waits, which is seen, and tells.
+        let waits = loop {
+            let running = DOMAIN.running_callback().expect("it does not end");
+            if !running.waiters.is_empty() && !TOLD.lock().expect("no panic").is_empty() {
+                break running;
+            }
+            thread::yield_now();
+        };
+        assert_eq!(waits.waiters[0].kind, WaitKind::Callbacks);
+        let links = waits.links();
+        let [first, second] = links[..] else { panic!("{links:?}") };
+        assert!(matches!((first.from, first.to), (Node::Waiter(_), Node::Callbacks(_))));
+        assert!(matches!((second.from, second.to), (Node::Callbacks(_), Node::Running(_))));
+        assert!(waits.ran_for >= running.ran_for);
+        drop(tell.lock().expect("no panic").take());
+    });
+    assert!(DOMAIN.running_callback().is_none());
+    let told = TOLD.lock().expect("no panic");
+    assert!(told[0].starts_with("callback 2 of domain \"hangs\", "), "{told:?}");
+    assert!(told[0].contains("(rcu:hangs)"), "{told:?}");
+}
+
+fn thread_tid(index: u32) -> u32 {
+    gracepoint_rcu::thread_info(index).expect("alive").tid
+}
+
+#[test]
+fn what_is_retired_is_called_by_its_type() {
+    struct Odd(mpsc::Sender<&'static str>);
+    static DOMAIN: Domain = Domain::new("type");
+    impl Drop for Odd {
+        fn drop(&mut self) {
+            self.0.send(DOMAIN.running_callback().expect("this").name).expect("received");
+        }
+    }
+    let (sender, names) = mpsc::channel();
+    DOMAIN.retire(Odd(sender));
+    DOMAIN.barrier().expect("outside");
+    let name = names.recv().expect("dropped");
+    assert!(name.contains("Odd"), "{name}");
+}
+
+#[test]
+fn a_hook_for_callbacks_that_panics_stops_nobody() {
+    static DOMAIN: Domain = Domain::new("panics in its hook");
+    let calls = &*Box::leak(Box::new(AtomicUsize::new(0)));
+    DOMAIN.stalled_after(Duration::from_millis(1));
+    DOMAIN.on_callback_stall(move |_| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        panic!("in the hook");
+    });
+    let (tell, told) = mpsc::channel::<()>();
+    let (send_begun, begun) = mpsc::channel();
+    DOMAIN.call(move || hang_until_told(&send_begun, &told));
+    thread::scope(|scope| {
+        scope.spawn(|| DOMAIN.barrier().expect("outside"));
+        begun.recv().expect("it began");
+        while calls.load(Ordering::Relaxed) < 2 {
+            DOMAIN.drive();
+        }
+        drop(tell);
+    });
+    assert_eq!(DOMAIN.pending_callbacks(), 0);
 }

@@ -3,7 +3,8 @@
 //! The record is 8 bytes, which two stores write; the page is turned by `Ring::slow`, with all registers kept that the
 //! traced function may have in use (`function/hit.rs`).
 
-use super::{Target, failure};
+use super::failure;
+use super::target::Target;
 use crate::function::{self, Frames, Hit, Op, Set};
 use crate::limit::Limit;
 use crate::ring::Ring;

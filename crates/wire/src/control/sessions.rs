@@ -1,7 +1,7 @@
 //! Messages about sessions that outlive the tool that made them: what there is, whose it is, taking
 //! one over, ending it, ending all, and counting hits.
 
-use super::{bytes, list, number, number32, text, triple, triple_bytes};
+use super::body::{bytes, list, number, number32, text, triple, triple_bytes};
 use crate::clock::Triple;
 use crate::tlv::{Builder, Item};
 use crate::{Error, Result};

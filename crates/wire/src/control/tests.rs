@@ -1,7 +1,8 @@
 //! Every message survives a round trip; what a newer peer adds is skipped; rubbish is refused.
 
 use super::*;
-use crate::schema::{Type, loss_event};
+use crate::clock::{Clock, Source};
+use crate::schema::{Context, Declared, Field, Role, Type, loss_event};
 
 fn every_message() -> Vec<Message> {
     let field = |name: &str, ty| Field { name: name.into(), ty, docs: "d".into() };

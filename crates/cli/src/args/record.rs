@@ -1,0 +1,134 @@
+//! Arguments of `record` and `recover`.
+
+use super::parse_glob;
+use super::targets::RecordTarget;
+use crate::quantity::{parse_duration, parse_size};
+use crate::record::DEFAULT_DIR;
+use crate::record::session::Rotate;
+use clap::Args;
+use gracepoint_wire::schema::Context;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) target: RecordTarget,
+    /// Record events that match this pattern; may be given more than once
+    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
+    pub(crate) events: Vec<String>,
+    /// Directory of the trace; made by this command
+    #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) output: PathBuf,
+    /// Replace the trace in DIR
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// End after this time: 500ms, 2s, 1m
+    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Memory for events on their way to the disk: 16M, 64MiB; default: the program's choice
+    #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) buffer: Option<u64>,
+    /// Keep the latest events in the program's memory, writing over the oldest, and write them out at the
+    /// end; `gracepoint snapshot` writes out what is there meanwhile
+    #[arg(long, conflicts_with = "rotate")]
+    pub(crate) flight_recorder: bool,
+    /// Record in pieces, each a trace DIR/000001, DIR/000002 and so on: of this size (64M) or length (10s)
+    #[arg(long, value_name = "SIZE|TIME", value_parser = parse_rotate)]
+    pub(crate) rotate: Option<Rotate>,
+    /// Keep only so many pieces, the latest
+    #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// Add to each event where it happened: cpu, tid, pid, thread, stack; may be given more than once
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = parse_context)]
+    pub(crate) context: Vec<Context>,
+    /// Record at most so many events of each kind per second
+    #[arg(long, value_name = "N", value_parser = parse_rate)]
+    pub(crate) max_rate: Option<u64>,
+    /// Record one event of N of each kind: 1/10
+    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
+    pub(crate) sample: Option<u64>,
+    /// Record only so many events that it takes at most this part of a CPU: 1%
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) max_overhead: Option<u32>,
+    /// Say nothing but errors and losses of whole threads
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print a JSON object about the recording when it has ended
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Start this command and record it from its start
+    #[arg(last = true, value_name = "CMD", num_args = 1..)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// The directory that was GRACEPOINT_FLIGHT, or a file in it
+    #[arg(value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// Directory of the trace; made by this command
+    #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) output: PathBuf,
+    /// Replace the trace in the output's place
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print a JSON object for each recorder
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A size or a length of time; without a unit it is neither.
+fn parse_rotate(text: &str) -> Result<Rotate, String> {
+    let bad = || format!("`{text}` is neither a size nor a length of time; write 64M or 10s");
+    // `m` is minutes, `M` is mebibytes.
+    let sized = || parse_size(text).ok().filter(|_| !text.ends_with(|c: char| c.is_ascii_digit()));
+    parse_duration(text)
+        .ok()
+        .filter(|time| !time.is_zero())
+        .map(Rotate::Every)
+        .or_else(|| sized().map(Rotate::Size))
+        .ok_or_else(bad)
+}
+
+fn parse_context(text: &str) -> Result<Context, String> {
+    let found = Context::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, context)| *context).ok_or_else(|| {
+        let names = Context::ALL.map(|(name, _)| name).join(", ");
+        format!("`{text}` is no context; there are {names}")
+    })
+}
+
+/// `1000` or `1000/s`
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let number = text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|&n| n > 0);
+    number.ok_or_else(|| format!("`{text}` is no rate; write 1000 or 1000/s"))
+}
+
+/// `1/10`
+fn parse_sample(text: &str) -> Result<u64, String> {
+    let number = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+    number.ok_or_else(|| format!("`{text}` is no part of the events; write 1/10"))
+}
+
+/// `1%` or `0.5`, as millionths.
+fn parse_percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let ppm = number.map(|percent| percent * 10_000.0).filter(|ppm| (1.0..=1e6).contains(ppm));
+    ppm.map(|ppm| ppm as u32).ok_or_else(|| format!("`{text}` is no part of a CPU; write 1%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_have_a_size_or_a_length() {
+        assert_eq!(parse_rotate("64M"), Ok(Rotate::Size(64 << 20)));
+        assert_eq!(parse_rotate("10m"), Ok(Rotate::Every(Duration::from_secs(600))));
+        for text in ["", "10", "0s", "0M", "M", "x"] {
+            assert!(parse_rotate(text).is_err(), "{text}");
+        }
+    }
+}

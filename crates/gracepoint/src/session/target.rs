@@ -1,0 +1,333 @@
+//! Where one event goes: the data of a session's probe, and the functions that write into its ring.
+
+use crate::context::Gathered;
+use crate::event::Event;
+use crate::key::SpanPoint;
+use crate::limit::{Limit, Verdict};
+use crate::ring::{Place, Ring};
+use gracepoint_wire::schema::{Context, THROTTLE_ID, UNTHROTTLE_ID};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// The data of a session's probe: where one event goes.
+pub(super) struct Target {
+    pub(super) ring: *const Ring,
+    pub(super) event: u32,
+    pub(super) begin: u32,
+    pub(super) end: u32,
+    /// Not 0 where there is more to do than to write down the fields: [`LIMITED`], [`COUNTED`] and
+    /// the bits of the context. One test decides.
+    pub(super) extras: u32,
+    /// The program's pid, for the context.
+    pub(super) pid: u32,
+    pub(super) limit: Limit,
+}
+
+/// Bit of `Target::extras`: not every event is recorded.
+pub(super) const LIMITED: u32 = 1 << 31;
+
+/// Bit of `Target::extras`: records are counted, since they may be written over.
+pub(super) const COUNTED: u32 = 1 << 30;
+
+/// The sessions of one key, when there are several: the event is encoded once and copied.
+pub(crate) struct Merged {
+    /// Each leads to a `Target`.
+    targets: Box<[*const ()]>,
+    /// None of them has extras.
+    plain: bool,
+}
+
+// SAFETY: the pointers are those of entries, which any thread may use.
+unsafe impl Send for Merged {}
+
+impl Merged {
+    /// Most sessions that are merged; there are not so many.
+    pub(crate) const MOST: usize = 64;
+
+    /// Of sessions that are attached.
+    pub(crate) fn new(targets: Box<[*const ()]>) -> Merged {
+        // SAFETY: the data of a session's entry is a target that lives as long as it is attached.
+        let plain = targets.iter().all(|data| unsafe { &*data.cast::<Target>() }.extras == 0);
+        Merged { targets, plain }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.targets)
+    }
+}
+
+/// The session writer for events of type `E`: what a session attaches to the key of `E`.
+///
+/// # Safety
+/// `data` points to a `Target` whose session is alive while the read section lasts; `event` is null
+/// (the end of a span) or points to an `E`; `span` points to a span's ids where it is not null,
+/// which it is not where `event` is.
+pub(crate) unsafe fn record<E: Event>(
+    data: *const (),
+    event: *const (),
+    span: *const SpanPoint,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let target = unsafe { &*data.cast::<Target>() };
+    // SAFETY: the caller's promise.
+    let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
+    match (event, span) {
+        (Some(event), None) if target.extras == 0 => {
+            let prepared = event.prepare();
+            let ring = target.ring();
+            let Some(place) = ring.place::<false>(target.event, event.size(&prepared)) else {
+                return false;
+            };
+            // SAFETY: the place has room for the `size` bytes that this writes.
+            unsafe { event.write(&prepared, place.fields) };
+            ring.publish(&place);
+            true
+        }
+        // SAFETY: `data` is the caller's promise.
+        (Some(event), span) => unsafe { record_each(&[data], event, span) },
+        (None, span) => target.record_end(span),
+    }
+}
+
+/// The same for several sessions.
+///
+/// # Safety
+/// As for [`record`], but that `data` points to a [`Merged`] of such targets.
+pub(crate) unsafe fn record_all<E: Event>(
+    data: *const (),
+    event: *const (),
+    span: *const SpanPoint,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let Merged { targets, plain } = unsafe { &*data.cast::<Merged>() };
+    // SAFETY: the caller's promise.
+    let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
+    match event {
+        // SAFETY: the caller's promise.
+        Some(event) if *plain && span.is_none() => unsafe { record_plain(targets, event) },
+        // SAFETY: the caller's promise.
+        Some(event) => unsafe { record_each(targets, event, span) },
+        None => {
+            let mut recorded = false;
+            for &target in targets {
+                // SAFETY: the caller's promise.
+                recorded |= unsafe { &*target.cast::<Target>() }.record_end(span);
+            }
+            recorded
+        }
+    }
+}
+
+/// [`record_each`] where there is neither a span nor anything extra.
+///
+/// # Safety
+/// As for [`record_each`].
+#[inline(always)]
+unsafe fn record_plain<E: Event>(targets: &[*const ()], event: &E) -> bool {
+    let prepared = event.prepare();
+    let len = event.size(&prepared);
+    // SAFETY: the caller's promise.
+    let mut targets = targets.iter().map(|data| unsafe { &*data.cast::<Target>() });
+    let first = targets.find_map(|t| Some((t.ring(), t.ring().place::<false>(t.event, len)?)));
+    let Some((ring, place)) = first else { return false };
+    // SAFETY: the place has room for the `size` bytes that this writes.
+    unsafe { event.write(&prepared, place.fields) };
+    for target in targets {
+        if let Some(copy) = target.ring().place::<false>(target.event, len) {
+            // SAFETY: both places have room for `len` bytes and are in different rings; the first
+            // is written, and not published.
+            unsafe { copy_record(place.fields, copy.fields, len) };
+            target.ring().publish(&copy);
+        }
+    }
+    ring.publish(&place);
+    true
+}
+
+/// Copies `len` bytes; without a call where they are few.
+///
+/// # Safety
+/// As for `copy_nonoverlapping`.
+#[inline(always)]
+unsafe fn copy_record(from: *const u8, to: *mut u8, len: usize) {
+    const CHUNK: usize = 8;
+    // SAFETY: the caller's promise; with at least a chunk, the last one ends where the record does.
+    unsafe {
+        if !(CHUNK..=8 * CHUNK).contains(&len) {
+            return to.copy_from_nonoverlapping(from, len);
+        }
+        let chunk = |at: usize| {
+            let bytes = from.add(at).cast::<[u8; CHUNK]>().read_unaligned();
+            to.add(at).cast::<[u8; CHUNK]>().write_unaligned(bytes);
+        };
+        let mut at = 0;
+        while at + CHUNK < len {
+            chunk(at);
+            at += CHUNK;
+        }
+        chunk(len - CHUNK);
+    }
+}
+
+/// Encodes the event into the first ring that has room, and copies it from there to the others. The
+/// first is published last: until then its slot's `depth` is raised, so nobody takes the page away
+/// that the others copy from.
+///
+/// Out of line: it is a second copy of the ring's code for each event type, which most types never use.
+///
+/// # Safety
+/// Each of `targets`, at most [`Merged::MOST`], points to a `Target` whose session is alive while the
+/// read section lasts.
+#[inline(never)]
+unsafe fn record_each<E: Event>(
+    targets: &[*const ()],
+    event: &E,
+    span: Option<&SpanPoint>,
+) -> bool {
+    // SAFETY: the caller's promise.
+    let target = |i: usize| unsafe { &*targets[i].cast::<Target>() };
+    let id_in = |target: &Target| if span.is_some() { target.begin } else { target.event };
+    let mut admitted = 0u64;
+    for i in 0..targets.len() {
+        let target = target(i);
+        let admits = target.extras & LIMITED == 0 || target.admits(id_in(target));
+        admitted |= u64::from(admits) << i;
+    }
+    if admitted == 0 {
+        return false;
+    }
+    let prepared = event.prepare();
+    let ids = if span.is_some() { 16 } else { 0 };
+    let len = ids + event.size(&prepared);
+    let mut first: Option<(&Ring, Place<'_>, *mut u8)> = None;
+    while admitted != 0 {
+        let target = target(admitted.trailing_zeros() as usize);
+        admitted &= admitted - 1;
+        let ring = target.ring();
+        let Some((place, at)) = target.place(id_in(target), len) else { continue };
+        if let Some((.., from)) = first {
+            // SAFETY: both places have room for `len` bytes and are in different rings; the first
+            // is written, and not published.
+            unsafe { at.copy_from_nonoverlapping(from, len) };
+            ring.publish(&place);
+            continue;
+        }
+        // SAFETY: the place has room for two words, where there is a span, and `size` bytes.
+        unsafe {
+            if let Some(span) = span {
+                at.cast::<u64>().write_unaligned(span.id);
+                at.add(8).cast::<u64>().write_unaligned(span.parent);
+            }
+            event.write(&prepared, at.add(ids));
+        }
+        first = Some((ring, place, at));
+    }
+    match first {
+        Some((ring, place, _)) => {
+            ring.publish(&place);
+            true
+        }
+        None => false,
+    }
+}
+
+impl Target {
+    #[inline(always)]
+    pub(super) fn ring(&self) -> &Ring {
+        // SAFETY: a target's ring lives as long as its session, and so as the target.
+        unsafe { &*self.ring }
+    }
+
+    /// A place for the context, which is written, and `len` more bytes, where the pointer leads.
+    #[inline(always)]
+    pub(super) fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
+        let context = self.extras & !(LIMITED | COUNTED);
+        if context != 0 {
+            return self.place_with_context(context, id, len);
+        }
+        let place = self.ring().place::<true>(id, len)?;
+        let at = place.fields;
+        Some((place, at))
+    }
+
+    #[inline(never)]
+    fn place_with_context(
+        &self,
+        context: u32,
+        id: u32,
+        len: usize,
+    ) -> Option<(Place<'_>, *mut u8)> {
+        let context = Gathered::now(Context::from_bits(context), self.pid);
+        let bytes = context.bytes();
+        let place = self.ring().place::<true>(id, bytes.len() + len)?;
+        // SAFETY: the place has room for the context and `len` bytes.
+        let at = unsafe {
+            place.fields.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            place.fields.add(bytes.len())
+        };
+        Some((place, at))
+    }
+
+    /// The same for all types.
+    #[inline(never)]
+    fn record_end(&self, span: Option<&SpanPoint>) -> bool {
+        let Some((place, at)) = self.place(self.end, 8) else {
+            return false;
+        };
+        let id = span.map_or(0, |span| span.id);
+        // SAFETY: the place has room for a word.
+        unsafe { at.cast::<u64>().write_unaligned(id) };
+        self.ring().publish(&place);
+        true
+    }
+
+    /// Do the limits let this hit through? Counts it if not.
+    #[inline(never)]
+    fn admits(&self, id: u32) -> bool {
+        let arena = &self.ring().arena;
+        let drop = || {
+            arena.throttled(id).lost.fetch_add(1, Relaxed);
+            false
+        };
+        match self.limit.admit() {
+            Verdict::Record => true,
+            Verdict::RecordAndTell => {
+                self.tell_unthrottle(id);
+                true
+            }
+            Verdict::Drop => drop(),
+            Verdict::DropAndTell => {
+                self.tell(THROTTLE_ID, id, || self.limit.rate());
+                drop()
+            }
+        }
+    }
+
+    fn tell_unthrottle(&self, id: u32) {
+        let arena = &self.ring().arena;
+        self.tell(UNTHROTTLE_ID, id, || {
+            if arena.overwrites() {
+                return 0; // the record may be written over: the table counts
+            }
+            let count = arena.throttled(id);
+            let (told, all) = (count.folded.load(Relaxed), count.lost.load(Relaxed));
+            // Whoever wins the exchange tells these.
+            let won = count.folded.compare_exchange(told, all, Relaxed, Relaxed).is_ok();
+            if won { all.saturating_sub(told) } else { 0 }
+        });
+    }
+
+    /// Writes an event of the tracer's own about the events `of`.
+    fn tell(&self, id: u32, of: u32, number: impl FnOnce() -> u64) {
+        let context = self.ring().context as usize;
+        let Some(place) = self.ring().place::<true>(id, context + 12) else { return };
+        // SAFETY: the place has room for the context, a u32 and a u64.
+        unsafe {
+            place.fields.write_bytes(0, context);
+            let at = place.fields.add(context);
+            at.cast::<u32>().write_unaligned(of);
+            at.add(4).cast::<u64>().write_unaligned(number());
+        }
+        self.ring().publish(&place);
+    }
+}

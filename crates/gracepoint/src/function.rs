@@ -79,9 +79,9 @@ pub(crate) fn events_of(set: &Set) -> Vec<String> {
     registry::with_table(|table| {
         let wanted = table.functions().filter(|(id, _)| set.has(*id));
         let keys = wanted.flat_map(|(_, function)| match function.place {
-            Place::Attribute(point, _) => [point.args, point.returns],
+            Place::Attribute(point, _) => [point.args, point.returns, point.whole],
             #[cfg(not(gp_branch))]
-            Place::Sleds { .. } => [None, None],
+            Place::Sleds { .. } => [None; 3],
         });
         keys.flatten().map(|key| key.desc.name()).collect()
     })

@@ -126,7 +126,7 @@ pub use function::{
     FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
     function_name, missed_function_hits,
 };
-pub use gracepoint_macros::{Event, Field};
+pub use gracepoint_macros::{Event, Field, function, functions};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
 pub use probe::{Detached, Probe};

@@ -42,7 +42,11 @@ mod store {
     }
 
     #[gracepoint::function(args(id, name, rest = debug), err)]
-    pub(crate) fn find<'a>(id: u64, name: &'a str, rest: &[u8]) -> Result<&'a str, std::num::ParseIntError> {
+    pub(crate) fn find<'a>(
+        id: u64,
+        name: &'a str,
+        rest: &[u8],
+    ) -> Result<&'a str, std::num::ParseIntError> {
         let number: u64 = name.parse()?;
         Ok(if number == id + rest.len() as u64 { name } else { "" })
     }
@@ -114,8 +118,10 @@ fn calls_are_seen_with_their_depth_and_values_are_as_they_were() {
         "attribute::store::inner::deeper::two",
         "attribute::store::panics",
     ];
-    let expected: Vec<String> =
-        expected.iter().flat_map(|name| ["begins", "ends"].map(|what| format!("0 {name} {what}"))).collect();
+    let expected: Vec<String> = expected
+        .iter()
+        .flat_map(|name| ["begins", "ends"].map(|what| format!("0 {name} {what}")))
+        .collect();
     assert_eq!(seen, expected);
 }
 
@@ -181,7 +187,10 @@ fn operations_may_be_for_some_threads_alone() {
     controlled();
     assert_eq!(calls.load(Relaxed), 1);
     assert!(ops.unregister_wait(std::time::Duration::from_secs(60)).unwrap());
-    assert_eq!(Arc::strong_count(&calls), 1, "what it captured is dropped");
+    // What it captured is dropped, on another thread.
+    while Arc::strong_count(&calls) > 1 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]

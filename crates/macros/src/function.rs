@@ -149,7 +149,8 @@ pub(crate) fn expand_all(item: Item) -> Result<TokenStream> {
 /// Is it to be traced as one of many? Not what is evaluated by the compiler or says otherwise (`#[function(skip)]`, which is
 /// taken off), or has the attribute of its own.
 fn wants(attrs: &mut Vec<Attribute>, sig: &Signature) -> bool {
-    let is_own = |attr: &Attribute| attr.path().segments.last().is_some_and(|s| s.ident == "function");
+    let is_own =
+        |attr: &Attribute| attr.path().segments.last().is_some_and(|s| s.ident == "function");
     let skips = |attr: &Attribute| {
         let Meta::List(list) = &attr.meta else { return false };
         is_own(attr) && list.tokens.to_string() == "skip"
@@ -245,7 +246,9 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
 /// `: T` where the function's result can be written down for a variable.
 fn output(sig: &Signature) -> TokenStream {
     match &sig.output {
-        ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_) | Type::Never(_)) => quote!(: #ty),
+        ReturnType::Type(_, ty) if !matches!(**ty, Type::ImplTrait(_) | Type::Never(_)) => {
+            quote!(: #ty)
+        }
         _ => TokenStream::new(),
     }
 }
@@ -373,7 +376,10 @@ fn result_event(settings: &Settings, sig: &Signature) -> Result<Option<Emitted>>
     let mut ty: Type = match &sig.output {
         ReturnType::Type(_, ty) => (**ty).clone(),
         ReturnType::Default => {
-            return Err(Error::new_spanned(&sig.ident, "it returns nothing that could be recorded"));
+            return Err(Error::new_spanned(
+                &sig.ident,
+                "it returns nothing that could be recorded",
+            ));
         }
     };
     if how == How::Typed {

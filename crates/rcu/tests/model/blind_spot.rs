@@ -218,7 +218,8 @@ fn function_tracer(twin: Twin, form: Form, broken: Trampoline) -> Program {
 #[test]
 fn blind_spot_is_none_in_the_trampoline() {
     for form in [Form::Membarrier, Form::Fence] {
-        let report = Explorer::new().explore(&function_tracer(Twin::Sound, form, Trampoline::Sound));
+        let report =
+            Explorer::new().explore(&function_tracer(Twin::Sound, form, Trampoline::Sound));
         report.expect_sound();
         println!("{}: {} states", report.program, report.states);
     }

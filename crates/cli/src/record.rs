@@ -21,7 +21,7 @@ use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity;
 use gracepoint_analysis::Trace;
 use gracepoint_wire::control::{Limits, Mode};
-use gracepoint_wire::schema::{Context, Role};
+use gracepoint_wire::schema::{Context, FIRST_USER_ID, Role};
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Pieces, Plan, Recorded, Session, Until};
@@ -76,7 +76,7 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let live = discover::find(&args.target.which())?;
     let (pieces, dir) = place(args)?;
     let mut session = Session::begin(live, &plan(args, &dir))?;
-    session.pieces = pieces;
+    session.pieces = pieces.map(Pieces::begun);
     if interrupts.take().is_some() {
         session.discard();
         return Ok(STATUS);
@@ -119,7 +119,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         }
     };
     session.late = late;
-    session.pieces = pieces;
+    session.pieces = pieces.map(Pieces::begun);
     announce(&session, args, console);
     if late {
         console.note(
@@ -152,7 +152,8 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
     if args.quiet {
         return;
     }
-    let events = session.events.iter().filter(|e| e.role != Role::End && e.id != 0).count();
+    let events =
+        session.events.iter().filter(|e| e.role != Role::End && e.id >= FIRST_USER_ID).count();
     console.note(format_args!(
         "recording {} of {} (pid {}) to {}{}",
         quantity::plural(events as u64, "kind of event", "kinds of event"),

@@ -16,7 +16,7 @@ use crate::quantity;
 use crate::record::session::{ask, check_globs, unexpected};
 use gracepoint_wire::control::{Create, Message, Mode, SessionInfo, Sessions, Stopped};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::Role;
+use gracepoint_wire::schema::{FIRST_USER_ID, Role};
 
 /// `kv (pid 4242)`.
 fn title(live: &Live) -> String {
@@ -56,7 +56,7 @@ fn sessions(live: &mut Live) -> Result<Sessions> {
 
 /// Runs `start`.
 pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
-    let mut programs = args.targets.find()?;
+    let (mut programs, silent) = args.targets.find(console)?;
     if programs.len() > 1 {
         // A pattern that is some program's need not be every program's.
         programs = having(programs, &args.events)?;
@@ -87,7 +87,8 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
             let _ = ask(&mut live.link, &Message::End(created.session));
             return Err(failure);
         }
-        let kinds = created.events.iter().filter(|e| e.role != Role::End && e.id != 0).count();
+        let kinds =
+            created.events.iter().filter(|e| e.role != Role::End && e.id >= FIRST_USER_ID).count();
         console.note(format_args!(
             "{}: {} on in {}",
             shown(&args.session),
@@ -99,7 +100,7 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
     if status == 0 {
         console.words("see: gracepoint show; end it: gracepoint extract, or gracepoint reset");
     }
-    Ok(status)
+    Ok(status.max(silent))
 }
 
 /// Those of the programs that have an event which one of the patterns matches.
@@ -124,20 +125,21 @@ fn having(programs: Vec<Live>, globs: &[String]) -> Result<Vec<Live>> {
 }
 
 /// The kept sessions that are meant, and the programs that they are in.
-fn kept(args: &SessionArgs) -> Result<Vec<(Live, Vec<SessionInfo>)>> {
-    chosen(args, |session| session.kept && !session.counts)
+fn kept(args: &SessionArgs, console: &mut Console) -> Result<Vec<(Live, Vec<SessionInfo>)>> {
+    chosen(args, console, |session| session.kept && !session.counts)
 }
 
 /// The sessions of the programs that are meant, as far as they are `wanted`.
 fn chosen(
     args: &SessionArgs,
+    console: &mut Console,
     wanted: impl Fn(&SessionInfo) -> bool,
 ) -> Result<Vec<(Live, Vec<SessionInfo>)>> {
     let name = args.session.as_deref();
     let mut programs = Vec::new();
     let mut others = Vec::new();
     let mut unable = None;
-    for mut live in args.targets.find()? {
+    for mut live in args.targets.find(console)?.0 {
         let all = match sessions(&mut live) {
             Ok(all) => all.sessions,
             Err(failure) => {
@@ -179,7 +181,7 @@ fn command(
 ) -> Result<u8> {
     let mut programs = Vec::new();
     let mut theirs = Vec::new();
-    for (live, sessions) in kept(args)? {
+    for (live, sessions) in kept(args, console)? {
         programs.push(live);
         theirs.push(sessions);
     }
@@ -224,7 +226,8 @@ pub(crate) fn restart(args: &SessionArgs, console: &mut Console) -> Result<u8> {
 
 /// Runs `reset`.
 pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
-    each(args.targets.find()?, console, |mut live, console| {
+    let (programs, silent) = args.targets.find(console)?;
+    let status = each(programs, console, |mut live, console| {
         let Message::WasReset(reset) = ask(&mut live.link, &Message::Reset)? else {
             return Err(unexpected());
         };
@@ -242,5 +245,6 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
             ));
         }
         Ok(())
-    })
+    })?;
+    Ok(status.max(silent))
 }

@@ -1,6 +1,7 @@
 //! Which programs a command is about.
 
-use crate::discover::{self, Live, Which};
+use crate::console::Console;
+use crate::discover::{self, Found, Which};
 use crate::failure;
 use clap::Args;
 
@@ -17,8 +18,8 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    pub(crate) fn find(&self) -> failure::Result<Vec<Live>> {
-        discover::find_all(&self.pid, self.name.as_deref())
+    pub(crate) fn find(&self, console: &mut Console) -> failure::Result<Found> {
+        discover::find_all(&self.pid, self.name.as_deref(), console)
     }
 }
 

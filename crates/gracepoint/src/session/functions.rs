@@ -1,6 +1,6 @@
 //! The functions of a session: what is written when one begins and ends.
 //!
-//! The record is 8 bytes, which two stores write; the page is turned by `Ring::slow`, with all registers kept that the
+//! The record is 8 bytes, which two stores write; the page is turned by `Ring::place_slowly`, with all registers kept that the
 //! traced function may have in use (`function/hit.rs`).
 
 use super::failure;
@@ -213,8 +213,8 @@ unsafe fn record(data: *const (), hit: &Hit) {
     }
     let ring = this.target.ring();
     let id = if hit.exit { EXIT_ID } else { ENTRY_ID };
-    let place = ring.place_by::<false>(id, 8, |ring, index, id, len| {
-        function::apart(|| ring.slow(index, id, len))
+    let place = ring.place_by(id, 8, |ring, index, id, len| {
+        function::apart(|| ring.place_slowly(index, id, len))
     });
     let Some(place) = place else { return };
     // SAFETY: the place has room for 8 bytes.

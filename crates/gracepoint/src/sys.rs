@@ -78,8 +78,10 @@ pub(crate) struct Object {
     pub(crate) base: u64,
     pub(crate) size: u64,
     /// What to add to an address in its file.
+    #[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
     pub(crate) bias: u64,
     /// The executable ranges of it.
+    #[cfg_attr(gp_branch, allow(dead_code, reason = "there is no code to patch"))]
     pub(crate) code: Vec<Range<u64>>,
     pub(crate) build_id: Vec<u8>,
     /// Empty for the program.

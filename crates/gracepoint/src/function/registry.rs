@@ -4,7 +4,7 @@
 use super::ops::{Op, Published};
 use super::table::{self, Place, Table};
 use crate::key::Key;
-use crate::patch::{self, PatchError};
+use crate::patch::PatchError;
 use crate::{module, tracer};
 use gracepoint_wire::control::Functions;
 use std::sync::{Mutex, PoisonError};
@@ -124,6 +124,7 @@ impl Registry {
     #[cfg(not(gp_branch))]
     fn switch_sleds(&self, changed: &[(u32, bool)]) -> Result<(), PatchError> {
         use crate::arch::trampoline_x86_64 as arch;
+        use crate::patch;
         arch::prepare();
         let mut batch = patch::Batch { dead: Vec::new(), first: Vec::new() };
         for &(id, on) in changed {

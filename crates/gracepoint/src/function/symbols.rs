@@ -11,8 +11,10 @@ use std::collections::HashMap;
 /// Calls `body` with the id and the name of each function that has one: the path, demangled.
 pub(crate) fn each(table: &Table, mut body: impl FnMut(u32, &str)) {
     for (id, function) in table.functions() {
-        if let Place::Attribute(point, _) = function.place {
-            body(id, point.name());
+        match function.place {
+            Place::Attribute(point, _) => body(id, point.name()),
+            #[cfg(not(gp_branch))]
+            Place::Sleds { .. } => {}
         }
     }
     #[cfg(not(gp_branch))]

@@ -51,6 +51,7 @@ pub(crate) struct Function {
 }
 
 #[derive(Debug)]
+#[cfg_attr(gp_branch, allow(dead_code, reason = "no object has sleds that are used"))]
 struct Object {
     about: FunctionObject,
     base: u64,

@@ -12,6 +12,7 @@
 //! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
 //! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
 //! | `perf` | how long does it take to open and close perf events? what does a profile cost? | [`perf`] |
+//! | `function` | what does a traced function cost? | [`function`] |
 //! | `read` | how fast is a trace read? | [`read`] |
 //! | `bridge` | what do call sites of `tracing` cost that lead to us? | [`bridge`] |
 //! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
@@ -28,6 +29,7 @@
 mod bridge;
 mod drain;
 mod explain;
+mod function;
 mod grace_period;
 mod lttng;
 mod measure;
@@ -48,7 +50,7 @@ use std::process::ExitCode;
 use crate::table::Outcome;
 
 const USAGE: &str =
-    "usage: gracepoint-bench site|record|bridge|reader|grace-period|toggle|perf|read [--json] [--rounds N]
+    "usage: gracepoint-bench site|record|bridge|reader|grace-period|toggle|function|perf|read [--json] [--rounds N]
        gracepoint-bench drain [--json] [--seconds N]
        gracepoint-bench explain DIR [--json]";
 
@@ -146,6 +148,7 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
         "bridge" => bridge::run(task.rounds)?,
         "reader" => reader::run(task.rounds)?,
         "grace-period" => return grace_period::run(task.rounds, task.json),
+        "function" => function::run(task.rounds)?,
         "read" => read::run(task.rounds)?,
         _ => return Err(USAGE.into()),
     };

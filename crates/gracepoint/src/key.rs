@@ -35,6 +35,11 @@ impl SpanPoint {
     }
 }
 
+/// The event of keys that have none.
+#[derive(gracepoint_macros::Event)]
+#[event(name = "gp:none", crate = "crate")]
+struct NoEvent;
+
 /// What an entry calls: its data, the event (null at the end of a span), the span's ids (null
 /// where there is no span). True if it was recorded, or if the end of the span is wanted.
 pub(crate) type Call = unsafe fn(*const (), *const (), *const SpanPoint) -> bool;
@@ -86,6 +91,9 @@ pub struct Key {
     pub(crate) record_all: Call,
     /// Encodes an event of this type, for probes that do not know it.
     pub(crate) encode: Encode,
+    /// The function that it belongs to, instead of an event.
+    #[cfg(gp_supported)]
+    point: Option<&'static crate::function::Point>,
 }
 
 impl std::fmt::Debug for Key {
@@ -108,6 +116,8 @@ impl Key {
             #[cfg(gp_supported)]
             record_all: crate::session::record_all::<E>,
             encode: crate::view::encode::<E>,
+            #[cfg(gp_supported)]
+            point: None,
         }
     }
 
@@ -124,6 +134,8 @@ impl Key {
             #[cfg(gp_supported)]
             record_all: crate::session::record_hit_all,
             encode: crate::view::encode_hit,
+            #[cfg(gp_supported)]
+            point: None,
         }
     }
 
@@ -136,6 +148,24 @@ impl Key {
     pub(crate) fn has_probes(&self) -> bool {
         // Relaxed: it is for soon; `fire` looks again.
         !self.probes.load(Relaxed).is_null()
+    }
+
+    /// The key of a function with the attribute. It has no probes: its sites ask the function's operations.
+    pub const fn of_function(point: &'static crate::function::Point) -> Key {
+        #[cfg_attr(not(gp_supported), expect(unused_mut, reason = "there is nothing to put in"))]
+        let mut key = Key::new::<NoEvent>();
+        #[cfg(gp_supported)]
+        {
+            key.point = Some(point);
+        }
+        let _ = point;
+        key
+    }
+
+    /// The function that it belongs to.
+    #[cfg(gp_supported)]
+    pub(crate) fn point(&self) -> Option<&'static crate::function::Point> {
+        self.point
     }
 
     /// Puts `array` in place of the current one. It must end with [`Member::END`] and live until a

@@ -86,6 +86,8 @@ pub mod event;
 pub mod field;
 #[cfg(gp_supported)]
 mod flight;
+#[cfg_attr(not(gp_supported), path = "function/absent.rs")]
+mod function;
 mod hooks;
 mod key;
 #[cfg(gp_supported)]
@@ -124,7 +126,11 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 #[doc(inline)]
 pub use field::Field;
-pub use gracepoint_macros::{Event, Field};
+pub use function::{
+    FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
+    function_name, missed_function_hits,
+};
+pub use gracepoint_macros::{Event, Field, function, functions};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
 pub use perf::{PerfAttr, PerfCount, PerfEvent, PerfGroup, PerfRing, PerfSample, SystemEvent};
@@ -302,6 +308,7 @@ fn glob_any(globs: &[String], name: &str) -> bool {
 pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
     pub use crate::field::{Field, Text, TypeDesc};
+    pub use crate::function::{Call, Point};
     pub use crate::key::{Key, emit, emit_here};
     #[cfg(gp_supported)]
     pub use crate::module::{gp1_load_module, gp1_unload_module};

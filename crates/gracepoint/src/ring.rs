@@ -233,6 +233,17 @@ impl Ring {
     /// or if this is a forked child.
     #[inline(always)]
     pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
+        self.place_by(id, len, Ring::place_slowly)
+    }
+
+    /// The same for callers that have to do something around [`Ring::place_slowly`].
+    #[inline(always)]
+    pub(crate) fn place_by(
+        &self,
+        id: u32,
+        len: usize,
+        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<Place<'a>>,
+    ) -> Option<Place<'_>> {
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
@@ -250,7 +261,7 @@ impl Ring {
             Some((writer, reserved)) => {
                 Some(Place::quick(put_header(id, &reserved), writer, &reserved))
             }
-            None => self.place_slowly(index, id, len),
+            None => slow(self, index, id, len),
         }
     }
 
@@ -307,7 +318,12 @@ impl Ring {
 
     /// `depth` is raised where there is an index.
     #[inline(always)]
-    fn place_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<Place<'_>> {
+    pub(crate) fn place_slowly(
+        &self,
+        index: Option<u32>,
+        id: u32,
+        len: usize,
+    ) -> Option<Place<'_>> {
         let (writer, fields) = self.find_slowly(index, id, len)?;
         Some(Place { fields, writer, end: 0, now: 0 })
     }
@@ -316,7 +332,12 @@ impl Ring {
     /// one would take that way too.
     #[cold]
     #[inline(never)]
-    fn find_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<(&Writer, *mut u8)> {
+    pub(crate) fn find_slowly(
+        &self,
+        index: Option<u32>,
+        id: u32,
+        len: usize,
+    ) -> Option<(&Writer, *mut u8)> {
         let (writer, reserved) = self.slow(index, id, len)?;
         Some((writer, put_header(id, &reserved)))
     }

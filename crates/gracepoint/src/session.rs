@@ -2,12 +2,15 @@
 
 mod choice;
 mod counting;
+mod functions;
 mod modules;
 mod points;
 mod target;
 
 pub(crate) use counting::Counting;
 pub(crate) use points::{record_hit, record_hit_all};
+#[cfg(not(gp_branch))]
+pub(crate) use functions::recorded_by;
 pub(crate) use target::{Merged, record, record_all};
 
 use crate::dynamic::registry::door;
@@ -15,10 +18,11 @@ use crate::key::{Call, Entry, TRACE};
 use crate::limit::{self, Limit};
 use crate::ring::Ring;
 use crate::tracer::KeyId;
-use crate::{clock, sys, tracer};
+use crate::{clock, function, sys, tracer};
 use choice::{Chosen, is_limited, shape};
+use functions::Recorder;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Limits, Module, Stopped};
+use gracepoint_wire::control::{Create, Created, ENTRY_ID, Failure, Limits, Module, Stopped};
 use gracepoint_wire::packet::needs_extended;
 use gracepoint_wire::schema::{Context, Declared, module_event, throttle_events};
 use modules::Modules;
@@ -49,6 +53,7 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    functions: Option<Box<Recorder>>,
     modules: Modules,
     made: Triple,
     context: Context,
@@ -97,11 +102,16 @@ impl Session {
         // Until the session has entered itself: see `dynamic/registry.rs`.
         let mut door = door();
         let rules = Rules::new(&wanted.globs, wanted.level);
-        let Chosen { ids, keys, mut declared, next } = Chosen::of(&rules)?;
+        let functions = wanted.functions.as_ref();
+        let functions = functions
+            .map(|functions| functions::Chosen::of(functions, wanted.limits))
+            .transpose()?;
+        let Chosen { ids, keys, mut declared, next } = Chosen::of(&rules, functions.as_ref())?;
         if is_limited(wanted.limits) {
             declared.splice(1..1, throttle_events());
         }
         declared.push(module_event());
+        declared.extend(functions.iter().flat_map(functions::Chosen::declared));
         let shape = shape(wanted, next + points::reserve(wanted.mode), most_bytes)?;
         let mut ring = Ring::new(shape, file).map_err(|error| {
             let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
@@ -127,12 +137,16 @@ impl Session {
             limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
         };
         let targets = ids.into_iter().map(of).collect();
+        let recorder =
+            |chosen: functions::Chosen| chosen.recorder(&raw const *ring, extras(ENTRY_ID));
+        let functions = functions.map(recorder).transpose()?.map(Box::new);
         let session = Arc::new(Session {
             id,
             targets,
             ring,
             keys,
             declared,
+            functions,
             modules: Modules::default(),
             made: clock::triple(clock::source()),
             context: wanted.context,
@@ -194,11 +208,12 @@ impl Session {
             return Err(failure("session", "the session is started already"));
         }
         gracepoint_rcu::refresh_names();
-        let probes = self.probes_from_now_on(&self.on, true);
-        tracer::attach(&probes).map_err(|error| {
-            self.switch_off(); // what was taken in meanwhile
+        let refused = |error: crate::patch::PatchError| {
+            self.switch_off(); // what was taken in meanwhile, too
             failure("patching", error.to_string())
-        })
+        };
+        tracer::attach(&self.probes_from_now_on(&self.on, true)).map_err(refused)?;
+        self.functions.iter().try_for_each(|f| function::attach(f.op())).map_err(refused)
     }
 
     /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has
@@ -206,6 +221,7 @@ impl Session {
     ///
     /// [`settled`]: Session::settled
     pub(crate) fn switch_off(&self) {
+        self.functions.iter().for_each(|functions| function::detach(functions.op().data));
         tracer::detach(&self.probes_from_now_on(&self.on, false));
     }
 

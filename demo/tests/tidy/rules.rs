@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("crates/rcu", &[]),
     ("crates/macros", &[]),
     ("crates/gracepoint", &["gracepoint-rcu", "gracepoint-wire", "gracepoint-macros"]),
+    ("crates/gracepoint/tests/sleds", &["gracepoint", "gracepoint-rcu"]),
     ("crates/analysis", &["gracepoint-wire"]),
     ("crates/cli", &["gracepoint-wire", "gracepoint-analysis"]),
     ("crates/tracing", &["gracepoint"]),

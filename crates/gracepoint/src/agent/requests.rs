@@ -88,6 +88,7 @@ impl Agent {
                 registry::changed(); // whoever declares events may know of more
                 Reply::Plain(Message::Events(listing()))
             }
+            Message::ListFunctions => Reply::Plain(Message::Functions(crate::function::list())),
             Message::Show => Reply::Plain(Message::Sessions(self.log.with(&self.held))),
             Message::Why => Reply::Plain(Message::Stuck(crate::why::answer())),
             Message::Create(create) => self.create(at, &create),

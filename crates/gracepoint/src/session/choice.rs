@@ -1,7 +1,7 @@
 //! What a session is made of: which events, with which ids, in how many pages.
 
-use super::failure;
 use super::points::Rules;
+use super::{failure, functions};
 use crate::dynamic::registry;
 use crate::key::Call;
 use crate::ring::arena::{Shape, counts_bytes};
@@ -30,14 +30,19 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// The events that are wanted.
+    /// The events that are wanted, and those that belong to functions.
     ///
     /// # Errors
-    /// `no-match`, if there is none, and none may come.
-    pub(super) fn of(rules: &Rules) -> Result<Chosen, Failure> {
+    /// `no-match`, if events are asked for and there is none, and none may come.
+    pub(super) fn of(
+        rules: &Rules,
+        functions: Option<&functions::Chosen>,
+    ) -> Result<Chosen, Failure> {
         let mut events: Vec<_> = tracer::catalogue();
-        events.retain(|known| rules.want(&known.schema));
-        if events.is_empty() && !registry::is_used() {
+        let theirs = functions.map(functions::Chosen::events).unwrap_or_default();
+        events.retain(|known| rules.want(&known.schema) || theirs.contains(&known.schema.name));
+        let asked = functions.is_none() || rules.name_events();
+        if events.is_empty() && asked && !registry::is_used() {
             return Err(failure("no-match", "no event matches"));
         }
         let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };

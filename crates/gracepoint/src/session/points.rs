@@ -41,6 +41,11 @@ impl Rules {
         Rules { globs: globs.to_vec(), level }
     }
 
+    /// Whether any events are asked for.
+    pub(super) fn name_events(&self) -> bool {
+        !self.globs.is_empty()
+    }
+
     pub(super) fn want(&self, schema: &Schema) -> bool {
         glob_any(&self.globs, &schema.name) && schema.is_within(self.level)
     }

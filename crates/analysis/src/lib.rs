@@ -19,6 +19,7 @@
 //! | [`info`] | what a trace contains, counted without decoding values |
 //! | [`live`] | events as they come, before there is a trace |
 //! | [`spans`] | begin and end paired |
+//! | [`functions`] | calls: graph, table, names from an object's file |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
 //!
@@ -45,6 +46,7 @@ pub mod error;
 mod escape;
 pub mod export;
 pub mod filter;
+pub mod functions;
 pub mod hang;
 pub mod hist;
 pub mod info;

@@ -13,6 +13,7 @@
 //! | `stat` | `stat` |
 //! | `explain` | `explain`: kernel logs |
 //! | `export` | `export`: traces for other viewers |
+//! | `functions` | `functions`, `graph`, `report --functions` |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
 //! | `interrupt`, `failure` | how a command ends early |
@@ -26,6 +27,7 @@ mod escape;
 mod explain;
 mod export;
 mod failure;
+mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod interrupt;
@@ -83,6 +85,8 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
     match command {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
+        Command::Functions(args) => functions::functions(args, console),
+        Command::Graph(args) => functions::graph(args, console),
         Command::Record(args) => record::run(args, console),
         Command::Start(args) => sessions::start(args, console),
         Command::Stop(args) => sessions::stop(args, console),

@@ -1,10 +1,10 @@
 //! Who called whom: calls indented by depth, with their durations, as the kernel's `function_graph` draws them.
 //!
 //! ```text
-//!  main/100           |   0.382 us    |  kv::get(id = 7);
-//!  main/100           |               |  kv::put() {
-//!  main/100           |               |    /* kv:slow: { took = 90us } */
-//!  main/100           | ! 102.000 us  |  }
+//!  main/100           |   0.382 us     |  kv::get(id = 7);
+//!  main/100           |                |  kv::put() {
+//!  main/100           |                |    /* kv:slow: { took = 90us } */
+//!  main/100           | ! 102.000 us   |  }
 //! ```
 //!
 //! The trace is read once and a line is written when it is known: that of a call without anything inside when it
@@ -26,6 +26,8 @@ use std::io::Write;
 const GATHER: usize = 64 << 10;
 /// Columns of the thread; a longer one takes more.
 const WHO: usize = 18;
+/// Columns of a duration; a longer one takes more.
+const TIME: usize = 12;
 /// Calls further in are not indented further.
 const MOST_INDENT: u32 = 200;
 
@@ -107,8 +109,8 @@ pub fn graph(trace: &Trace, options: &Options, out: &mut dyn Write) -> Result<Gr
 }
 
 const HEAD: &[u8] = b"\
-# THREAD              DURATION          FUNCTION CALLS
-# |                     |   |             |   |   |   |
+# THREAD                DURATION           FUNCTION CALLS
+# |                      |   |              |   |   |   |
 ";
 
 /// A thread.
@@ -219,7 +221,7 @@ impl Graph<'_> {
                 if !self.options.json {
                     let depth = lane.stacks.innermost().map_or(0, |call| call.depth + 1);
                     let name = escape::name(&self.functions.name(point.function));
-                    self.line(lane, None, depth, format!("}} /* {name} */").as_bytes());
+                    self.line(lane, None, depth, &closing(&name, ""));
                 }
             }
             None => {}
@@ -242,7 +244,7 @@ impl Graph<'_> {
     /// How far a call, or something inside one, is indented.
     fn depth(&self, depth: u32, lane: &Lane) -> u32 {
         match &self.wanted {
-            Some(_) => depth.saturating_sub(lane.root.map_or(0, |(outermost, _)| outermost)),
+            Some(_) => lane.root.map_or(0, |(outermost, _)| depth.saturating_sub(outermost)),
             None => depth,
         }
     }
@@ -280,13 +282,12 @@ impl Graph<'_> {
             }
             None => {
                 self.open_held(lane);
-                text.push(b'}');
-                match how {
-                    How::Exit if self.options.tail => text.extend(format!(" /* {name} */").bytes()),
-                    How::Exit => {}
-                    How::Left => text.extend(format!(" /* {name}: left without an exit */").bytes()),
+                text = match how {
+                    How::Exit if self.options.tail => closing(&name, ""),
+                    How::Exit => b"}".to_vec(),
+                    How::Left => closing(&name, ": left without an exit"),
                     How::Open => return, // it has no end to draw
-                }
+                };
             }
         }
         if !result.is_empty() && how == How::Exit {
@@ -427,10 +428,10 @@ impl Graph<'_> {
         let out = &mut self.text;
         let _ = match took {
             Some(ns) => {
-                let time = format!("{}.{:03}", ns / 1000, ns % 1000);
-                write!(out, " {:WHO$} | {} {time:>7} us   | ", lane.who, mark(ns))
+                let time = format!("{}.{:03} us", ns / 1000, ns % 1000);
+                write!(out, " {:WHO$} | {} {time:TIME$} | ", lane.who, mark(ns))
             }
-            None => write!(out, " {:WHO$} |              | ", lane.who),
+            None => write!(out, " {:WHO$} |   {:TIME$} | ", lane.who, ""),
         };
         let indent = depth.min(MOST_INDENT) as usize * 2;
         let _ = write!(out, " {:indent$}", "");
@@ -503,6 +504,15 @@ fn comment(event: &Event<'_>) -> Vec<u8> {
     inside.extend_from_slice(b" }");
     let mut text = b"/* ".to_vec();
     push_comment(&mut text, &inside);
+    text.extend_from_slice(b" */");
+    text
+}
+
+/// `} /* name */`
+fn closing(name: &str, how: &str) -> Vec<u8> {
+    let mut text = b"} /* ".to_vec();
+    push_comment(&mut text, name.as_bytes());
+    text.extend_from_slice(how.as_bytes());
     text.extend_from_slice(b" */");
     text
 }

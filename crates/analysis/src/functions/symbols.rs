@@ -14,17 +14,6 @@ use std::path::{Path, PathBuf};
 /// Where distributions keep debug information by build id.
 const DEBUG: &str = "/usr/lib/debug/.build-id";
 
-/// What a file says of a function.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Place {
-    /// Its path, demangled; empty where no symbol says more.
-    pub name: String,
-    /// Its source file; empty where there is no debug information.
-    pub file: String,
-    /// The line there, from 1; 0 where it is not known.
-    pub line: u32,
-}
-
 /// The symbols of an object's file.
 pub struct Symbols {
     path: PathBuf,
@@ -85,11 +74,6 @@ impl Symbols {
         }
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The linker's build id; empty if there is none.
     pub fn build_id(&self) -> &[u8] {
         &self.build_id
@@ -100,20 +84,15 @@ impl Symbols {
         !self.begins.is_empty()
     }
 
-    /// Whether there are lines of the source.
-    pub fn has_lines(&self) -> bool {
-        self.lines.is_some()
+    /// The path of the function that begins at `address` (as symbols have it), demangled.
+    pub fn name(&self, address: u64) -> Option<String> {
+        self.begins.get(&address).map(|(name, _)| demangle(name))
     }
 
-    /// What the file says of the function that begins at `address` (as symbols have it).
-    pub fn place(&self, address: u64) -> Place {
-        let name = self.begins.get(&address).map_or_else(String::new, |(name, _)| demangle(name));
-        let location = self.lines.as_ref().and_then(|l| l.find_location(address).ok().flatten());
-        let (file, line) = match location {
-            Some(at) => (at.file.unwrap_or_default().to_owned(), at.line.unwrap_or(0)),
-            None => (String::new(), 0),
-        };
-        Place { name, file, line }
+    /// Source file and line of the function that begins at `address`; line 0 where only the file is known.
+    pub fn line(&self, address: u64) -> Option<(String, u32)> {
+        let at = self.lines.as_ref()?.find_location(address).ok()??;
+        Some((at.file?.to_owned(), at.line.unwrap_or(0)))
     }
 }
 

@@ -6,6 +6,7 @@ mod choosing;
 mod corruption;
 mod counting;
 mod exporting;
+mod functions;
 mod perfetto;
 mod reading;
 mod recording;

@@ -6,6 +6,7 @@
 //! written when they end (`spans` says where they are drawn), so times in the output are not in
 //! order; the viewers sort.
 
+mod calls;
 mod chrome;
 mod folded;
 mod perfetto;
@@ -17,6 +18,7 @@ use crate::hist::{is_number, no_such_field};
 use crate::read::{Event, Reader};
 use crate::trace::is_loss;
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
+use calls::{Calls, is_call};
 use gracepoint_wire::schema::{Field, LOSS_ID, Role, THROTTLE_ID, Type, UNTHROTTLE_ID};
 use serde::Serialize;
 use spans::{Open, Spans};
@@ -65,11 +67,13 @@ pub struct Exported {
     pub events: u64,
     /// Spans whose begin and end are there.
     pub spans: u64,
-    /// Of these, how many do not nest on their thread and have tracks of their own.
+    /// Calls of functions that have ended, or were left without an exit.
+    pub calls: u64,
+    /// Of spans and calls, how many do not nest on their thread and have tracks of their own.
     pub apart: u64,
-    /// Spans that have begun and not ended.
+    /// Spans and calls that have begun and not ended.
     pub unfinished: u64,
-    /// Spans that have ended and not begun, which are not exported.
+    /// Spans and calls that have ended and not begun, which are not exported.
     pub without_begin: u64,
     /// Values of counters.
     pub samples: u64,
@@ -209,13 +213,15 @@ pub fn export(
     with_notes(trace, &mut choice);
     let whole = options.filter.is_empty();
     let mut reader = trace.reader_of(&choice);
+    let calls = Calls::of(trace)?;
+    let kinds = &calls.kinds;
     let sink: Box<dyn Sink + '_> = match options.format {
-        Format::Perfetto => Box::new(perfetto::Perfetto::new(trace, &counters)),
-        Format::Chrome => Box::new(chrome::Chrome::new(trace, &counters)),
-        Format::Folded => Box::new(folded::Folded::new(trace, false)),
-        Format::Flamegraph => Box::new(folded::Folded::new(trace, true)),
+        Format::Perfetto => Box::new(perfetto::Perfetto::new(trace, kinds, &counters)),
+        Format::Chrome => Box::new(chrome::Chrome::new(trace, kinds, &counters)),
+        Format::Folded => Box::new(folded::Folded::new(trace, kinds, false)),
+        Format::Flamegraph => Box::new(folded::Folded::new(trace, kinds, true)),
     };
-    let mut export = Export::new(trace, sink, &counters);
+    let mut export = Export::new(trace, sink, &counters, calls);
     export.run(&mut reader, out, go_on)?;
     if whole {
         export.untold();
@@ -234,7 +240,7 @@ fn with_notes(trace: &Trace, choice: &mut Choice) {
         return; // the first so many events are left out, of which these must not be some
     }
     for (event, wanted) in trace.events().iter().zip(&mut choice.wanted) {
-        *wanted |= event.is_own();
+        *wanted |= event.is_own() && !event.is_function();
     }
 }
 
@@ -278,6 +284,7 @@ struct Export<'t> {
     threads: Vec<Thread>,
     by_tid: HashMap<u32, usize>,
     spans: Spans,
+    calls: Calls,
     /// Names by id, of `gp:loss` and its like.
     names: HashMap<u32, u32>,
     /// Per stream, events discarded by the first and the last packet's header.
@@ -289,7 +296,12 @@ struct Export<'t> {
 }
 
 impl<'t> Export<'t> {
-    fn new(trace: &'t Trace, sink: Box<dyn Sink + 't>, counters: &'t [Counter]) -> Export<'t> {
+    fn new(
+        trace: &'t Trace,
+        sink: Box<dyn Sink + 't>,
+        counters: &'t [Counter],
+        calls: Calls,
+    ) -> Export<'t> {
         let events = trace.events();
         Export {
             trace,
@@ -298,6 +310,7 @@ impl<'t> Export<'t> {
             threads: Vec::new(),
             by_tid: HashMap::new(),
             spans: Spans::default(),
+            calls,
             names: events.iter().zip(0..).map(|(event, i)| (event.declared.id, i)).collect(),
             discarded: HashMap::new(),
             own: events.iter().map(EventType::is_own).collect(),
@@ -342,6 +355,9 @@ impl<'t> Export<'t> {
         let counts = (event.stream, event.header.discarded);
         if self.discarded.len() < MOST_STREAMS || self.discarded.contains_key(&counts.0) {
             self.discarded.entry(counts.0).or_insert((counts.1, 0)).1 = counts.1;
+        }
+        if let Some(hit) = self.calls.functions.hit(event) {
+            return self.call(hit, event, thread);
         }
         if self.own[event.index as usize] {
             return self.own(event, thread);
@@ -388,6 +404,7 @@ impl<'t> Export<'t> {
 
     fn begin(&mut self, event: &Event<'_>, thread: usize) {
         let Some((id, parent)) = role_fields(event) else { return };
+        let parent = self.around(parent, thread);
         let node =
             self.sink.begin(event.ns, &self.threads[thread], event.index, self.spans.node(parent));
         let (kind, begin_ns) = (event.index, event.ns);
@@ -409,13 +426,16 @@ impl<'t> Export<'t> {
 
     /// A span goes to the output.
     fn over(&mut self, open: Open, end_ns: Option<u64>) {
-        let kind = &self.trace.events()[open.kind as usize];
+        let kind = &self.calls.kinds[open.kind as usize];
         let begin = Record { kind, index: open.kind, payload: &open.payload };
         self.sink.span(&Span { begin, open: &open, end_ns });
         let done = &mut self.done;
         match end_ns {
             Some(_) => {
-                done.spans += 1;
+                match is_call(open.id) {
+                    true => done.calls += 1,
+                    false => done.spans += 1,
+                }
                 done.apart += u64::from(open.apart);
             }
             None => done.unfinished += 1,
@@ -471,6 +491,7 @@ impl<'t> Export<'t> {
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.tell_rest();
         for span in self.spans.rest() {
             self.over(span, None);
         }

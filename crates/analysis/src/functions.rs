@@ -22,9 +22,7 @@ use crate::read::Event;
 use crate::sidecar::FunctionEntry;
 use crate::trace::ToNs;
 use crate::{Error, EventType, Result, Trace, Value, escape};
-use gracepoint_wire::control::{
-    ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, WHOLE_ID, WHOLE_NAME,
-};
+use gracepoint_wire::control::{ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, WHOLE_ID, WHOLE_NAME};
 use gracepoint_wire::glob;
 use stack::Point;
 use std::collections::HashMap;

@@ -306,7 +306,8 @@ mod tests {
         let wanted = |line: &str| parse(line).unwrap().wanted();
         let all = vec!["*".to_owned()];
         assert_eq!(wanted("gracepoint start").unwrap().0, all);
-        let (events, functions) = wanted("gracepoint start -p function_graph -p 7 --depth 3").unwrap();
+        let (events, functions) =
+            wanted("gracepoint start -p function_graph -p 7 --depth 3").unwrap();
         assert_eq!((events, functions.functions), (vec![], all.clone()));
         let (events, functions) = wanted("gracepoint start --plugin function -l a -e b").unwrap();
         assert_eq!((events, functions.functions), (vec!["b".into()], vec!["a".into()]));

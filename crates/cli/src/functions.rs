@@ -105,7 +105,8 @@ pub(crate) fn listing(live: &mut Live) -> Result<Listing> {
 /// Opens an object's file as the program sees it.
 fn open(object: &FunctionObject, live: &Live, used: bool, notes: &mut Vec<String>) -> Object {
     let path = Path::new(&object.path);
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let none = Object { name, file: None, symbols: None };
     if !used {
         return none;
@@ -114,14 +115,17 @@ fn open(object: &FunctionObject, live: &Live, used: bool, notes: &mut Vec<String
     let exe = object.path.is_empty() || object.path == live.program.exe;
     let seen = match exe {
         true => PathBuf::from(format!("/proc/{pid}/exe")),
-        false => Path::new(&format!("/proc/{pid}/root"))
-            .join(path.strip_prefix("/").unwrap_or(path)),
+        false => {
+            Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path))
+        }
     };
     let label = if object.path.is_empty() { &live.program.exe } else { &object.path };
     let opened = File::open(&seen)
         .map_err(|e| format!("cannot open {label}: {e}"))
         // Through the descriptor, which stays the same file.
-        .and_then(|file| Symbols::open(&by_descriptor(&file)).map(|s| (file, s)).map_err(|e| e.to_string()));
+        .and_then(|file| {
+            Symbols::open(&by_descriptor(&file)).map(|s| (file, s)).map_err(|e| e.to_string())
+        });
     let (file, symbols) = match opened {
         Ok(opened) => opened,
         Err(why) => {
@@ -229,8 +233,11 @@ impl Listing {
     /// What a sidecar tells of these functions.
     fn table(&self, chosen: &[usize]) -> Table {
         let entries: Vec<FunctionEntry> = chosen.iter().map(|&at| self.entry(at)).collect();
-        let mut of_file: Vec<(Option<File>, Vec<(usize, u64)>)> =
-            self.objects.iter().map(|o| (o.file.as_ref().and_then(|f| f.try_clone().ok()), Vec::new())).collect();
+        let mut of_file: Vec<(Option<File>, Vec<(usize, u64)>)> = self
+            .objects
+            .iter()
+            .map(|o| (o.file.as_ref().and_then(|f| f.try_clone().ok()), Vec::new()))
+            .collect();
         for (place, &at) in chosen.iter().enumerate() {
             let function = &self.functions[at];
             if function.kind == FunctionKind::Sleds {

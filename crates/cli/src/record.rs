@@ -36,7 +36,9 @@ const OWN_FAILURE: u8 = 125;
 /// Runs the command; returns its exit status.
 pub(crate) fn run(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     if let Some(idle) = args.functions.idle().filter(|_| !args.functions.is_any()) {
-        return Err(Failure::new(format!("{idle} is about functions: say which with --functions GLOB")));
+        return Err(Failure::new(format!(
+            "{idle} is about functions: say which with --functions GLOB"
+        )));
     }
     if args.command.is_empty() {
         record_running(args, console)

@@ -178,11 +178,7 @@ fn nothing(programs: Vec<Live>, name: &str, console: &mut Console) -> Result<u8>
 }
 
 /// Those of the programs that have an event, or a function, which one of the patterns matches.
-fn having(
-    programs: Vec<Live>,
-    globs: &[String],
-    choice: &ChooseFunctions,
-) -> Result<Vec<Live>> {
+fn having(programs: Vec<Live>, globs: &[String], choice: &ChooseFunctions) -> Result<Vec<Live>> {
     let mut found = Vec::new();
     for mut live in programs {
         let any = |name: &str| globs.iter().any(|glob| glob::matches(glob, name));

@@ -65,9 +65,8 @@ impl Symbols {
             let this = (name, symbol.size());
             // Of several at one address, the same one always: with a size, and first by its name.
             let known = self.begins.get(&symbol.address());
-            let better = known.is_none_or(|(name, size)| {
-                (this.1 == 0, this.0) < (*size == 0, name.as_str())
-            });
+            let better = known
+                .is_none_or(|(name, size)| (this.1 == 0, this.0) < (*size == 0, name.as_str()));
             if better && !name.is_empty() {
                 self.begins.insert(symbol.address(), (this.0.to_owned(), this.1));
             }

@@ -235,8 +235,7 @@ impl Table {
         let head = ["CALLS", "TOTAL us", "SELF us", "MIN us", "AVG us", "MAX us", "P99 us"];
         let mut rows = vec![(head.map(str::to_owned), "FUNCTION".to_owned())];
         for row in &self.rows {
-            let times =
-                [row.total_ns, row.self_ns, row.min_ns, row.avg_ns, row.max_ns, row.p99_ns];
+            let times = [row.total_ns, row.self_ns, row.min_ns, row.avg_ns, row.max_ns, row.p99_ns];
             let mut cells = vec![crate::info::grouped(row.calls)];
             cells.extend(times.iter().map(|&ns| match row.calls {
                 0 => "-".to_owned(),

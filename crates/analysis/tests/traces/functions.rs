@@ -1,6 +1,8 @@
 //! Calls of functions: graphs, tables and exports of traces whose story is known, as text and JSON.
 
-use crate::recording::{Dir, Packet, Recording};
+use crate::perfetto::decode;
+use crate::recording::{Dir, Packet, Recording, START_NS};
+use gracepoint_analysis::export::{self, Exported, Format};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::functions::graph::{self, Graphed, graph};
 use gracepoint_analysis::functions::table::{self, Row, Sort, table};
@@ -321,4 +323,84 @@ fn a_slot_that_another_thread_gets_begins_anew() {
     let (text, done) = drawn(&write(&recording), &graph::Options::default());
     assert_eq!((done.calls, done.open, done.left), (2, 2, 0));
     assert_eq!(text.matches("|  kv::main() {").count(), 2);
+}
+
+fn exported(dir: &Dir, format: Format) -> (Vec<u8>, Exported) {
+    let options = export::Options { format, ..export::Options::default() };
+    let mut out = Vec::new();
+    let done = export::export(&Trace::open(dir.path()).unwrap(), &options, &mut out, &mut |_| true);
+    (out, done.unwrap())
+}
+
+#[test]
+fn calls_are_slices_on_the_timeline_of_events() {
+    let (bytes, done) = exported(&story(), Format::Perfetto);
+    assert_eq!((done.calls, done.unfinished, done.without_begin, done.events), (8, 1, 2, 3));
+    let picture = decode(&bytes);
+    assert_eq!(picture.bad_ends, 0);
+    let told = |name: &str| -> Vec<(u64, usize, Option<u64>)> {
+        let it = picture.slices.iter().filter(|slice| slice.name == name);
+        let mut told: Vec<_> =
+            it.map(|s| (s.ns - START_NS, s.depth, s.end_ns.map(|end| end - START_NS))).collect();
+        told.sort_unstable();
+        told
+    };
+    assert_eq!(told("kv::main"), [(700, 0, Some(900)), (1_000, 0, Some(2_000_000_000))]);
+    let put = [(10_000, 1, Some(140_000)), (12_000, 2, Some(22_500))];
+    assert_eq!(told("<kv::Store>::put::<u8>"), put);
+    assert_eq!(told("kv::get").last(), Some(&(2_000_001_000, 0, None)));
+    let main = picture.slices.iter().find(|slice| slice.name == "kv::main").unwrap();
+    assert_eq!(main.annotations["file"], ["s:src/kv.rs"]);
+    assert_eq!(main.annotations["line"], ["u:3"]);
+    assert!(picture.instants.iter().any(|i| i.name == "kv:tick" && i.ns == START_NS + 11_000));
+    let (json, _) = exported(&story(), Format::Chrome);
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    let events = json["traceEvents"].as_array().unwrap();
+    let get = events.iter().find(|e| e["name"] == "kv::get" && e["ph"] == "X").unwrap();
+    assert_eq!(
+        (&get["dur"], &get["args"]["line"], &get["cat"]),
+        (&1.5.into(), &10.into(), &"kv".into())
+    );
+}
+
+#[test]
+fn spans_and_calls_are_one_stack_of_a_flame_graph() {
+    let mut recording = recording(false);
+    let mut one = recording.packet(1, 101, "one", 0);
+    let span = |id: u64, parent: u64| [id.to_le_bytes(), parent.to_le_bytes()].concat();
+    one.event(19, 0, &span(1, 0));
+    enter(&mut one, 10_000, MAIN, 0);
+    one.event(19, 20_000, &span(2, 1));
+    enter(&mut one, 30_000, GET, 1);
+    exit(&mut one, 40_000, GET, 1);
+    one.event(20, 50_000, &2u64.to_le_bytes());
+    exit(&mut one, 70_000, MAIN, 0);
+    one.event(20, 90_000, &1u64.to_le_bytes());
+    recording.close(one);
+    let (text, done) = exported(&write(&recording), Format::Folded);
+    let want = "one;kv:work 30\none;kv:work;kv::main 30\none;kv:work;kv::main;kv:work 20\n\
+                one;kv:work;kv::main;kv:work;kv::get 10\n";
+    assert_eq!(String::from_utf8(text).unwrap(), want);
+    assert_eq!((done.spans, done.calls, done.apart), (2, 2, 0));
+}
+
+#[test]
+fn calls_told_at_their_end_are_slices_too() {
+    let (bytes, done) = exported(&slow(), Format::Perfetto);
+    assert_eq!((done.calls, done.events, done.unfinished), (5, 1, 0));
+    let picture = decode(&bytes);
+    assert_eq!(picture.bad_ends, 0);
+    let mut told: Vec<(u64, usize, u64)> = picture
+        .slices
+        .iter()
+        .map(|slice| (slice.ns - START_NS, slice.depth, slice.end_ns.unwrap() - slice.ns))
+        .collect();
+    told.sort_unstable();
+    // The first call within the first one begins when that does, and may not.
+    let want = [(0, 0, 100_000), (20_000, 1, 10_000), (40_000, 1, 50_000), (50_000, 2, 10_000)];
+    assert_eq!(told[..4], want);
+    let (text, _) = exported(&slow(), Format::Folded);
+    let want = "one;kv::main 60\none;kv::main;kv::get 50\n\
+                one;kv::main;kv::get;<kv::Store>::put::<u8> 10\n";
+    assert_eq!(String::from_utf8(text).unwrap(), want);
 }

@@ -221,7 +221,8 @@ impl Session {
         super::trace_dir::check(dir, force)?;
         let reply = ask(&mut live.link, &Message::Attach { session: id, look })?;
         let (mut table, mut notes) = (Table::default(), Vec::new());
-        if matches!(&reply, Message::Created(created) if created.events.iter().any(is_of_functions)) {
+        if matches!(&reply, Message::Created(created) if created.events.iter().any(is_of_functions))
+        {
             let listing = functions::listing(&mut live)?;
             (table, notes) = (listing.whole_table(), listing.notes);
         }

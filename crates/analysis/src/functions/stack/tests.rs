@@ -270,8 +270,14 @@ fn time_inside_is_that_of_the_calls_made() {
     stacks.enter(point(2, 90, 10), &mut left);
     let inner = stacks.enter(point(2, 80, 20), &mut left);
     assert!(inner.recursive && inner.depth == 2);
-    assert_eq!(stacks.exit(point(2, 80, 25), &mut left).map(|c| (c.inside_ns, c.recursive)), Some((0, true)));
-    assert_eq!(stacks.exit(point(2, 90, 40), &mut left).map(|c| (c.inside_ns, c.recursive)), Some((5, false)));
+    assert_eq!(
+        stacks.exit(point(2, 80, 25), &mut left).map(|c| (c.inside_ns, c.recursive)),
+        Some((0, true))
+    );
+    assert_eq!(
+        stacks.exit(point(2, 90, 40), &mut left).map(|c| (c.inside_ns, c.recursive)),
+        Some((5, false))
+    );
     assert_eq!(stacks.exit(point(1, 100, 99), &mut left).map(|c| c.inside_ns), Some(30));
     assert_eq!(left, []);
 }

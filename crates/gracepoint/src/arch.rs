@@ -3,6 +3,7 @@
 //! | file | for |
 //! |---|---|
 //! | `x86_64.rs` | a 5-byte NOP that is patched; unlocked read-modify-write instructions; `rdtsc` |
+//! | `trampoline_x86_64.rs`, `trampoline_x86_64.s` | what functions with sleds call |
 //! | `branch.rs` | any other Linux, or `GRACEPOINT_PATCH=branch`: a relaxed load and a branch |
 //! | `none.rs` | systems without support: the macros type-check and do nothing |
 
@@ -12,6 +13,8 @@ mod branch;
 mod module;
 #[cfg(not(gp_supported))]
 mod none;
+#[cfg(all(gp_supported, not(gp_branch)))]
+pub(crate) mod trampoline_x86_64;
 #[cfg(all(gp_supported, not(gp_branch)))]
 mod x86_64;
 

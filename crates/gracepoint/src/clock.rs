@@ -2,7 +2,7 @@
 //! clocksource is `tsc`), else `CLOCK_MONOTONIC`. Decided once; records carry raw ticks.
 
 use crate::arch::local;
-use gracepoint_wire::clock::{Source, Triple};
+use gracepoint_wire::clock::{Clock, Source, Triple};
 use std::sync::OnceLock;
 
 /// The process's source of ticks. Reads one file of sysfs on its first call.
@@ -25,6 +25,16 @@ pub(crate) fn ticks(source: Source) -> u64 {
     }
 }
 
+/// Ticks per second, by the time since the first triple that the program took: its agent's start.
+pub(crate) fn frequency() -> u64 {
+    let source = source();
+    let now = triple(source);
+    let triples = vec![*FIRST.get_or_init(|| now), now];
+    let mut clock = Clock { source, freq_hz: 1_000_000_000, boot_id: [0; 16], triples };
+    clock.refine();
+    clock.freq_hz
+}
+
 /// Nanoseconds of a cheap clock, some milliseconds fine.
 pub(crate) fn coarse_ns() -> u64 {
     nanoseconds(libc::CLOCK_MONOTONIC_COARSE)
@@ -36,6 +46,8 @@ fn nanoseconds(clock: libc::clockid_t) -> u64 {
     unsafe { libc::clock_gettime(clock, &raw mut t) };
     t.tv_sec.cast_unsigned() * 1_000_000_000 + t.tv_nsec.cast_unsigned()
 }
+
+static FIRST: OnceLock<Triple> = OnceLock::new();
 
 /// This moment on three clocks: of a few tries, the one that took the fewest ticks.
 pub(crate) fn triple(source: Source) -> Triple {
@@ -49,6 +61,7 @@ pub(crate) fn triple(source: Source) -> Triple {
     };
     let mut tries: [_; 8] = std::array::from_fn(|_| once());
     tries.sort_by_key(|(took, _)| *took);
+    FIRST.get_or_init(|| tries[0].1);
     tries[0].1
 }
 

@@ -84,6 +84,9 @@ pub struct Key {
     pub(crate) record_all: Call,
     /// Encodes an event of this type, for probes that do not know it.
     pub(crate) encode: Encode,
+    /// The function that it belongs to, instead of an event.
+    #[cfg(gp_supported)]
+    point: Option<&'static crate::function::Point>,
 }
 
 impl std::fmt::Debug for Key {
@@ -105,7 +108,23 @@ impl Key {
             #[cfg(gp_supported)]
             record_all: crate::session::record_all::<E>,
             encode: crate::view::encode::<E>,
+            #[cfg(gp_supported)]
+            point: None,
         }
+    }
+
+    /// The key of a function with the attribute. It has no probes: its sites ask the function's operations.
+    #[cfg(gp_supported)]
+    pub const fn of_function(point: &'static crate::function::Point) -> Key {
+        let mut key = Key::new::<crate::function::NoEvent>();
+        key.point = Some(point);
+        key
+    }
+
+    /// The function that it belongs to.
+    #[cfg(gp_supported)]
+    pub(crate) fn point(&self) -> Option<&'static crate::function::Point> {
+        self.point
     }
 
     /// Puts `array` in place of the current one. It must end with [`Member::END`] and live until a

@@ -85,6 +85,8 @@ pub mod event;
 pub mod field;
 #[cfg(gp_supported)]
 mod flight;
+#[cfg(gp_supported)]
+mod function;
 mod hooks;
 mod key;
 #[cfg(gp_supported)]
@@ -119,6 +121,11 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 #[doc(inline)]
 pub use field::Field;
+#[cfg(gp_supported)]
+pub use function::{
+    FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
+    function_name, missed_function_hits,
+};
 pub use gracepoint_macros::{Event, Field};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
@@ -277,6 +284,8 @@ fn glob_any(globs: &[String], name: &str) -> bool {
 pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
     pub use crate::field::{Field, Text, TypeDesc};
+    #[cfg(gp_supported)]
+    pub use crate::function::{Call, Point};
     pub use crate::key::{Key, emit};
     #[cfg(gp_supported)]
     pub use crate::module::{gp1_load_module, gp1_unload_module};

@@ -22,6 +22,8 @@ use std::fmt;
 
 #[cfg(not(gp_branch))]
 mod code;
+#[cfg(not(gp_branch))]
+mod sleds;
 
 /// Why sites could not be switched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,9 @@ impl fmt::Display for PatchError {
 }
 
 #[cfg(not(gp_branch))]
-pub(crate) use ladder::{check, switch, way};
+pub(crate) use ladder::{check, switch, switch_sleds, way};
+#[cfg(not(gp_branch))]
+pub(crate) use sleds::{Batch, Write};
 
 #[cfg(gp_branch)]
 pub(crate) fn switch(
@@ -86,8 +90,9 @@ fn impossible(wish: &str) -> PatchError {
 
 #[cfg(not(gp_branch))]
 mod ladder {
-    use super::{PatchError, code, impossible, wish};
+    use super::{PatchError, code, impossible, sleds, wish};
     use crate::module::{self, Found};
+    use std::io;
     use std::sync::atomic::AtomicU8;
     use std::sync::atomic::Ordering::Relaxed;
 
@@ -167,6 +172,28 @@ mod ladder {
         if changes.is_empty() {
             return Ok(());
         }
+        through(|way| match way {
+            Way::Text => code::through_text(&changes),
+            Way::Mem => code::through_mem(&changes),
+        })
+    }
+
+    /// The same for sleds.
+    ///
+    /// # Errors
+    /// When the system refuses every way. Then sleds may have changed in part of the batch; each is on or off.
+    pub(crate) fn switch_sleds(batch: &sleds::Batch) -> Result<(), PatchError> {
+        if batch.first.is_empty() {
+            return Ok(());
+        }
+        through(|way| match way {
+            Way::Text => sleds::through_text(batch),
+            Way::Mem => sleds::through_mem(batch),
+        })
+    }
+
+    /// The first way that works.
+    fn through(write: impl Fn(Way) -> io::Result<()>) -> Result<(), PatchError> {
         code::barrier()?;
         let chosen = CHOSEN.load(Relaxed);
         let mut refusals = Vec::new();
@@ -175,11 +202,7 @@ mod ladder {
             if way == Way::Text && chosen == MEM && ways.len() > 1 {
                 continue; // refused before
             }
-            let written = match way {
-                Way::Text => code::through_text(&changes),
-                Way::Mem => code::through_mem(&changes),
-            };
-            match written {
+            match write(way) {
                 Ok(()) => {
                     choose(Some(way));
                     return code::barrier();

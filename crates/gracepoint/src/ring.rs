@@ -100,7 +100,7 @@ pub(crate) struct Writer {
 
 /// Space for one record, reserved and not yet committed.
 #[derive(Clone, Copy)]
-struct Reserved {
+pub(crate) struct Reserved {
     pos: u64,
     end: u64,
     now: u64,
@@ -111,6 +111,9 @@ impl Reserved {
     /// To commit what others wrote.
     const NOTHING: Reserved = Reserved { pos: 0, end: 0, now: 0, extended: false };
 }
+
+/// What [`Ring::slow`] has found: whose place, and where.
+pub(crate) type Slowly<'a> = (&'a Writer, Reserved);
 
 /// Where an event goes, between [`Ring::place`] and [`Ring::publish`].
 pub(crate) struct Place<'a> {
@@ -221,6 +224,17 @@ impl Ring {
     /// `COUNTS`: the ring may be one that overwrites, whose records are counted.
     #[inline(always)]
     pub(crate) fn place<const COUNTS: bool>(&self, id: u32, len: usize) -> Option<Place<'_>> {
+        self.place_by::<COUNTS>(id, len, Ring::slow)
+    }
+
+    /// The same for callers that have to do something around [`Ring::slow`].
+    #[inline(always)]
+    pub(crate) fn place_by<const COUNTS: bool>(
+        &self,
+        id: u32,
+        len: usize,
+        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<Slowly<'a>>,
+    ) -> Option<Place<'_>> {
         debug_assert!(COUNTS || !self.arena.overwrites());
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
@@ -237,7 +251,7 @@ impl Ring {
         };
         let (writer, reserved) = match quick {
             Some(both) => both,
-            None => self.slow(index, id, len)?,
+            None => slow(self, index, id, len)?,
         };
         let fields = put_header(id, &reserved);
         Some(Place { fields, writer, reserved, slow: quick.is_none() })

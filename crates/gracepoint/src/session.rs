@@ -2,6 +2,7 @@
 
 mod choice;
 mod counting;
+mod functions;
 mod modules;
 mod target;
 
@@ -12,8 +13,9 @@ use crate::key::{Call, Entry, TRACE};
 use crate::limit::{self, Limit};
 use crate::ring::Ring;
 use crate::tracer::KeyId;
-use crate::{clock, sys, tracer};
+use crate::{clock, function, sys, tracer};
 use choice::{Chosen, is_limited, shape};
+use functions::Recorder;
 use gracepoint_wire::clock::{Clock, Triple};
 use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
 use gracepoint_wire::schema::{Context, Declared, module_event, throttle_events};
@@ -44,6 +46,7 @@ pub(crate) struct Session {
     /// Keys, the writer made for each, and its target.
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
+    functions: Option<Box<Recorder>>,
     modules: Modules,
     made: Triple,
     context: Context,
@@ -75,11 +78,17 @@ impl Session {
         most_bytes: u64,
         file: Option<OwnedFd>,
     ) -> Result<(Arc<Session>, Option<OwnedFd>), Failure> {
-        let Chosen { ids, keys, mut declared, next } = Chosen::of(&wanted.globs)?;
+        let functions = wanted.functions.as_ref();
+        let functions = functions
+            .map(|functions| functions::Chosen::of(functions, wanted.limits))
+            .transpose()?;
+        let Chosen { ids, keys, mut declared, next } =
+            Chosen::of(&wanted.globs, functions.as_ref())?;
         if is_limited(wanted) {
             declared.splice(1..1, throttle_events());
         }
         declared.push(module_event());
+        declared.extend(functions.iter().flat_map(functions::Chosen::declared));
         let shape = shape(wanted, next, most_bytes)?;
         let mut ring = Ring::new(shape, file).map_err(|error| {
             let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
@@ -105,12 +114,15 @@ impl Session {
             limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
         };
         let targets = ids.into_iter().map(of).collect();
+        let recorder = |chosen: functions::Chosen| chosen.recorder(&raw const *ring, extras);
+        let functions = functions.map(recorder).transpose()?.map(Box::new);
         let session = Arc::new(Session {
             id,
             targets,
             ring,
             keys,
             declared,
+            functions,
             modules: Modules::default(),
             made: clock::triple(clock::source()),
             context: wanted.context,
@@ -167,10 +179,12 @@ impl Session {
             return Err(failure("session", "the session is started already"));
         }
         gracepoint_rcu::refresh_names();
-        tracer::attach(&self.probes()).map_err(|error| {
-            self.on.store(false, Relaxed);
+        let refused = |error: crate::patch::PatchError| {
+            self.switch_off();
             failure("patching", error.to_string())
-        })
+        };
+        tracer::attach(&self.probes()).map_err(refused)?;
+        self.functions.iter().try_for_each(|f| function::attach(f.op())).map_err(refused)
     }
 
     /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has
@@ -178,8 +192,13 @@ impl Session {
     ///
     /// [`settled`]: Session::settled
     pub(crate) fn switch_off(&self) {
-        tracer::detach(&self.probes());
+        self.detach();
         self.on.store(false, Relaxed);
+    }
+
+    fn detach(&self) {
+        self.functions.iter().for_each(|functions| function::detach(functions.op().data));
+        tracer::detach(&self.probes());
     }
 
     /// After `switch_off` and, if `settled`, a grace period: closes the pages of threads that are not
@@ -246,7 +265,7 @@ impl Session {
     /// rings (until then a forked child must find it there: a fork may come in the middle of a
     /// record). After a second one no ending thread can still have found it in the table.
     pub(crate) fn end(self: Arc<Session>) {
-        tracer::detach(&self.probes());
+        self.detach();
         let pid = std::process::id();
         after_grace_period(pid, self, move |session| {
             session.withdraw();

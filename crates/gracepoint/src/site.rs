@@ -14,6 +14,8 @@ pub enum SiteKind {
     Event = 0,
     /// `span!`
     Span = 1,
+    /// `#[function]`: the key is the function's alone.
+    Function = 2,
 }
 
 /// One use of a macro in the source. ABI 1: the version comes first.

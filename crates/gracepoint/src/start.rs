@@ -117,6 +117,7 @@ fn prepare(forked: bool) {
     register();
     if forked {
         tracer::reset();
+        crate::function::reset();
     }
 }
 

@@ -77,6 +77,10 @@ pub(crate) struct Object {
     /// Address of its first segment, and bytes to the end of the last one.
     pub(crate) base: u64,
     pub(crate) size: u64,
+    /// What to add to an address in its file.
+    pub(crate) bias: u64,
+    /// The executable ranges of it.
+    pub(crate) code: Vec<Range<u64>>,
     pub(crate) build_id: Vec<u8>,
     /// Empty for the program.
     pub(crate) name: CString,
@@ -144,7 +148,12 @@ unsafe fn object(info: &libc::dl_phdr_info) -> Option<Object> {
         false => unsafe { CStr::from_ptr(info.dlpi_name) }.to_owned(),
     };
     let base = info.dlpi_addr.wrapping_add(start);
-    Some(Object { base, size: end - start, build_id, name })
+    let bias = info.dlpi_addr;
+    let code = loads().filter(|s| s.p_flags & libc::PF_X != 0).map(|s| {
+        let start = bias.wrapping_add(s.p_vaddr);
+        start..start.saturating_add(s.p_memsz)
+    });
+    Some(Object { base, size: end - start, bias, code: code.collect(), build_id, name })
 }
 
 /// The build id among `notes`, which begin on `align` bytes each; empty if there is none.

@@ -81,6 +81,12 @@ fn pin(keys: impl Iterator<Item = KeyId>) {
     module::pin(&open);
 }
 
+/// [`locked`], unless this thread holds the lock.
+pub(crate) fn locked_unless_held<T>(body: impl FnOnce() -> T) -> Option<T> {
+    let _state = state::lock_unless_held()?;
+    Some(body())
+}
+
 /// Adds a session's probe to each key that is still there.
 ///
 /// # Errors
@@ -144,7 +150,8 @@ struct Places {
 pub(crate) fn catalogue() -> Vec<Known> {
     let state = lock();
     let mut places: BTreeMap<KeyId, Places> = BTreeMap::new();
-    for found in module::records() {
+    let functions = |found: &module::Found| found.record.site().kind == SiteKind::Function;
+    for found in module::records().filter(|found| !functions(found)) {
         let site = found.record.site();
         let fresh = || Places { key: site.key, sites: BTreeMap::new() };
         let entry = places.entry(KeyId::of(site.key)).or_insert_with(fresh);

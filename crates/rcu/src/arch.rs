@@ -33,7 +33,7 @@ mod imp;
 pub(crate) use imp::{increment, slot_word, with_thread};
 
 /// Where [`ThreadWords::slot`] is.
-const SLOT_WORD: usize = 32;
+pub(crate) const SLOT_WORD: usize = 32;
 
 /// What a thread knows about itself. All zero until its first read section.
 ///

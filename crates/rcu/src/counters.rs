@@ -131,6 +131,9 @@ impl ActiveRank {
         }
     }
 
+    /// Where the word is, for those who enter in assembly.
+    pub(crate) const OFFSET: usize = std::mem::offset_of!(ActiveRank, offset);
+
     /// The rank, 0 or 1.
     pub(crate) fn get(&self) -> usize {
         self.offset.load(Ordering::Relaxed) / size_of::<Pair>()

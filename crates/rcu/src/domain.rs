@@ -498,6 +498,12 @@ impl Drop for Domain {
     }
 }
 
+/// Where `fast` is, for those who enter in assembly.
+pub(crate) const FAST: usize = std::mem::offset_of!(Domain, fast);
+/// Where the offset of the active rank's pair is, from [`Region::base`].
+pub(crate) const RANK: usize =
+    1 + std::mem::offset_of!(Region, engine.grace.rank) + ActiveRank::OFFSET;
+
 /// # Safety
 /// `base` is `Region::base` of a region that is never unmapped.
 #[inline(always)]

@@ -27,7 +27,7 @@ use std::ptr;
 pub(crate) const FENCED: usize = 1;
 pub(crate) const SHARED: usize = 2;
 pub(crate) const NOTED: usize = 4;
-const HOW: usize = FENCED | SHARED | NOTED;
+pub(crate) const HOW: usize = FENCED | SHARED | NOTED;
 
 /// The type of guards and cells of a domain that has no type of its own: of any [`Domain`] that is a
 /// plain value. Which of them, is compared when a guard is used. See [`domain!`](crate::domain!).
@@ -84,6 +84,20 @@ impl<'d, D> Guard<'d, D> {
     pub(crate) fn new(pair: &Pair, how: usize) -> Self {
         const { assert!(align_of::<Pair>() > HOW) };
         Self { pair: ptr::from_ref(pair).map_addr(|address| address | how), domain: PhantomData }
+    }
+
+    /// Keeps the section open; see [`from_address`](Self::from_address).
+    pub(crate) fn into_address(self) -> usize {
+        std::mem::ManuallyDrop::new(self).pair.expose_provenance()
+    }
+
+    /// The guard that `into_address` was called on.
+    ///
+    /// # Safety
+    /// It is the address of a pair of a region, with `HOW` to leave in the low bits, whose section is
+    /// open, was entered by this thread, and has no other guard.
+    pub(crate) unsafe fn from_address(address: usize) -> Self {
+        Self { pair: ptr::with_exposed_provenance(address), domain: PhantomData }
     }
 
     /// The same section, as that of a domain of another type: the one that it is of.

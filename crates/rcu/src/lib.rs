@@ -97,6 +97,9 @@
 //! owned sections, `src/threads.rs` the registry's, and `src/fork.rs` says what a forked child can rely on.
 
 mod arch;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64", not(miri)))]
+#[doc(hidden)]
+pub mod assembly;
 mod backtrace;
 mod barrier;
 mod blocks;

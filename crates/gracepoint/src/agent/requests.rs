@@ -84,6 +84,7 @@ impl Agent {
     fn request(&mut self, at: usize, message: Message) -> Reply {
         match message {
             Message::List => Reply::Plain(Message::Events(listing())),
+            Message::ListFunctions => Reply::Plain(Message::Functions(crate::function::list())),
             Message::Show => Reply::Plain(Message::Sessions(self.log.with(&self.held))),
             Message::Create(create) => self.create(at, &create),
             Message::Count(create) => self.count(at, &create),

@@ -130,7 +130,7 @@ pub(super) fn mem_works(site: usize) -> bool {
     memory().and_then(|memory| memory.write_all_at(&NOP[..1], site as u64)).is_ok()
 }
 
-fn memory() -> io::Result<File> {
+pub(super) fn memory() -> io::Result<File> {
     File::options().write(true).open("/proc/self/mem")
 }
 
@@ -139,16 +139,14 @@ fn memory() -> io::Result<File> {
 /// # Errors
 /// When pages may not become writable; then nothing has changed.
 pub(super) fn through_text(changes: &[Change]) -> io::Result<()> {
-    let ranges = pages(changes);
-    for (done, range) in ranges.iter().enumerate() {
-        if let Err(error) = sys::protect_code(range.clone(), true) {
-            // The one that failed may have changed in part.
-            for range in &ranges[..=done] {
-                let _ = sys::protect_code(range.clone(), false);
-            }
-            return Err(io::Error::new(error.kind(), format!("mprotect: {error}")));
-        }
-    }
+    let ranges = pages(changes.iter().map(|change| (change.module, change.code)));
+    while_writable(&ranges, || {
+        store(changes);
+        Ok(())
+    })
+}
+
+fn store(changes: &[Change]) {
     for change in changes {
         let word = word(change.code);
         let mut bytes = word.load(Relaxed).to_le_bytes();
@@ -157,11 +155,32 @@ pub(super) fn through_text(changes: &[Change]) -> io::Result<()> {
         // stores in order anyhow).
         word.store(u64::from_le_bytes(bytes), Release);
     }
-    for range in &ranges {
-        // Failing here leaves pages writable that hold the right code; nothing can be done.
-        let _ = sys::protect_code(range.clone(), false);
+}
+
+/// Runs `body` while these pages are writable.
+///
+/// # Errors
+/// When they may not become it, and `body` was not run; and those of `body`.
+pub(super) fn while_writable(
+    ranges: &[Range<usize>],
+    body: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let lock = |ranges: &[Range<usize>]| {
+        for range in ranges {
+            // Failing here leaves pages writable that hold the right code; nothing can be done.
+            let _ = sys::protect_code(range.clone(), false);
+        }
+    };
+    for (done, range) in ranges.iter().enumerate() {
+        if let Err(error) = sys::protect_code(range.clone(), true) {
+            // The one that failed may have changed in part.
+            lock(&ranges[..=done]);
+            return Err(io::Error::new(error.kind(), format!("mprotect: {error}")));
+        }
     }
-    Ok(())
+    let done = body();
+    lock(ranges);
+    done
 }
 
 fn page_of(code: usize) -> Range<usize> {
@@ -170,22 +189,21 @@ fn page_of(code: usize) -> Range<usize> {
     start..start + page
 }
 
-/// Page ranges that cover the changes, which are in order. Gaps between sites of one object are
-/// bridged up to a bound, to save system calls: an object's executable segment is one mapping.
-fn pages(changes: &[Change]) -> Vec<Range<usize>> {
+/// Page ranges that cover the places (object and address), which are in order. Gaps between those of one
+/// object are bridged up to a bound, to save system calls: an object's executable segment is one mapping.
+pub(super) fn pages(places: impl Iterator<Item = (usize, usize)>) -> Vec<Range<usize>> {
     const BRIDGE: usize = 64 * 4096;
     let mut ranges: Vec<(Range<usize>, usize)> = Vec::new();
-    for change in changes {
-        let page = page_of(change.code);
+    for (module, code) in places {
+        let page = page_of(code);
         match ranges.last_mut() {
             Some((last, of))
-                if page.start <= last.end
-                    || (*of == change.module && page.start - last.end < BRIDGE) =>
+                if page.start <= last.end || (*of == module && page.start - last.end < BRIDGE) =>
             {
                 last.end = last.end.max(page.end);
-                *of = change.module;
+                *of = module;
             }
-            _ => ranges.push((page, change.module)),
+            _ => ranges.push((page, module)),
         }
     }
     ranges.into_iter().map(|(range, _)| range).collect()

@@ -1,6 +1,6 @@
 //! What a session is made of: which events, with which ids, in how many pages.
 
-use super::failure;
+use super::{failure, functions};
 use crate::glob_any;
 use crate::key::Call;
 use crate::ring::arena::{Shape, counts_bytes};
@@ -29,14 +29,19 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// The events that any of `globs` matches.
+    /// The events that any of `globs` matches, and those that belong to functions.
     ///
     /// # Errors
-    /// `no-match`, if none does.
-    pub(super) fn of(globs: &[String]) -> Result<Chosen, Failure> {
+    /// `no-match`, if none does and there are no functions.
+    pub(super) fn of(
+        globs: &[String],
+        functions: Option<&functions::Chosen>,
+    ) -> Result<Chosen, Failure> {
         let mut events: Vec<_> = tracer::catalogue();
-        events.retain(|known| glob_any(globs, &known.schema.name));
-        if events.is_empty() {
+        let theirs = functions.map(functions::Chosen::events).unwrap_or_default();
+        let name = |known: &tracer::Known| known.schema.name.clone();
+        events.retain(|known| glob_any(globs, &name(known)) || theirs.contains(&name(known)));
+        if events.is_empty() && (functions.is_none() || !globs.is_empty()) {
             return Err(failure("no-match", "no event matches"));
         }
         let mut numbers = Numbers { next: FIRST_USER_ID, declared: vec![loss_event()] };

@@ -84,7 +84,14 @@ mod tests {
     use std::ffi::CString;
 
     fn object(base: u64, name: &str) -> Object {
-        Object { base, size: 4096, build_id: vec![1, 2], name: CString::new(name).unwrap() }
+        Object {
+            base,
+            size: 4096,
+            bias: base,
+            code: Vec::new(),
+            build_id: vec![1, 2],
+            name: CString::new(name).unwrap(),
+        }
     }
 
     #[test]

@@ -233,14 +233,14 @@ unsafe fn record_each<E: Event>(
 
 impl Target {
     #[inline(always)]
-    fn ring(&self) -> &Ring {
+    pub(super) fn ring(&self) -> &Ring {
         // SAFETY: a target's ring lives as long as its session, and so as the target.
         unsafe { &*self.ring }
     }
 
     /// A place for the context, which is written, and `len` more bytes, where the pointer leads.
     #[inline(always)]
-    fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
+    pub(super) fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
         let context = self.extras & !(LIMITED | COUNTED);
         if context != 0 {
             return self.place_with_context(context, id, len);

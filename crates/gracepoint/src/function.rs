@@ -1,0 +1,127 @@
+//! The function tracer: what is called when the program's functions begin and end.
+//!
+//! Two kinds of function can be traced: those with [`#[function]`](macro@crate::function), and, in a program
+//! built with `-Z instrument-xray`, all that the compiler gave sleds. [`FunctionOps`] calls closures of the program itself;
+//! a recorder comes through the agent.
+//!
+//! | file | what |
+//! |---|---|
+//! | `function/ops.rs` | the published operations, and why none is freed while it is in use |
+//! | `function/hit.rs` | a hit |
+//! | `function/point.rs` | functions with the attribute |
+//! | `function/table.rs`, `function/elf.rs` | all functions by id, and where objects have theirs |
+//! | `function/registry.rs` | who wants which; switching |
+//! | `function/frames.rs` | calls under way, for depth and duration |
+//! | `function/probe.rs` | [`FunctionOps`] |
+//! | `function/symbols.rs` | names, for [`FunctionOps`] |
+//! | `arch/trampoline_x86_64.rs` | what sleds call |
+
+mod frames;
+pub(crate) mod hit;
+mod ops;
+pub(crate) mod point;
+mod probe;
+mod registry;
+mod symbols;
+mod table;
+
+#[cfg(not(gp_branch))]
+mod elf;
+
+pub(crate) use frames::Frames;
+pub(crate) use hit::Hit;
+pub(crate) use ops::{Op, Set};
+pub use point::{Call, Point};
+pub use probe::{
+    FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
+};
+pub(crate) use registry::{attach, detach, list, reset};
+
+#[cfg(not(gp_branch))]
+pub(crate) use crate::arch::trampoline_x86_64::{apart, with_guard};
+
+use crate::event::Event;
+use table::Place;
+
+/// How many functions there are.
+pub(crate) fn count() -> u32 {
+    registry::with_table(table::Table::len)
+}
+
+/// The path of the function with this number, if there is one and its symbol was not stripped. Reads the program's files:
+/// for reports, not for callbacks.
+///
+/// ```
+/// assert_eq!(gracepoint::function_name(0), None);
+/// ```
+#[must_use]
+pub fn function_name(id: u32) -> Option<String> {
+    registry::with_table(|table| {
+        let mut found = None;
+        symbols::each(table, |of, name| {
+            if of == id {
+                found = Some(name.to_owned());
+            }
+        });
+        found
+    })
+}
+
+/// Hits that were passed by because the thread was inside a callback or a record at that moment: of functions that callbacks
+/// call, and of signal handlers that came in between.
+#[must_use]
+pub fn missed_function_hits() -> u64 {
+    missed_hits::COUNT.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Names of the events of the arguments and results of these functions.
+pub(crate) fn events_of(set: &Set) -> Vec<String> {
+    registry::with_table(|table| {
+        let wanted = table.functions().filter(|(id, _)| set.has(*id));
+        let keys = wanted.flat_map(|(_, function)| match function.place {
+            Place::Attribute(point, _) => [point.args, point.returns],
+            #[cfg(not(gp_branch))]
+            Place::Sleds { .. } => [None, None],
+        });
+        keys.flatten().map(|key| key.desc.name()).collect()
+    })
+}
+
+/// Without trampolines nothing has to be kept.
+#[cfg(gp_branch)]
+#[inline(always)]
+pub(crate) fn apart<R>(body: impl FnOnce() -> R) -> R {
+    body()
+}
+
+/// Runs `f` on a word of the thread's own, which is its guard.
+#[cfg(gp_branch)]
+#[inline(always)]
+pub(crate) fn with_guard<R>(f: impl FnOnce(&std::sync::atomic::AtomicUsize) -> R) -> R {
+    thread_local! {
+        static GUARD: std::sync::atomic::AtomicUsize = const { std::sync::atomic::AtomicUsize::new(0) };
+    }
+    // It has no destructor, so it is there to the thread's very end.
+    GUARD.with(f)
+}
+
+/// Hits on a thread that was inside an operation already: of functions that operations call, and of signal handlers that
+/// interrupted one.
+pub(crate) mod missed_hits {
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    pub(crate) static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    #[cold]
+    pub(crate) fn count() {
+        COUNT.fetch_add(1, Relaxed);
+    }
+}
+
+/// The event of keys that have none.
+#[derive(gracepoint_macros::Event)]
+#[event(name = "gp:none", crate = "crate")]
+pub(crate) struct NoEvent;
+
+const _: () = assert!(NoEvent::DESC.fields.is_empty());

@@ -1,0 +1,95 @@
+//! Functions with the attribute: what the macro leaves in the program, and what a call does while it is on.
+
+use super::hit::{self, Hit};
+use crate::key::Key;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A function with `#[gracepoint::function]`; its generic instances are one.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Point {
+    /// Its id; 0 until it is first listed.
+    id: AtomicU32,
+    name: fn() -> &'static str,
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+    /// The events of its arguments and of what it returns.
+    pub(crate) args: Option<&'static Key>,
+    pub(crate) returns: Option<&'static Key>,
+}
+
+impl Point {
+    /// Called by the macro. `name` is the `type_name` of an item in the function's body.
+    pub const fn new(
+        name: fn() -> &'static str,
+        file: &'static str,
+        line: u32,
+        args: Option<&'static Key>,
+        returns: Option<&'static Key>,
+    ) -> Point {
+        Point { id: AtomicU32::new(0), name, file, line, args, returns }
+    }
+
+    /// `kv::store::Store::get`.
+    pub(crate) fn name(&self) -> &'static str {
+        let name = (self.name)();
+        name.rsplit_once("::").map_or(name, |(function, _inner)| function)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id.load(Relaxed)
+    }
+
+    pub(crate) fn set_id(&self, id: u32) {
+        self.id.store(id, Relaxed);
+    }
+}
+
+/// A call of a function with the attribute. Its place on the stack stands for the call's.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Call {
+    point: Option<&'static Point>,
+}
+
+impl Call {
+    /// A call that is not traced.
+    #[inline(always)]
+    pub const fn off() -> Call {
+        Call { point: None }
+    }
+
+    /// The function begins.
+    #[cold]
+    #[inline(never)]
+    pub fn begin(&mut self, point: &'static Point) {
+        self.point = Some(point);
+        self.hit(point, false);
+    }
+
+    /// Is the call traced?
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.point.is_some()
+    }
+
+    fn hit(&self, point: &'static Point, exit: bool) {
+        hit::run(&Hit { id: point.id(), frame: &raw const *self as usize, exit });
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end(&self, point: &'static Point) {
+        self.hit(point, true);
+    }
+}
+
+impl Drop for Call {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(point) = self.point {
+            self.end(point);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The functions of a session: what is written when one begins and ends.
+//!
+//! The record is 8 bytes, which two stores write; the page is turned by `Ring::slow`, with all registers kept that the
+//! traced function may have in use (`function/hit.rs`).
+
+use super::failure;
+use super::target::Target;
+use crate::function::{self, Frames, Hit, Op, Set};
+use crate::limit::Limit;
+use crate::ring::Ring;
+use crate::{clock, sys};
+use gracepoint_wire::control::{
+    ENTRY_ID, EXIT_ID, Failure, FunctionsWanted, Limits, WHOLE_ID, function_events,
+};
+use gracepoint_wire::schema::Declared;
+
+/// See the top.
+pub(super) struct Recorder {
+    target: Target,
+    set: Set,
+    /// Threads, depth, threshold or context: not just two numbers for each hit.
+    is_plain: bool,
+    /// Thread ids; none for all.
+    threads: Vec<u32>,
+    depth: u32,
+    threshold: Option<u64>,
+    frames: Option<Frames>,
+}
+
+/// What is wanted of functions, before the ring is there.
+pub(super) struct Chosen {
+    wanted: FunctionsWanted,
+    set: Set,
+}
+
+impl Chosen {
+    /// # Errors
+    /// `functions`: none of the ids names a function, or there are limits, too.
+    pub(super) fn of(wanted: &FunctionsWanted, limits: Limits) -> Result<Chosen, Failure> {
+        if limits != Limits::default() {
+            let text = "limits leave out single events, and half a call is none: record functions \
+                        without --max-rate, --sample and --max-overhead, and with --depth or --threshold";
+            return Err(failure("functions", text));
+        }
+        let known = function::count();
+        let ids = wanted.ids.iter().flat_map(|&(first, last)| first.max(1)..=last.min(known));
+        let set: Set = ids.collect();
+        if set == Set::default() {
+            let text = if known == 0 {
+                "this program has no functions that can be traced: build it with \
+                 `-Z instrument-xray`, or put #[gracepoint::function] on them"
+            } else {
+                "none of the ids is that of a function; ask again, the list may be out of date"
+            };
+            return Err(failure("functions", text));
+        }
+        Ok(Chosen { wanted: wanted.clone(), set })
+    }
+
+    /// The events that the session declares for them.
+    pub(super) fn declared(&self) -> Vec<Declared> {
+        function_events(self.wanted.threshold_ns > 0)
+    }
+
+    /// Names of the events of the arguments and results of these functions.
+    pub(super) fn events(&self) -> Vec<String> {
+        function::events_of(&self.set)
+    }
+
+    /// # Errors
+    /// `memory`: there are no addresses left.
+    pub(super) fn recorder(self, ring: *const Ring, extras: u32) -> Result<Recorder, Failure> {
+        let FunctionsWanted { depth, threshold_ns, threads, .. } = self.wanted;
+        let needs_frames = depth > 0 || threshold_ns > 0;
+        let frames = needs_frames.then(Frames::new).transpose().map_err(|error| {
+            failure("memory", format!("no addresses for --depth and --threshold ({error})"))
+        })?;
+        let ticks =
+            |ns: u64| (u128::from(ns) * u128::from(clock::frequency()) / 1_000_000_000) as u64;
+        let target = Target {
+            ring,
+            event: ENTRY_ID,
+            begin: WHOLE_ID,
+            end: EXIT_ID,
+            extras,
+            pid: std::process::id(),
+            limit: Limit::new(0, 0),
+        };
+        Ok(Recorder {
+            is_plain: extras == 0 && !needs_frames && threads.is_empty(),
+            target,
+            set: self.set,
+            threads,
+            depth: if depth == 0 { u32::MAX } else { depth },
+            threshold: (threshold_ns > 0).then(|| ticks(threshold_ns)),
+            frames,
+        })
+    }
+}
+
+impl Recorder {
+    pub(super) fn op(&self) -> Op {
+        Op::new(record, (&raw const *self).cast(), false, &self.set)
+    }
+
+    #[inline(never)]
+    fn record_chosen(&self, hit: &Hit) {
+        if !self.threads.is_empty() && !self.threads.contains(&this_thread()) {
+            return;
+        }
+        let Some(frames) = &self.frames else { return self.write(hit) };
+        let ticks = clock::ticks(clock::source());
+        if !hit.exit {
+            let depth = frames.begin(hit.id, hit.frame, ticks);
+            if self.threshold.is_none() && depth.is_some_and(|depth| depth < self.depth) {
+                self.write(hit);
+            }
+            return;
+        }
+        let Some(call) = frames.end(hit.id, hit.frame) else { return };
+        if call.depth >= self.depth {
+            return;
+        }
+        match self.threshold {
+            None => self.write(hit),
+            Some(least) => {
+                let took = ticks.saturating_sub(call.ticks);
+                if took >= least {
+                    self.write_record(WHOLE_ID, hit, Some(took));
+                }
+            }
+        }
+    }
+
+    fn write(&self, hit: &Hit) {
+        self.write_record(if hit.exit { EXIT_ID } else { ENTRY_ID }, hit, None);
+    }
+
+    /// With the session's context.
+    fn write_record(&self, id: u32, hit: &Hit, ticks: Option<u64>) {
+        let len = if ticks.is_some() { 16 } else { 8 };
+        // The context and a turn of the page may use wide vectors.
+        function::apart(|| {
+            let Some((place, at)) = self.target.place(id, len) else { return };
+            // SAFETY: the place has room for `len` bytes.
+            unsafe {
+                at.cast::<u64>().write_unaligned(fields(hit));
+                if let Some(ticks) = ticks {
+                    at.add(8).cast::<u64>().write_unaligned(ticks);
+                }
+            }
+            self.target.ring().publish(&place);
+        });
+    }
+}
+
+/// The calling thread's id, as the program sees it.
+fn this_thread() -> u32 {
+    let info = gracepoint_rcu::thread_index().and_then(gracepoint_rcu::thread_info);
+    info.map_or_else(sys::thread_id, |info| info.tid)
+}
+
+/// `function` and `frame`.
+fn fields(hit: &Hit) -> u64 {
+    let frame = (hit.frame >> 3) as u32;
+    u64::from(hit.id) | u64::from(frame) << 32
+}
+
+/// What a session's operation calls.
+///
+/// # Safety
+/// `data` is a `Recorder` whose session lives while the read section lasts.
+unsafe fn record(data: *const (), hit: &Hit) {
+    // SAFETY: the caller's promise.
+    let this = unsafe { &*data.cast::<Recorder>() };
+    if !this.is_plain {
+        this.record_chosen(hit);
+        return;
+    }
+    let ring = this.target.ring();
+    let id = if hit.exit { EXIT_ID } else { ENTRY_ID };
+    let place = ring.place_by::<false>(id, 8, |ring, index, id, len| {
+        function::apart(|| ring.slow(index, id, len))
+    });
+    let Some(place) = place else { return };
+    // SAFETY: the place has room for 8 bytes.
+    unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };
+    ring.publish(&place);
+}

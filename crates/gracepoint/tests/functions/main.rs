@@ -1,0 +1,94 @@
+//! The function tracer in a program that is built with sleds: the scenario `blind_spot`, what trampolines keep, how
+//! frames end, and a recording of the engine that frees its own callbacks.
+//!
+//! The program is `demo/sleds`, built here once, in `target/sleds`, with `-Z instrument-xray` and a stable compiler that is told
+//! to allow it. `GRACEPOINT_BLIND_SPOT=50000000` makes the scenario as long as that many calls.
+#![cfg(all(target_os = "linux", target_arch = "x86_64", not(gp_branch)))]
+
+mod own;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds a package of the workspace with sleds; where its program is.
+fn build(package: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace");
+    let folder = root.join("target/sleds");
+    // With a target of its own the flags are for the program alone, and not for what the compiler runs.
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", package, "--target", TARGET, "--target-dir"])
+        .arg(&folder)
+        .current_dir(root)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTFLAGS", "-Z instrument-xray=always")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("GRACEPOINT_PATCH")
+        .output()
+        .expect("cargo runs");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    folder.join(TARGET).join("debug").join(package)
+}
+
+fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build("gracepoint-demo-sleds"))
+}
+
+fn command(mode: &str) -> Command {
+    let mut command = Command::new(program());
+    command.arg(mode).env_remove("GRACEPOINT_RECORDER").stdin(Stdio::null());
+    command
+}
+
+/// Runs the program in this mode, which must end well and say so.
+#[track_caller]
+fn says(mut command: Command, words: &str) {
+    let output: Output = command.output().expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && text.contains(words), "{}\n{text}\n{errors}", output.status);
+    println!("{text}");
+}
+
+fn calls() -> String {
+    std::env::var("GRACEPOINT_BLIND_SPOT").unwrap_or_else(|_| "200000".into())
+}
+
+#[test]
+fn blind_spot() {
+    let mut command = command("blind-spot");
+    command.arg(calls());
+    says(command, "blind_spot: none");
+}
+
+#[test]
+fn blind_spot_where_readers_fence() {
+    let mut command = command("blind-spot");
+    command.arg(calls()).env("GRACEPOINT_RCU", "fence");
+    says(command, "blind_spot: none");
+}
+
+#[test]
+fn blind_spot_where_code_is_written_through_the_kernel() {
+    let mut command = command("blind-spot");
+    command.arg(calls()).env("GRACEPOINT_PATCH", "mem");
+    says(command, "blind_spot: none");
+}
+
+#[test]
+fn trampolines_keep_arguments_and_results() {
+    says(command("registers"), "all registers are kept");
+}
+
+#[test]
+fn frames_end_by_panics_and_on_other_stacks() {
+    says(command("frames"), "frames are right");
+}
+
+#[test]
+fn callbacks_are_kept_from_themselves() {
+    says(command("recursion"), "the guard holds");
+}

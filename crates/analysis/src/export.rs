@@ -1,14 +1,15 @@
-//! A trace in the formats of other viewers: Perfetto's protocol buffers, Chrome's JSON, and stacks of
-//! spans for flame graphs.
+//! A trace in the formats of other viewers: Perfetto's protocol buffers, Chrome's JSON, stacks of
+//! spans for flame graphs; and as a page that is a viewer itself.
 //!
 //! The trace is read once and written as it is read; memory depends on how many threads there are,
-//! how many spans are open at once and, for flame graphs, how many different stacks. Spans are
-//! written when they end (`spans` says where they are drawn), so times in the output are not in
-//! order; the viewers sort.
+//! how many spans are open at once and, for flame graphs, how many different stacks (for a page, how
+//! many events). Spans are written when they end (`spans` says where they are drawn), so times in the
+//! output are not in order; the viewers sort.
 
 mod calls;
 mod chrome;
 mod folded;
+mod page;
 mod perfetto;
 mod proto;
 mod spans;
@@ -16,6 +17,7 @@ mod spans;
 use crate::filter::{Choice, Filter};
 use crate::hist::{is_number, no_such_field};
 use crate::read::{Event, Reader};
+use crate::report::spell::push_json_value;
 use crate::trace::is_loss;
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
 use calls::{Calls, is_call};
@@ -38,6 +40,8 @@ pub enum Format {
     Folded,
     /// The same, drawn as an SVG.
     Flamegraph,
+    /// A page (HTML) with a timeline of threads, search and details, which loads nothing.
+    Page,
 }
 
 /// What to export.
@@ -132,6 +136,14 @@ impl<'a> Record<'a> {
     }
 }
 
+/// A field's value as JSON; what was masked says so.
+fn push_field(field: &Field, value: &Value<'_>, out: &mut Vec<u8>) {
+    match value {
+        Value::None if field.is_sensitive() => out.extend_from_slice(b"\"***\""),
+        value => push_json_value(value, out),
+    }
+}
+
 /// A span that is over, or will not be.
 struct Span<'a> {
     begin: Record<'a>,
@@ -179,6 +191,10 @@ trait Sink {
     fn instant(&mut self, thread: usize, ns: u64, record: Record<'_>);
     fn note(&mut self, note: &Note<'_>);
     fn sample(&mut self, counter: usize, ns: u64, value: &Value<'_>);
+    /// Whether more would only be thrown away; then `finish` says why.
+    fn is_full(&self) -> bool {
+        false
+    }
     /// Nothing more comes.
     fn finish(&mut self) -> Result<()> {
         Ok(())
@@ -201,7 +217,8 @@ trait Sink {
 ///
 /// # Errors
 /// When a glob matches no event, a counter is no number of an event, or `out` fails (see
-/// [`crate::Error::is_closed_pipe`]); a flame graph also when no span has ended.
+/// [`crate::Error::is_closed_pipe`]); a flame graph also when no span has ended, and a page when the
+/// events are too many for one.
 pub fn export(
     trace: &Trace,
     options: &Options,
@@ -220,6 +237,7 @@ pub fn export(
         Format::Chrome => Box::new(chrome::Chrome::new(trace, kinds, &counters)),
         Format::Folded => Box::new(folded::Folded::new(trace, kinds, false)),
         Format::Flamegraph => Box::new(folded::Folded::new(trace, kinds, true)),
+        Format::Page => Box::new(page::Page::new(trace, kinds)),
     };
     let mut export = Export::new(trace, sink, &counters, calls);
     export.run(&mut reader, out, go_on)?;
@@ -333,7 +351,8 @@ impl<'t> Export<'t> {
                 if self.sink.out().len() >= GATHER {
                     self.write(out)?;
                 }
-                if !go_on(Progress { events, bytes: reader.bytes_read() }) {
+                let progress = Progress { events, bytes: reader.bytes_read() };
+                if !go_on(progress) || self.sink.is_full() {
                     break;
                 }
             }

@@ -13,7 +13,7 @@ pub(crate) use explain::{ExplainArgs, Form};
 pub(crate) use functions::{ChooseFunctions, FunctionsArgs};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
 pub(crate) use reading::{
-    ExportArgs, ExportFormat, GraphArgs, HistArgs, InfoArgs, ReportArgs, SortBy,
+    ExportArgs, ExportFormat, GraphArgs, HistArgs, InfoArgs, ReportArgs, SortBy, ViewArgs,
 };
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
@@ -258,6 +258,17 @@ await) on tracks of their own. Other events are instants with their fields, and 
 folded and flamegraph tell the microseconds spent in each stack of spans. Conditions are those of
 `gracepoint report`. The file is there when it is whole, or not at all.")]
     Export(ExportArgs),
+    /// Write a page with a timeline of threads, spans and events to look at
+    #[command(after_long_help = "\
+Examples:
+  gracepoint view --open                        look at gracepoint.trace in the browser
+  gracepoint view slow.trace -o slow.html       a file to keep or to pass on
+  gracepoint view --since -2s --thread 'worker-*' --force
+
+The page is one file that loads nothing: no network, no server. It zooms by the wheel or W and S, moves by
+dragging or A and D, searches names and fields, and shows the fields of what is clicked. Its address says
+what is shown. Conditions are those of `gracepoint report`. A page holds at most 8 million events.")]
+    View(ViewArgs),
     /// Say why a Linux kernel is stuck, from the text of its log
     #[command(after_long_help = "\
 Examples:

@@ -1,10 +1,12 @@
-//! `gracepoint export`: a trace for other viewers.
+//! `gracepoint export`: a trace for other viewers; `gracepoint view`: a page that is one itself.
 //!
-//! The file appears under its name when it is whole: until then it is written beside it under a hidden
-//! name, which goes away when the command fails or is interrupted.
+//! The file appears under its name when it is whole (see `draft`).
 
-use crate::args::{ExportArgs, ExportFormat};
+mod browser;
+
+use crate::args::{ExportArgs, ExportFormat, ViewArgs};
 use crate::console::Console;
+use crate::draft::Draft;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
@@ -12,13 +14,11 @@ use crate::quantity::{bytes, count, plural};
 use crate::traces::{verdict, warn};
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::export::{Exported, Format, Options, Progress, export as write_out};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::json;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, IsTerminal};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Between two lines of progress.
@@ -75,24 +75,61 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
     };
     let done = if stdout {
         let mut out = File::from(own_stdout()?);
-        run(&trace, &options, &mut out, &mut interrupts, console)?
+        let done = run(&trace, &options, &mut out, &mut interrupts, console)?;
+        console.clear_progress();
+        done.ok_or_else(|| interrupted("what went to stdout is not whole"))?
     } else {
-        let mut draft = Draft::new(&path, args.force)?;
-        let done = run(&trace, &options, &mut draft.file, &mut interrupts, console)
-            .map_err(|e| draft.named(e))?;
-        if done.is_some() {
-            draft.keep()?;
-        }
-        done
+        let draft = Draft::new(&path, args.force)?;
+        write_file(&trace, &options, draft, &mut interrupts, console)?
     };
-    console.clear_progress();
-    let Some(done) = done else {
-        let left = if stdout { "what went to stdout is not whole" } else { "nothing was written" };
-        return Err(Failure::new(format!("interrupted: {left}")).with_status(STATUS));
-    };
-    tell(&done, &path, args, console)?;
+    let next = args.to.next();
+    tell(&done, &path, &args.to.name(), args.json, next, console)?;
     warn(done.damage.get(trace.damage().len()..).unwrap_or_default(), console);
     verdict(&trace, done.damage.len(), args.choose.strict, console)
+}
+
+/// Runs `view`; returns its exit status.
+pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
+    let trace = Trace::open(&args.dir)?;
+    warn(trace.damage(), console);
+    let mut interrupts = Interrupts::catch(false)?;
+    let options =
+        Options { format: Format::Page, filter: args.choose.filter(), ..Options::default() };
+    // A page that is only looked at goes where such things go, under a name that nobody has.
+    let path = match &args.output {
+        Some(path) => path.clone(),
+        None if args.open => browser::passing_file()?,
+        None => "gracepoint.html".into(),
+    };
+    let draft = Draft::new(&path, args.force)?;
+    let done = write_file(&trace, &options, draft, &mut interrupts, console)?;
+    let next = if args.open { "opening it" } else { "open it in a browser, or give --open" };
+    tell(&done, &path, "page", args.json, next, console)?;
+    warn(done.damage.get(trace.damage().len()..).unwrap_or_default(), console);
+    if args.open {
+        browser::open(&path)?;
+    }
+    verdict(&trace, done.damage.len(), args.choose.strict, console)
+}
+
+/// Writes a file that is there when it is whole.
+fn write_file(
+    trace: &Trace,
+    options: &Options,
+    mut draft: Draft,
+    interrupts: &mut Interrupts,
+    console: &mut Console,
+) -> Result<Exported> {
+    let done = run(trace, options, &mut draft.file, interrupts, console);
+    console.clear_progress();
+    let done =
+        done.map_err(|e| draft.named(e))?.ok_or_else(|| interrupted("nothing was written"))?;
+    draft.keep()?;
+    Ok(done)
+}
+
+fn interrupted(left: &str) -> Failure {
+    Failure::new(format!("interrupted: {left}")).with_status(STATUS)
 }
 
 /// A descriptor of our own, which no buffer of the standard library lies behind.
@@ -136,10 +173,17 @@ fn bar(progress: Progress, whole: u64) -> String {
 }
 
 /// What was done: an object on stdout, or a line on stderr.
-fn tell(done: &Exported, path: &Path, args: &ExportArgs, console: &mut Console) -> Result<()> {
+fn tell(
+    done: &Exported,
+    path: &Path,
+    format: &str,
+    json: bool,
+    next: &str,
+    console: &mut Console,
+) -> Result<()> {
     let name = path.to_string_lossy();
-    if args.json {
-        let mut summary = json!({ "output": name, "format": args.to.name() });
+    if json {
+        let mut summary = json!({ "output": name, "format": format });
         let told = serde_json::to_value(done).unwrap_or_default();
         if let (Some(summary), serde_json::Value::Object(told)) = (summary.as_object_mut(), told) {
             summary.extend(told);
@@ -169,90 +213,6 @@ fn tell(done: &Exported, path: &Path, args: &ExportArgs, console: &mut Console) 
     for (n, what) in parts.into_iter().filter(|(n, _)| *n > 0) {
         text += &format!("; {} {what}", count(n));
     }
-    console.note(format_args!("{text}; {}", args.to.next()));
+    console.note(format_args!("{text}; {next}"));
     Ok(())
-}
-
-/// A file on its way to its name; it goes away with this unless it is kept.
-struct Draft {
-    file: File,
-    hidden: PathBuf,
-    path: PathBuf,
-    force: bool,
-    kept: bool,
-}
-
-impl Draft {
-    fn new(path: &Path, force: bool) -> Result<Draft> {
-        // The file that a link leads to is replaced, and not the link.
-        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let name = shown(&path.to_string_lossy()).into_owned();
-        match std::fs::symlink_metadata(&path) {
-            Ok(about) if !about.is_file() => {
-                let text = format!("{name} is no file that can be replaced: give another by -o");
-                return Err(Failure::new(text));
-            }
-            Ok(_) if !force => return Err(exists(&path)),
-            _ => {}
-        }
-        let Some(leaf) = path.file_name() else {
-            return Err(Failure::new(format!("{name} is no name for a file")));
-        };
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(leaf);
-        hidden.push(format!(".{}.part", std::process::id()));
-        let hidden = path.with_file_name(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&hidden);
-        let file = file.map_err(|e| Failure::new(format!("cannot create {name}: {e}")))?;
-        Ok(Draft { file, hidden, path, force, kept: false })
-    }
-
-    /// Says of which file an error tells.
-    fn named(&self, error: Failure) -> Failure {
-        match error {
-            Failure::Said { text, status } if text.starts_with("cannot write the output") => {
-                let name = shown(&self.path.to_string_lossy()).into_owned();
-                Failure::Said { text: format!("{text}; {name} was not written"), status }
-            }
-            other => other,
-        }
-    }
-
-    fn keep(&mut self) -> Result<()> {
-        let fail = |e: &dyn std::fmt::Display| {
-            Failure::new(format!("cannot name {}: {e}", shown(&self.path.to_string_lossy())))
-        };
-        if self.force {
-            std::fs::rename(&self.hidden, &self.path).map_err(|e| fail(&e))?;
-        } else {
-            match renameat_with(CWD, &self.hidden, CWD, &self.path, RenameFlags::NOREPLACE) {
-                Ok(()) => {}
-                Err(Errno::EXIST) => return Err(exists(&self.path)),
-                // The filesystem cannot do it at once. A link fails too where there is a file.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                    std::fs::hard_link(&self.hidden, &self.path).map_err(|e| match e.kind() {
-                        ErrorKind::AlreadyExists => exists(&self.path),
-                        _ => fail(&e),
-                    })?;
-                    return Ok(()); // the hidden name goes with this
-                }
-                Err(e) => return Err(fail(&e)),
-            }
-        }
-        self.kept = true;
-        Ok(())
-    }
-}
-
-fn exists(path: &Path) -> Failure {
-    let name = shown(&path.to_string_lossy()).into_owned();
-    Failure::new(format!("{name} exists: give another file by -o, or --force to replace it"))
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.hidden);
-        }
-    }
 }

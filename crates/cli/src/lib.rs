@@ -12,7 +12,7 @@
 //! | `sessions` | `start`, `stop`, `restart`, `show`, `extract`, `snapshot`, `reset` |
 //! | `stat` | `stat` |
 //! | `explain` | `explain`: kernel logs |
-//! | `export` | `export`: traces for other viewers |
+//! | `export`, `draft` | `export`, `view`: traces for other viewers, and a page that is one |
 //! | `functions` | `functions`, `graph`, `report --functions` |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
@@ -23,6 +23,7 @@ mod args;
 mod connection;
 mod console;
 mod discover;
+mod draft;
 mod escape;
 mod explain;
 mod export;
@@ -101,6 +102,7 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
         Command::Report(args) => traces::report(args, console),
         Command::Info(args) => traces::info(args, console),
         Command::Export(args) => export::export(args, console),
+        Command::View(args) => export::view(args, console),
         Command::Explain(args) => explain::explain(args, console),
         Command::Hist(args) => traces::hist(args, console),
     }

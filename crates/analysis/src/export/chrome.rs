@@ -4,7 +4,7 @@
 //! Spans on their thread's track are complete events (`X`, or `B` where there is no end), others
 //! asynchronous ones (`b`, `e`). Everything is valid JSON whatever the names and values are.
 
-use super::{About, Counter, Note, Record, Sink, Span, Thread};
+use super::{About, Counter, Note, Record, Sink, Span, Thread, push_field};
 use crate::escape::push_json;
 use crate::report::spell::push_json_value;
 use crate::{EventType, Result, Trace, Value};
@@ -99,10 +99,7 @@ impl<'t> Chrome<'t> {
                 self.out.push(b',');
             }
             self.out.extend_from_slice(&keys[at]);
-            match value {
-                Value::None if field.is_sensitive() => self.out.extend_from_slice(b"\"***\""),
-                value => push_json_value(&value, &mut self.out),
-            }
+            push_field(field, &value, &mut self.out);
         }
         self.out.push(b'}');
     }

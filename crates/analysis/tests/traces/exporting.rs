@@ -10,11 +10,11 @@ use gracepoint_wire::schema::{Role, throttle_events};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn options(format: Format) -> Options {
+pub(crate) fn options(format: Format) -> Options {
     Options { format, ..Options::default() }
 }
 
-fn try_export(dir: &Dir, options: &Options) -> Result<(Vec<u8>, Exported)> {
+pub(crate) fn try_export(dir: &Dir, options: &Options) -> Result<(Vec<u8>, Exported)> {
     let mut out = Vec::new();
     let done = export(&Trace::open(dir.path())?, options, &mut out, &mut |_| true)?;
     assert_eq!(done.bytes, out.len() as u64);
@@ -127,7 +127,7 @@ fn fields_keep_their_types() {
 
 /// On thread 1: outer 1 with 2 and 3 in it, all in one nanosecond; 4 ends on thread 2; 5 sticks out of 6;
 /// 7 never ends; 99 has no begin.
-fn tangled() -> Dir {
+pub(crate) fn tangled() -> Dir {
     let mut recording = spans();
     let mut one = recording.packet(1, 101, "one", 0);
     one.event(16, 1000, &outer(1, 0));

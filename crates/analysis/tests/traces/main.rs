@@ -5,6 +5,7 @@ mod babeltrace;
 mod choosing;
 mod corruption;
 mod counting;
+mod drawing;
 mod exporting;
 mod functions;
 mod perfetto;

@@ -207,3 +207,24 @@ impl ExportFormat {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
+
+#[derive(Debug, Args)]
+pub(crate) struct ViewArgs {
+    /// Directory of the trace
+    #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) dir: PathBuf,
+    /// File to write; default: gracepoint.html, with --open one among the temporary files
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Open it in the browser ($BROWSER, or what the desktop has)
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// Replace the file
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) choose: ChooseArgs,
+    /// Print a JSON object about what was written
+    #[arg(long)]
+    pub(crate) json: bool,
+}

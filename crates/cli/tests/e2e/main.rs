@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod browser;
 mod explain;
 mod export;
 mod fake;
@@ -17,6 +18,7 @@ mod sessions;
 mod strangers;
 mod trace;
 mod verbs;
+mod view;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -26,6 +28,16 @@ fn trial((name, test): (&str, fn())) -> Trial {
         test();
         Ok(())
     })
+}
+
+/// Tests that need a program. Without it they are shown as such and not passed over in silence.
+fn with(program: &str, kind: &str, tests: Vec<(&'static str, fn())>) -> Vec<Trial> {
+    let here = scene::is_installed(program);
+    let one = |test| match here {
+        true => trial(test),
+        false => trial(test).with_kind(kind).with_ignored_flag(true),
+    };
+    tests.into_iter().map(one).collect()
 }
 
 fn main() {
@@ -45,23 +57,15 @@ fn main() {
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());
-    // A test that needs what is not here is shown as such and not passed over in silence.
-    let babeltrace = scene::is_installed("babeltrace2");
-    for test in [
+    trials.extend(view::trials());
+    let with_babeltrace = [
         fakes::with_babeltrace(),
         real::with_babeltrace(),
         flight::with_babeltrace(),
         sessions::with_babeltrace(),
         verbs::with_babeltrace(),
-    ]
-    .concat()
-    {
-        let trial = trial(test);
-        trials.push(if babeltrace {
-            trial
-        } else {
-            trial.with_kind("skipped, needs babeltrace2").with_ignored_flag(true)
-        });
-    }
+    ];
+    trials.extend(with("babeltrace2", "skipped, needs babeltrace2", with_babeltrace.concat()));
+    trials.extend(with(browser::NAME, "skipped, needs chromium", view::with_browser()));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

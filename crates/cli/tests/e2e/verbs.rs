@@ -295,7 +295,7 @@ fn a_full_disk_frees_nothing() {
 }
 
 /// Waits until `done`.
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "never {what}");
@@ -485,7 +485,7 @@ fn the_latest_pieces_are_kept() {
     let args = ["--rotate", "20ms", "--keep", "3", "--buffer", "64M"];
     let recorder = scene.recorder(program.pid(), &args);
     until("six pieces", || {
-        pieces(&scene, "t.trace").last().is_some_and(|l| *l >= "t.trace/000006".into())
+        pieces(&scene, "t.trace").last().is_some_and(|l| l.as_str() >= "t.trace/000006")
     });
     recorder.signal(Signal::INT);
     assert_ok(&recorder.end());

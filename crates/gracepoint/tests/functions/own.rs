@@ -172,8 +172,11 @@ fn one_each(ids: &BTreeSet<u32>) -> FunctionsWanted {
 fn the_engine_is_recorded_while_it_retires_the_recordings_callbacks() {
     let mut served = Served::begin("own");
     let names = served.functions();
-    let engine: BTreeSet<u32> =
-        names.iter().filter(|(_, name)| name.contains("gracepoint_rcu::")).map(|(id, _)| *id).collect();
+    let engine: BTreeSet<u32> = names
+        .iter()
+        .filter(|(_, name)| name.contains("gracepoint_rcu::"))
+        .map(|(id, _)| *id)
+        .collect();
     assert!(engine.len() > 50, "{} functions", engine.len());
     let recording = served.record("engine", one_each(&engine));
     for round in 0..20 {
@@ -187,7 +190,9 @@ fn the_engine_is_recorded_while_it_retires_the_recordings_callbacks() {
     for _ in 0..1000 {
         let folder = format!("/proc/{}/fd", served.child.id());
         let links = std::fs::read_dir(folder).unwrap().flatten();
-        let is = |p: PathBuf| std::fs::read_link(p).is_ok_and(|to| to.to_string_lossy().contains("memfd:"));
+        let is = |p: PathBuf| {
+            std::fs::read_link(p).is_ok_and(|to| to.to_string_lossy().contains("memfd:"))
+        };
         memories = links.filter(|link| is(link.path())).count();
         if memories == 1 {
             break;
@@ -242,7 +247,11 @@ fn a_session_records_calls() {
     served.stop(session);
     let all: Vec<Record> = records(&served.arena()).into_values().flatten().collect();
     let outers = all.iter().filter(|(_, function, _)| *function == outer).count();
-    assert!(outers > 10 && all.len() - outers <= 2, "{outers} of {}: at most one began before", all.len());
+    assert!(
+        outers > 10 && all.len() - outers <= 2,
+        "{outers} of {}: at most one began before",
+        all.len()
+    );
     served.end(session);
 
     let threshold = FunctionsWanted { threshold_ns: 1, ..wanted.clone() };

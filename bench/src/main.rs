@@ -11,6 +11,7 @@
 //! | `reader` | what does a read section cost? | [`reader`] |
 //! | `grace-period` | how soon is what was removed freed, and at what price? | [`grace_period`] |
 //! | `toggle` | how long does it take to switch thousands of tracepoints? | [`toggle`] |
+//! | `function` | what does a traced function cost? | [`function`] |
 //! | `read` | how fast is a trace read? | [`read`] |
 //! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
 //!
@@ -25,6 +26,7 @@
 
 mod drain;
 mod explain;
+mod function;
 mod grace_period;
 mod lttng;
 mod measure;
@@ -44,7 +46,7 @@ use std::process::ExitCode;
 use crate::table::Outcome;
 
 const USAGE: &str =
-    "usage: gracepoint-bench site|record|reader|grace-period|toggle|read [--json] [--rounds N]
+    "usage: gracepoint-bench site|record|reader|grace-period|toggle|function|read [--json] [--rounds N]
        gracepoint-bench drain [--json] [--seconds N]
        gracepoint-bench explain DIR [--json]";
 
@@ -128,6 +130,7 @@ fn run(task: &Task) -> Result<(), Box<dyn Error>> {
         "record" => record::run(task.rounds)?,
         "reader" => reader::run(task.rounds)?,
         "grace-period" => return grace_period::run(task.rounds, task.json),
+        "function" => function::run(task.rounds)?,
         "read" => read::run(task.rounds)?,
         _ => return Err(USAGE.into()),
     };

@@ -10,6 +10,7 @@
 //! | `function/hit.rs` | a hit |
 //! | `function/point.rs` | functions with the attribute |
 //! | `function/table.rs`, `function/elf.rs` | all functions by id, and where objects have theirs |
+//! | `function/excluded.rs` | the few that are never traced, and why |
 //! | `function/registry.rs` | who wants which; switching |
 //! | `function/frames.rs` | calls under way, for depth and duration |
 //! | `function/probe.rs` | [`FunctionOps`] |
@@ -27,6 +28,8 @@ mod table;
 
 #[cfg(not(gp_branch))]
 mod elf;
+#[cfg(not(gp_branch))]
+mod excluded;
 
 pub(crate) use frames::Frames;
 pub(crate) use hit::Hit;
@@ -40,7 +43,6 @@ pub(crate) use registry::{attach, detach, list, reset};
 #[cfg(not(gp_branch))]
 pub(crate) use crate::arch::trampoline_x86_64::{apart, with_guard};
 
-use crate::event::Event;
 use table::Place;
 
 /// How many functions there are.
@@ -79,9 +81,9 @@ pub(crate) fn events_of(set: &Set) -> Vec<String> {
     registry::with_table(|table| {
         let wanted = table.functions().filter(|(id, _)| set.has(*id));
         let keys = wanted.flat_map(|(_, function)| match function.place {
-            Place::Attribute(point, _) => [point.args, point.returns],
+            Place::Attribute(point, _) => [point.args, point.returns, point.whole],
             #[cfg(not(gp_branch))]
-            Place::Sleds { .. } => [None, None],
+            Place::Sleds { .. } => [None; 3],
         });
         keys.flatten().map(|key| key.desc.name()).collect()
     })
@@ -118,10 +120,3 @@ pub(crate) mod missed_hits {
         COUNT.fetch_add(1, Relaxed);
     }
 }
-
-/// The event of keys that have none.
-#[derive(gracepoint_macros::Event)]
-#[event(name = "gp:none", crate = "crate")]
-pub(crate) struct NoEvent;
-
-const _: () = assert!(NoEvent::DESC.fields.is_empty());

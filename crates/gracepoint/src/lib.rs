@@ -85,7 +85,7 @@ pub mod event;
 pub mod field;
 #[cfg(gp_supported)]
 mod flight;
-#[cfg(gp_supported)]
+#[cfg_attr(not(gp_supported), path = "function/absent.rs")]
 mod function;
 mod hooks;
 mod key;
@@ -121,12 +121,11 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 #[doc(inline)]
 pub use field::Field;
-#[cfg(gp_supported)]
 pub use function::{
     FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
     function_name, missed_function_hits,
 };
-pub use gracepoint_macros::{Event, Field};
+pub use gracepoint_macros::{Event, Field, function, functions};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};
 pub use probe::{Detached, Probe};
@@ -284,7 +283,6 @@ fn glob_any(globs: &[String], name: &str) -> bool {
 pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
     pub use crate::field::{Field, Text, TypeDesc};
-    #[cfg(gp_supported)]
     pub use crate::function::{Call, Point};
     pub use crate::key::{Key, emit};
     #[cfg(gp_supported)]

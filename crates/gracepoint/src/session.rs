@@ -7,6 +7,8 @@ mod modules;
 mod target;
 
 pub(crate) use counting::Counting;
+#[cfg(not(gp_branch))]
+pub(crate) use functions::recorded_by;
 pub(crate) use target::{Merged, record, record_all};
 
 use crate::key::{Call, Entry, TRACE};

@@ -11,14 +11,16 @@
 //! | `attributes.rs` | reads `#[event(…)]` and doc comments, and checks them |
 //! | `event.rs` | `#[derive(Event)]` |
 //! | `field.rs` | `#[derive(Field)]` |
+//! | `function.rs` | `#[function]` and `#[functions]` |
 #![forbid(unsafe_code)]
 
 mod attributes;
 mod event;
 mod field;
+mod function;
 
 use proc_macro::TokenStream;
-use syn::{DeriveInput, parse_macro_input};
+use syn::{DeriveInput, Item, ItemFn, parse_macro_input};
 
 /// Makes a struct an event.
 ///
@@ -76,4 +78,65 @@ pub fn derive_event(input: TokenStream) -> TokenStream {
 pub fn derive_field(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     field::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a function one that can be traced: listed, recorded, and seen by `FunctionOps`.
+///
+/// Off it is one NOP, as any site. On functions, methods, generic ones (whose instances are one function) and
+/// `async fn`, which is entered and left at each poll, and has a span for the whole. In a crate
+/// that forbids unsafe code, too; not on `const fn`.
+///
+/// ```
+/// #[gracepoint::function]
+/// fn load(page: u64) -> u64 { page * 2 }
+///
+/// #[gracepoint::function(args(id, name = debug), ret)]
+/// fn find(id: u64, name: &[&str]) -> u32 { id as u32 + name.len() as u32 }
+///
+/// #[gracepoint::function(err)]
+/// fn parse(text: &str) -> Result<u32, std::num::ParseIntError> { text.parse() }
+///
+/// assert_eq!(load(1) + u64::from(find(2, &["a"])) + u64::from(parse("7").unwrap()), 12);
+/// ```
+///
+/// | setting | meaning |
+/// |---|---|
+/// | `args(a, b = debug, c = display)` | an event with these arguments follows the entry |
+/// | `ret`, `ret = debug`, `ret = display` | an event with what it returned comes before the exit |
+/// | `err`, `err = debug` | the same for errors alone |
+/// | `crate = "path"` | where `gracepoint` is, for crates that re-export it |
+///
+/// These events are named after the module and the function: `kv.store:find_args`, `kv.store:find_return`.
+#[proc_macro_attribute]
+pub fn function(settings: TokenStream, item: TokenStream) -> TokenStream {
+    let mut read = function::Settings::default();
+    let parser = syn::meta::parser(|meta| read.read(&meta));
+    parse_macro_input!(settings with parser);
+    let item = parse_macro_input!(item as ItemFn);
+    function::expand(&read, item).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// [`macro@function`] on everything in an `impl` block, or in a `mod` with its body.
+///
+/// What has the attribute of its own keeps it; `#[function(skip)]` leaves one out, as it is with `const fn`.
+///
+/// ```
+/// struct Store { used: u32 }
+///
+/// #[gracepoint::functions]
+/// impl Store {
+///     const fn new() -> Store { Store { used: 0 } }
+///     fn put(&mut self) { self.used += self.size(); }
+///     #[function(skip)]
+///     fn size(&self) -> u32 { 1 }
+/// }
+///
+/// let mut store = Store::new();
+/// store.put();
+/// assert_eq!(store.used, 1);
+/// ```
+#[proc_macro_attribute]
+pub fn functions(_settings: TokenStream, item: TokenStream) -> TokenStream {
+    let item = parse_macro_input!(item as Item);
+    function::expand_all(item).unwrap_or_else(syn::Error::into_compile_error).into()
 }

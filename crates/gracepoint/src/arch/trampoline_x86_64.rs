@@ -79,6 +79,13 @@ unsafe extern "C" fn leave(pair: usize) -> usize {
     0
 }
 
+/// The functions that trampolines call, for the list of those that are never traced.
+pub(crate) fn called() -> [usize; 3] {
+    let hit = hit_from_assembly as extern "C" fn(u32, usize, u32) as usize;
+    let [enter, leave] = [enter, leave].map(|f: unsafe extern "C" fn(usize) -> usize| f as usize);
+    [hit, enter, leave]
+}
+
 /// Calls `body` with the upper parts of wide vectors kept. For what runs in a trampoline.
 #[inline(always)]
 pub(crate) fn apart<R>(body: impl FnOnce() -> R) -> R {

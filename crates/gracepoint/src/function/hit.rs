@@ -47,6 +47,12 @@ unsafe fn call_apart(op: &Op, hit: &Hit) {
     });
 }
 
+/// Where the function above is.
+#[cfg(not(gp_branch))]
+pub(super) fn apart_address() -> usize {
+    call_apart as unsafe fn(&'static Op, &'static Hit) as usize
+}
+
 /// What a function with the attribute calls.
 pub(crate) fn run(hit: &Hit) {
     let section = crate::key::TRACE.read();

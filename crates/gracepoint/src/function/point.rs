@@ -17,6 +17,8 @@ pub struct Point {
     /// The events of its arguments and of what it returns.
     pub(crate) args: Option<&'static Key>,
     pub(crate) returns: Option<&'static Key>,
+    /// The span of an `async fn`.
+    pub(crate) whole: Option<&'static Key>,
 }
 
 impl Point {
@@ -27,14 +29,16 @@ impl Point {
         line: u32,
         args: Option<&'static Key>,
         returns: Option<&'static Key>,
+        whole: Option<&'static Key>,
     ) -> Point {
-        Point { id: AtomicU32::new(0), name, file, line, args, returns }
+        Point { id: AtomicU32::new(0), name, file, line, args, returns, whole }
     }
 
     /// `kv::store::Store::get`.
     pub(crate) fn name(&self) -> &'static str {
         let name = (self.name)();
-        name.rsplit_once("::").map_or(name, |(function, _inner)| function)
+        let name = name.rsplit_once("::").map_or(name, |(function, _inner)| function);
+        name.strip_suffix("::{{closure}}").unwrap_or(name)
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -290,6 +290,9 @@ fn sleds_of(
     let mut functions = Vec::new();
     let (mut foreign, mut far) = (0, 0);
     for run in entries.chunk_by(|a, b| address(&a.function) == address(&b.function)) {
+        if super::excluded::has(address(&run[0].function)) {
+            continue;
+        }
         let mut sleds = Vec::with_capacity(run.len());
         let known = run.iter().all(|entry| {
             let Some(kind) = arch::SledKind::of(entry.kind) else { return true };

@@ -166,6 +166,13 @@ fn fields(hit: &Hit) -> u64 {
     u64::from(hit.id) | u64::from(frame) << 32
 }
 
+/// The functions that write, for the list of those that are never traced.
+#[cfg(not(gp_branch))]
+pub(crate) fn recorded_by() -> [usize; 2] {
+    let chosen = Recorder::record_chosen as fn(&'static Recorder, &'static Hit);
+    [record as unsafe fn(*const (), &'static Hit) as usize, chosen as usize]
+}
+
 /// What a session's operation calls.
 ///
 /// # Safety

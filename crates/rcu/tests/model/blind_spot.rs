@@ -161,3 +161,104 @@ fn a_signal_handler_is_no_blind_spot() {
     });
     Explorer::new().explore(&program).expect_sound();
 }
+
+/// How the function tracer's trampoline or its `unregister` is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trampoline {
+    /// Not at all.
+    Sound,
+    /// The operations are loaded before the section is counted.
+    LoadsFirst,
+    /// The section is not counted.
+    DoesNotCount,
+    /// `unregister` passes the heavy barrier and does not look at the counters: a thread that is preempted inside of
+    /// an operation has passed it too.
+    BarrierAlone,
+}
+
+/// A traced function: the sled, one byte that is on or off; the guard; the section, counted before anything is loaded that may
+/// be freed.
+fn traced(world: &World, sled: Word, guard: Word, broken: Trampoline) {
+    if crate::door::access(|cx| cx.load(sled)) == 0 {
+        return;
+    }
+    if crate::door::access(|cx| cx.load(guard)) != 0 {
+        return;
+    }
+    crate::door::access(|cx| cx.store(guard, 1));
+    match broken {
+        Trampoline::LoadsFirst => world.section_of_what_was_found(0),
+        Trampoline::DoesNotCount => world.touch_published(),
+        Trampoline::Sound | Trampoline::BarrierAlone => world.section(0),
+    }
+    crate::door::access(|cx| cx.store(guard, 0));
+}
+
+fn function_tracer(twin: Twin, form: Form, broken: Trampoline) -> Program {
+    let (mut program, world) = World::new(&format!("functions, {broken:?}"), twin, form, 1);
+    let (sled, guard) = (program.word("sled", 1), program.word("guard", 0));
+    world.thread(&mut program, "traced", move |world| {
+        traced(world, sled, guard, broken);
+        traced(world, sled, guard, broken);
+    });
+    world.thread(&mut program, "unregistering", move |world| {
+        world.remove();
+        crate::door::access(|cx| cx.store(sled, 0));
+        // That of the code; without it the sled may be seen on for longer, and no more than that.
+        crate::door::access(Context::membarrier);
+        if broken != Trampoline::BarrierAlone {
+            let cookie = world.start_poll();
+            world.finish(cookie, 64);
+        }
+        world.free_old();
+    });
+    program
+}
+
+#[test]
+fn blind_spot_is_none_in_the_trampoline() {
+    for form in [Form::Membarrier, Form::Fence] {
+        let report =
+            Explorer::new().explore(&function_tracer(Twin::Sound, form, Trampoline::Sound));
+        report.expect_sound();
+        println!("{}: {} states", report.program, report.states);
+    }
+    let twins = [
+        (Twin::Sound, Trampoline::LoadsFirst),
+        (Twin::Sound, Trampoline::DoesNotCount),
+        (Twin::Sound, Trampoline::BarrierAlone),
+    ];
+    for (twin, broken) in twins {
+        let report = Explorer::new().explore(&function_tracer(twin, Form::Membarrier, broken));
+        let failure = report.expect_failure();
+        println!("{broken:?}: {} ({} moves)", failure.cause, failure.schedule.moves().len());
+        assert!(matches!(failure.cause, Cause::UseAfterFree { .. }), "{}", failure.cause);
+    }
+}
+
+/// The twin of the scenario: the count without the heavy barrier. The barrier that follows a change of code
+/// would hide it, so this operation's functions stay on for another one.
+#[test]
+fn blind_spot_is_seen_without_the_heavy_barrier() {
+    let stays_on = |twin: Twin| {
+        let (mut program, world) = World::new("functions that stay on", twin, Form::Membarrier, 1);
+        let (sled, guard) = (program.word("sled", 1), program.word("guard", 0));
+        world.thread(&mut program, "traced", move |world| {
+            traced(world, sled, guard, Trampoline::Sound);
+        });
+        world.thread(&mut program, "unregistering", |world| {
+            world.remove();
+            let cookie = world.start_poll();
+            world.finish(cookie, 64);
+            world.free_old();
+        });
+        program
+    };
+    Explorer::new().explore(&stays_on(Twin::Sound)).expect_sound();
+    for twin in [Twin::NoHeavyBarrier, Twin::FenceForMembarrier] {
+        let report = Explorer::new().explore(&stays_on(twin));
+        let failure = report.expect_failure();
+        println!("{twin:?}: {} ({} moves)", failure.cause, failure.schedule.moves().len());
+        assert!(matches!(failure.cause, Cause::UseAfterFree { .. }), "{}", failure.cause);
+    }
+}

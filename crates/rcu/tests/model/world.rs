@@ -134,6 +134,14 @@ impl World {
         }
     }
 
+    /// A section of a reader that loads what is published before it enters.
+    pub(crate) fn section_of_what_was_found(&self, slot: usize) {
+        let object = self.find();
+        let pair = self.enter(slot);
+        access(|cx| cx.touch(object));
+        counters::leave(pair);
+    }
+
     /// A section on a slot that several threads share: locked instructions.
     pub(crate) fn section_on_shared(&self, slot: usize) {
         let pair = counters::enter_among_many(&self.grace.rank, &self.slots[slot]);

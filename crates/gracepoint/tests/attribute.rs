@@ -1,0 +1,204 @@
+//! `#[gracepoint::function]`: what is listed, what operations see of it, and what it leaves as it was.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+use gracepoint::{ErrorKind, FunctionFilter, FunctionOps, StaticFunctionOps};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+mod store {
+    #[derive(Debug)]
+    pub(crate) struct Store<T>(pub(crate) Vec<T>);
+
+    #[gracepoint::functions]
+    impl<T: Clone> Store<T> {
+        pub(crate) const fn new() -> Self {
+            Store(Vec::new())
+        }
+
+        pub(crate) fn put(&mut self, value: T) -> usize {
+            self.0.push(value);
+            self.len()
+        }
+
+        #[function(skip)]
+        pub(crate) fn len(&self) -> usize {
+            self.0.len()
+        }
+
+        #[gracepoint::function(ret = debug)]
+        pub(crate) fn first(&self) -> Option<&'static str>
+        where
+            T: Into<u64>,
+        {
+            let first = self.0.first()?.clone().into();
+            if first > 1 {
+                return Some("large");
+            }
+            Some("small")
+        }
+    }
+
+    #[gracepoint::function(args(id, name, rest = debug), err)]
+    pub(crate) fn find<'a>(
+        id: u64,
+        name: &'a str,
+        rest: &[u8],
+    ) -> Result<&'a str, std::num::ParseIntError> {
+        let number: u64 = name.parse()?;
+        Ok(if number == id + rest.len() as u64 { name } else { "" })
+    }
+
+    #[gracepoint::function]
+    pub(crate) fn generic<T: Default>() -> T {
+        T::default()
+    }
+
+    #[gracepoint::function]
+    pub(crate) fn panics() {
+        panic!("as it should");
+    }
+
+    #[gracepoint::functions]
+    pub(crate) mod inner {
+        pub(crate) fn one() -> u32 {
+            1
+        }
+        pub(crate) mod deeper {
+            pub(crate) fn two() -> u32 {
+                2
+            }
+        }
+    }
+}
+
+/// What operations saw.
+fn seen(filter: &str, body: impl FnOnce()) -> Vec<String> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let [entries, exits] = [Arc::clone(&log), Arc::clone(&log)];
+    let ops = FunctionOps::new(filter)
+        .with_depth()
+        .on_entry(move |call| entries.lock().unwrap().push((call.id(), call.depth(), "begins")))
+        .on_exit(move |call| exits.lock().unwrap().push((call.id(), call.depth(), "ends")))
+        .register()
+        .expect("sites can be switched here");
+    body();
+    drop(ops);
+    let log = log.lock().unwrap().clone();
+    let name = |id| gracepoint::function_name(id).expect("it has the attribute");
+    let word = |(id, depth, what): (u32, Option<u32>, &str)| {
+        format!("{} {} {what}", depth.expect("noted"), name(id))
+    };
+    log.into_iter().map(word).collect()
+}
+
+#[test]
+fn calls_are_seen_with_their_depth_and_values_are_as_they_were() {
+    let seen = seen("attribute::store::*", || {
+        let mut store = store::Store::new();
+        assert_eq!(store.put(3_u32), 1);
+        assert_eq!(store.first(), Some("large"));
+        assert_eq!(store::find(3, "4", &[9]).unwrap(), "4");
+        assert!(store::find(3, "x", &[]).is_err());
+        assert_eq!((store::generic::<u8>(), store::generic::<String>()), (0, String::new()));
+        assert_eq!(store::inner::one() + store::inner::deeper::two(), 3);
+        assert!(std::panic::catch_unwind(store::panics).is_err());
+        assert_eq!(store.0, [3]);
+    });
+    let expected = [
+        "attribute::store::Store<_>::put",
+        "attribute::store::Store<_>::first",
+        "attribute::store::find",
+        "attribute::store::find",
+        "attribute::store::generic",
+        "attribute::store::generic",
+        "attribute::store::inner::one",
+        "attribute::store::inner::deeper::two",
+        "attribute::store::panics",
+    ];
+    let expected: Vec<String> = expected
+        .iter()
+        .flat_map(|name| ["begins", "ends"].map(|what| format!("0 {name} {what}")))
+        .collect();
+    assert_eq!(seen, expected);
+}
+
+#[gracepoint::function]
+async fn slow(turns: u32) -> u32 {
+    let mut left = turns;
+    std::future::poll_fn(|_| {
+        left = left.saturating_sub(1);
+        if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    turns
+}
+
+#[test]
+fn each_poll_of_a_future_is_a_slice() {
+    let mut future = std::pin::pin!(slow(3));
+    let seen = seen("attribute::slow", || {
+        let mut context = Context::from_waker(Waker::noop());
+        while future.as_mut().poll(&mut context).is_pending() {}
+    });
+    let slice = ["0 attribute::slow begins", "0 attribute::slow ends"];
+    assert_eq!(seen, [slice; 3].concat());
+}
+
+static ENTERED: AtomicU32 = AtomicU32::new(0);
+static LEFT: AtomicU32 = AtomicU32::new(0);
+static OPS: StaticFunctionOps = StaticFunctionOps::new(
+    |_| _ = ENTERED.fetch_add(1, Relaxed),
+    |_| _ = LEFT.fetch_add(1, Relaxed),
+);
+
+#[gracepoint::function]
+fn counted() {}
+
+#[test]
+fn static_operations_come_and_go() {
+    for round in 1..=3 {
+        OPS.register("*::counted").unwrap();
+        counted();
+        OPS.unregister();
+        counted();
+        assert_eq!((ENTERED.load(Relaxed), LEFT.load(Relaxed)), (round, round));
+    }
+}
+
+#[gracepoint::function]
+fn controlled() {}
+
+#[test]
+fn operations_may_be_for_some_threads_alone() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&calls);
+    let ops = FunctionOps::new("*::controlled").per_thread();
+    let ops = ops.on_entry(move |_| _ = counter.fetch_add(1, Relaxed)).register().unwrap();
+    controlled();
+    assert_eq!(calls.load(Relaxed), 0);
+    assert!(ops.enable_here());
+    controlled();
+    std::thread::scope(|scope| scope.spawn(controlled).join().unwrap());
+    assert_eq!(calls.load(Relaxed), 1);
+    assert!(ops.disable_here());
+    controlled();
+    assert_eq!(calls.load(Relaxed), 1);
+    assert!(ops.unregister_wait(std::time::Duration::from_secs(60)).unwrap());
+    // What it captured is dropped, on another thread.
+    while Arc::strong_count(&calls) > 1 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_matches_nothing_says_what_to_do() {
+    let error = FunctionFilter::new("nobody::*").find().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoMatch);
+    assert_eq!(error.to_string(), "no function matches nobody::*");
+    let all = FunctionFilter::new("attribute::store::*").find().unwrap();
+    let some = FunctionFilter::new("attribute::store::*").notrace("*::inner::*").find().unwrap();
+    assert_eq!(all.len() - some.len(), 2);
+}

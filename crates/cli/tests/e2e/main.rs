@@ -9,6 +9,7 @@ mod export;
 mod fake;
 mod fakes;
 mod flight;
+mod functions;
 mod programs;
 mod reading;
 mod real;
@@ -54,6 +55,7 @@ fn main() {
     trials.extend(explain::trials());
     trials.extend(export::trials());
     trials.extend(flight::trials());
+    trials.extend(functions::trials());
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());

@@ -16,13 +16,12 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::quantity::plural;
 use crate::record::session::{ask_for, unexpected};
-use gracepoint_analysis::functions::matches;
 use gracepoint_analysis::functions::symbols::Symbols;
+use gracepoint_analysis::functions::{matches, near};
 use gracepoint_analysis::sidecar::FunctionEntry;
 use gracepoint_wire::control::{
     Function, FunctionKind, FunctionObject, Functions, FunctionsWanted, Message, Program,
 };
-use gracepoint_wire::glob;
 use serde_json::json;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -182,8 +181,8 @@ impl Listing {
     }
 
     fn no_such(&self, pattern: &str, program: &Program) -> Failure {
-        let near: Vec<_> = glob::near(pattern, self.names.iter().map(String::as_str), 3);
-        let near: Vec<_> = near.into_iter().map(shown).collect();
+        let found = near(pattern, self.names.iter().map(String::as_str), 3);
+        let near: Vec<_> = found.into_iter().map(shown).collect();
         let hint = match near.as_slice() {
             [] => "`gracepoint functions` shows what there is".to_owned(),
             near => format!("did you mean {}?", near.join(", ")),

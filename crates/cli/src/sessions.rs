@@ -14,7 +14,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::functions;
 use crate::quantity;
-use crate::record::session::{ask, check_globs, is_of_functions, unexpected};
+use crate::record::session::{ask, check_globs, unexpected};
 use gracepoint_wire::control::{
     Create, FunctionsWanted, Message, Mode, SessionInfo, Sessions, Stopped,
 };
@@ -129,7 +129,8 @@ fn start_one(
 /// `3 kinds of event and 12 functions`
 pub(crate) fn what_is_on(events: &[Declared], functions: u64) -> String {
     let own = |event: &&Declared| event.role != Role::End && event.id != 0;
-    let events = events.iter().filter(own).filter(|e| !is_of_functions(e)).count() as u64;
+    let plain = |event: &&Declared| functions == 0 || !event.schema.name.starts_with("gp:");
+    let events = events.iter().filter(own).filter(plain).count() as u64;
     let events = quantity::plural(events, "kind of event", "kinds of event");
     let of = quantity::plural(functions, "function", "functions");
     match functions {

@@ -1,10 +1,10 @@
 //! Who called whom: calls indented by depth, with their durations, as the kernel's `function_graph` draws them.
 //!
 //! ```text
-//!  main/100           |   0.382 us     |  kv::get(id = 7);
-//!  main/100           |                |  kv::put() {
-//!  main/100           |                |    /* kv:slow: { took = 90us } */
-//!  main/100           | ! 102.000 us   |  }
+//!  main/100               |   0.382 us     |  kv::get(id = 7);
+//!  main/100               |                |  kv::put() {
+//!  main/100               |                |    /* kv:slow: { took = 90us } */
+//!  main/100               | ! 102.000 us   |  }
 //! ```
 //!
 //! The trace is read once and a line is written when it is known: that of a call without anything inside when it
@@ -25,7 +25,7 @@ use std::io::Write;
 /// Bytes to gather before they are written.
 const GATHER: usize = 64 << 10;
 /// Columns of the thread; a longer one takes more.
-const WHO: usize = 18;
+const WHO: usize = 22;
 /// Columns of a duration; a longer one takes more.
 const TIME: usize = 12;
 /// Calls further in are not indented further.
@@ -109,8 +109,8 @@ pub fn graph(trace: &Trace, options: &Options, out: &mut dyn Write) -> Result<Gr
 }
 
 const HEAD: &[u8] = b"\
-# THREAD                DURATION           FUNCTION CALLS
-# |                      |   |              |   |   |   |
+# THREAD                    DURATION           FUNCTION CALLS
+# |                          |   |              |   |   |   |
 ";
 
 /// A thread.

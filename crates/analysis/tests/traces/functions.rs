@@ -115,25 +115,25 @@ fn drawn(dir: &Dir, options: &graph::Options) -> (String, Graphed) {
     try_graph(dir, options).unwrap()
 }
 
-const STORY: &str = r#"# THREAD                DURATION           FUNCTION CALLS
-# |                      |   |              |   |   |   |
- two/102            |                |  } /* <kv::Store>::put::<u8> */
- two/102            |   0.200 us     |  kv::main();
- two/102            |                |  } /* kv::get */
- one/101            |                |  kv::main() {
- one/101            |   1.500 us     |    kv::get(id = 7, size = 3); /* = value = "a* /b" */
- one/101            |                |    <kv::Store>::put::<u8>() {
- one/101            |                |      /* kv:tick: { n = 5 } */
- one/101            | + 10.500 us    |      <kv::Store>::put::<u8>();
- one/101            |                |      kv::get() {
- one/101            |                |        kv::o*/dd\u{1b}[2J() {
- one/101            |                |        } /* kv::o* /dd\u{1b}[2J: left without an exit */
- one/101            |                |      } /* kv::get: left without an exit */
- one/101            |                |    } /* <kv::Store>::put::<u8>: left without an exit */
- one/101            | # 3000.000 us  |    kv::o*/dd\u{1b}[2J();
- one/101            |                |    /* gp:loss: { id = 4, count = 3 } */
- one/101            | $ 1999999.000 us |  }
- one/101            |                |  kv::get() {
+const STORY: &str = r#"# THREAD                    DURATION           FUNCTION CALLS
+# |                          |   |              |   |   |   |
+ two/102                |                |  } /* <kv::Store>::put::<u8> */
+ two/102                |   0.200 us     |  kv::main();
+ two/102                |                |  } /* kv::get */
+ one/101                |                |  kv::main() {
+ one/101                |   1.500 us     |    kv::get(id = 7, size = 3); /* = value = "a* /b" */
+ one/101                |                |    <kv::Store>::put::<u8>() {
+ one/101                |                |      /* kv:tick: { n = 5 } */
+ one/101                | + 10.500 us    |      <kv::Store>::put::<u8>();
+ one/101                |                |      kv::get() {
+ one/101                |                |        kv::o*/dd\u{1b}[2J() {
+ one/101                |                |        } /* kv::o* /dd\u{1b}[2J: left without an exit */
+ one/101                |                |      } /* kv::get: left without an exit */
+ one/101                |                |    } /* <kv::Store>::put::<u8>: left without an exit */
+ one/101                | # 3000.000 us  |    kv::o*/dd\u{1b}[2J();
+ one/101                |                |    /* gp:loss: { id = 4, count = 3 } */
+ one/101                | $ 1999999.000 us |  }
+ one/101                |                |  kv::get() {
 "#;
 
 #[test]
@@ -156,19 +156,32 @@ fn a_graph_may_begin_at_a_function_and_end_at_a_depth() {
     };
     let (text, done) = drawn(&dir, &options);
     let want = r"
- one/101            |                |  <kv::Store>::put::<u8>() {
- one/101            |                |    /* kv:tick: { n = 5 } */
- one/101            | + 10.500 us    |    <kv::Store>::put::<u8>();
- one/101            |                |    kv::get() {
- one/101            |                |    } /* kv::get: left without an exit */
- one/101            |                |  } /* <kv::Store>::put::<u8>: left without an exit */
- one/101            |                |  /* gp:loss: { id = 4, count = 3 } */
+ one/101                |                |  <kv::Store>::put::<u8>() {
+ one/101                |                |    /* kv:tick: { n = 5 } */
+ one/101                | + 10.500 us    |    <kv::Store>::put::<u8>();
+ one/101                |                |    kv::get() {
+ one/101                |                |    } /* kv::get: left without an exit */
+ one/101                |                |  } /* <kv::Store>::put::<u8>: left without an exit */
+ one/101                |                |  /* gp:loss: { id = 4, count = 3 } */
 ";
     assert_eq!(text.split_once("|   |   |   |").unwrap().1, want);
     assert_eq!((done.calls, done.left, done.without_entry), (1, 2, 0));
     let options = graph::Options { functions: vec!["kv::gte".into()], ..graph::Options::default() };
     let error = try_graph(&dir, &options).unwrap_err().to_string();
     assert!(error.contains("matches `kv::gte`: did you mean kv::get"), "{error}");
+}
+
+#[test]
+fn reports_and_counts_know_functions() {
+    let dir = story();
+    let trace = Trace::open(dir.path()).unwrap();
+    let mut text = Vec::new();
+    gracepoint_analysis::report::report(&trace, &Default::default(), &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("gp:function_entry: { function = kv::get, frame = "), "{text}");
+    assert!(text.contains("function = kv::o*/dd\\u{1b}[2J, frame"), "{text}");
+    let info = gracepoint_analysis::info::info(&trace).unwrap();
+    assert_eq!(info.events, 9 + 8 + 3);
 }
 
 #[test]
@@ -226,15 +239,15 @@ fn slow() -> Dir {
 fn calls_told_at_their_end_are_drawn_in_order() {
     let (text, done) = drawn(&slow(), &graph::Options::default());
     let want = r"
- one/101            |                |  kv::main() {
- one/101            |   10.000 us    |    kv::get();
- one/101            |                |    kv::get() {
- one/101            |                |      <kv::Store>::put::<u8>() {
- one/101            |                |        /* kv:tick: { n = 9 } */
- one/101            |   10.000 us    |      }
- one/101            | + 50.000 us    |    }
- one/101            | + 100.000 us   |  }
- one/101            | + 20.000 us    |  kv::main();
+ one/101                |                |  kv::main() {
+ one/101                |   10.000 us    |    kv::get();
+ one/101                |                |    kv::get() {
+ one/101                |                |      <kv::Store>::put::<u8>() {
+ one/101                |                |        /* kv:tick: { n = 9 } */
+ one/101                |   10.000 us    |      }
+ one/101                | + 50.000 us    |    }
+ one/101                | + 100.000 us   |  }
+ one/101                | + 20.000 us    |  kv::main();
 ";
     assert_eq!(text.split_once("|   |   |   |").unwrap().1, want);
     assert_eq!((done.calls, done.left, done.open), (5, 0, 0));

@@ -684,7 +684,7 @@ pub(crate) fn unexpected() -> Failure {
 }
 
 /// Whether an event tells of functions that begin or end.
-pub(crate) fn is_of_functions(event: &Declared) -> bool {
+fn is_of_functions(event: &Declared) -> bool {
     [ENTRY_ID, EXIT_ID, WHOLE_ID].contains(&event.id)
 }
 

@@ -147,9 +147,8 @@ fn recorded(scene: &Scene, rounds: u32, more: &[&str]) -> PathBuf {
 
 fn work(program: &mut Running, rounds: u32) {
     use std::io::Write;
-    let input = program.child.stdin.as_mut().unwrap();
     for _ in 0..rounds {
-        input.write_all(b"\n").unwrap();
+        program.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
         program.expect("round");
     }
 }

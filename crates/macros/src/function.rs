@@ -173,30 +173,7 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
     let args = args_event(settings, sig)?;
     let result = result_event(settings, sig)?;
     let whole = sig.asyncness.map(|_| whole_event(&root, sig));
-    let key = |event: &Option<Emitted>| match event {
-        Some(event) => {
-            let name = &event.name;
-            quote!(::core::option::Option::Some(<#name as #root::__private::Event>::KEY))
-        }
-        None => quote!(::core::option::Option::None),
-    };
-    let (args_key, result_key, whole_key) = (key(&args), key(&result), key(&whole));
-    let items = [&args, &result, &whole].into_iter().flatten().map(|event| &event.item);
-    let line_of = sig.ident.span();
-    let line = quote::quote_spanned!(line_of=> ::core::line!());
-    let statics = quote! {
-        #(#items)*
-        fn __gp1_name() -> &'static str {
-            ::core::any::type_name_of_val(&__gp1_name)
-        }
-        static __GP1_POINT: #root::__private::Point = #root::__private::Point::new(
-            __gp1_name, ::core::file!(), #line, #args_key, #result_key, #whole_key,
-        );
-        static __GP1_KEY: #root::__private::Key = #root::__private::Key::of_function(&__GP1_POINT);
-        static __GP1_SITE: #root::__private::Site = #root::__private::Site::new(
-            &__GP1_KEY, #root::__private::SiteKind::Function, ::core::file!(), #line,
-        );
-    };
+    let statics = statics(&root, sig, [&args, &result, &whole]);
     let begin = quote! {
         let mut __gp1_call = #root::__private::Call::off();
         if #root::__gp1_site!(__GP1_SITE) {
@@ -241,6 +218,32 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
         })
     };
     Ok(())
+}
+
+/// What the tracer knows of the function, and the structs of its events.
+fn statics(root: &Path, sig: &Signature, events: [&Option<Emitted>; 3]) -> TokenStream {
+    let keys = events.map(|event| match event {
+        Some(event) => {
+            let name = &event.name;
+            quote!(::core::option::Option::Some(<#name as #root::__private::Event>::KEY))
+        }
+        None => quote!(::core::option::Option::None),
+    });
+    let items = events.into_iter().flatten().map(|event| &event.item);
+    let at = sig.ident.span();
+    let line = quote::quote_spanned!(at=> ::core::line!());
+    quote! {
+        #(#items)*
+        fn __gp1_name() -> &'static str {
+            ::core::any::type_name_of_val(&__gp1_name)
+        }
+        static __GP1_POINT: #root::__private::Point =
+            #root::__private::Point::new(__gp1_name, ::core::file!(), #line, #(#keys),*);
+        static __GP1_KEY: #root::__private::Key = #root::__private::Key::of_function(&__GP1_POINT);
+        static __GP1_SITE: #root::__private::Site = #root::__private::Site::new(
+            &__GP1_KEY, #root::__private::SiteKind::Function, ::core::file!(), #line,
+        );
+    }
 }
 
 /// `: T` where the function's result can be written down for a variable.

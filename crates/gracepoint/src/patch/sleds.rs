@@ -39,7 +39,7 @@ impl Write {
         Write { module, at, bytes: [byte, 0, 0, 0, 0, 0, 0, 0, 0], len: 1 }
     }
 
-    fn new(&self) -> &[u8] {
+    fn wanted(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }
@@ -72,7 +72,7 @@ pub(super) fn through_text(batch: &Batch) -> io::Result<()> {
 
 fn store(writes: &[Write]) {
     for write in writes {
-        for (i, byte) in write.new().iter().enumerate() {
+        for (i, byte) in write.wanted().iter().enumerate() {
             // SAFETY: a byte of a sled, in text that the caller made writable and that stays mapped under the tracer's
             // lock; processors that execute it meanwhile are the top's concern.
             let place = unsafe { AtomicU8::from_ptr((write.at + i) as *mut u8) };
@@ -106,7 +106,7 @@ fn write(memory: &std::fs::File, writes: &[Write]) -> io::Result<()> {
         let now = |at: usize| unsafe { AtomicU8::from_ptr(at as *mut u8) }.load(Relaxed);
         let mut bytes: Vec<u8> = (first..last.at + last.len).map(now).collect();
         for write in run {
-            bytes[write.at - first..][..write.len].copy_from_slice(write.new());
+            bytes[write.at - first..][..write.len].copy_from_slice(write.wanted());
         }
         memory.write_all_at(&bytes, first as u64)?;
     }

@@ -1,7 +1,7 @@
 //! The function tracer in a program that is built with sleds: the scenario `blind_spot`, what trampolines keep, how
 //! frames end, and a recording of the engine that frees its own callbacks.
 //!
-//! The program is `demo/sleds`, built here once, in `target/sleds`, with `-Z instrument-xray` and a stable compiler that is told
+//! The program is `crates/gracepoint/tests/sleds`, built here once, in `target/sleds`, with `-Z instrument-xray` and a stable compiler that is told
 //! to allow it. `GRACEPOINT_BLIND_SPOT=50000000` makes the scenario as long as that many calls.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", not(gp_branch)))]
 
@@ -34,7 +34,7 @@ fn build(package: &str) -> PathBuf {
 
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| build("gracepoint-demo-sleds"))
+    BUILT.get_or_init(|| build("gracepoint-sleds"))
 }
 
 fn command(mode: &str) -> Command {

@@ -184,7 +184,7 @@ fn read_function(body: &[u8]) -> Result<Function> {
 }
 
 fn unpack(object: u32, packed: &[u8], objects: usize) -> Result<Vec<Function>> {
-    if packed.len() % PACKED != 0 {
+    if !packed.len().is_multiple_of(PACKED) {
         return Err(Error::new("list of functions is cut"));
     }
     if object as usize >= objects {
@@ -214,7 +214,7 @@ pub(super) fn write_wanted(b: &mut Builder, wanted: &FunctionsWanted) {
 pub(super) fn read_wanted(body: &[u8]) -> Result<FunctionsWanted> {
     let words = |tag: u16, each: usize| -> Result<Vec<u32>> {
         let bytes = bytes(body, tag)?;
-        if bytes.len() % each != 0 {
+        if !bytes.len().is_multiple_of(each) {
             return Err(Error::new("list of numbers is cut"));
         }
         let word = |c: &[u8]| u32::from_le_bytes([c[0], c[1], c[2], c[3]]);

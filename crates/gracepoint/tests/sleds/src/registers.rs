@@ -66,10 +66,8 @@ fn double() {
 fn fourfold_with_avx512() {
     let sum = traced::vectors::fourfold(_mm512_set1_ps(1.0), _mm512_set1_ps(2.5));
     // SAFETY: sixteen floats are sixty-four bytes.
-    assert_eq!(
-        unsafe { std::mem::transmute::<std::arch::x86_64::__m512, [f32; 16]>(sum) },
-        [3.5; 16]
-    );
+    let sum = unsafe { std::mem::transmute::<std::arch::x86_64::__m512, [f32; 16]>(sum) };
+    assert_eq!(sum, [3.5; 16]);
 }
 
 fn fourfold() {

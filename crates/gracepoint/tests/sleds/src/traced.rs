@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 /// All of this file's.
 pub(crate) fn all() -> FunctionFilter {
-    FunctionFilter::new("gracepoint_demo_sleds::traced::*").notrace("*::traced::all")
+    FunctionFilter::new("gracepoint_sleds::traced::*").notrace("*::traced::all")
 }
 
 #[inline(never)]

@@ -25,10 +25,12 @@ const PROGRAM: &str = include_str!("../lttng/main.c");
 /// How long the daemon may take to come and to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const NOT_INSTALLED: &str = "not installed (Debian: gcc liblttng-ust-dev lttng-tools)";
+
 /// A session daemon of our own and a program with the event.
 pub(crate) struct Lttng {
     daemon: Option<Child>,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Lttng {
@@ -37,31 +39,51 @@ impl Lttng {
     /// # Errors
     /// When LTTng is not installed, or its daemon cannot be started; in words for people.
     pub(crate) fn start() -> Result<Lttng, Box<dyn Error>> {
-        let name = format!("gracepoint-bench-lttng-{}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder)?;
-        let mut peer = Lttng { daemon: None, folder };
+        let mut peer = Lttng::prepare()?;
         fs::write(peer.folder.join("tp.h"), PROVIDER)?;
         fs::write(peer.folder.join("main.c"), PROGRAM)?;
         let mut compiler = peer.command("cc");
         compiler.args(["-O2", "-I.", "main.c", "-o", "main", "-llttng-ust", "-ldl"]);
-        if !compiler.output().is_ok_and(|out| out.status.success()) || !answers("lttng-sessiond") {
-            return Err("not installed (Debian: gcc liblttng-ust-dev lttng-tools)".into());
+        if !compiler.output().is_ok_and(|out| out.status.success()) {
+            return Err(NOT_INSTALLED.into());
         }
-        if peer.lttng(&["list"]).is_ok() {
+        peer.begin()?;
+        Ok(peer)
+    }
+
+    /// A folder for its files, and no daemon yet.
+    ///
+    /// # Errors
+    /// When there can be no folder.
+    pub(crate) fn prepare() -> Result<Lttng, Box<dyn Error>> {
+        let name = format!("gracepoint-bench-lttng-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder)?;
+        Ok(Lttng { daemon: None, folder })
+    }
+
+    /// Starts the daemon.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(crate) fn begin(&mut self) -> Result<(), Box<dyn Error>> {
+        if !answers("lttng-sessiond") {
+            return Err(NOT_INSTALLED.into());
+        }
+        if self.lttng(&["list"]).is_ok() {
             return Err("not measured, because a session daemon runs already".into());
         }
-        let mut daemon = peer.command("lttng-sessiond");
+        let mut daemon = self.command("lttng-sessiond");
         daemon.arg("--no-kernel").stdout(Stdio::null()).stderr(Stdio::null());
-        peer.daemon = Some(daemon.spawn()?);
+        self.daemon = Some(daemon.spawn()?);
         let begin = Instant::now();
-        while peer.lttng(&["list"]).is_err() {
+        while self.lttng(&["list"]).is_err() {
             if begin.elapsed() > PATIENCE {
                 return Err(format!("its daemon did not answer within {PATIENCE:?}").into());
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(peer)
+        Ok(())
     }
 
     /// Measures both modes.
@@ -112,7 +134,10 @@ impl Lttng {
     }
 
     /// What `lttng` says.
-    fn lttng(&self, args: &[&str]) -> Result<String, Box<dyn Error>> {
+    ///
+    /// # Errors
+    /// What it complains of.
+    pub(crate) fn lttng(&self, args: &[&str]) -> Result<String, Box<dyn Error>> {
         let out = self.command("lttng").arg("--no-sessiond").args(args).output()?;
         let said = [out.stdout, out.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
@@ -122,7 +147,8 @@ impl Lttng {
         Ok(said)
     }
 
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    /// A command in the folder that looks for this daemon.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.folder).stdin(Stdio::null());
         command.env("LTTNG_HOME", &self.folder).env("LTTNG_RUNDIR", self.folder.join("run"));

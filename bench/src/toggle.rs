@@ -35,6 +35,8 @@ const SLOW_ROUNDS: usize = 5;
 /// Threads that hit tracepoints, and how many of them each hits in turn.
 const THREADS: usize = 4;
 const HOT: usize = 64;
+/// How long the probe takes that a reader is inside of in the second circumstance.
+const BUSY: Duration = Duration::from_micros(20);
 /// All of the tracepoints.
 const GLOB: &str = "points:*";
 
@@ -43,6 +45,8 @@ const SESSION: &str = "ours, as sessions";
 const NOTHING: &str = "no synchronisation (unsafe)";
 const EACH: &str = "one grace period per transition";
 const COOKIES: &str = "shared cookies";
+/// Added to a row's name where a fifth thread is inside a probe all the time.
+const BESIDE: &str = ", beside a slow probe";
 const RELOAD: &str = "tracing: reload of a filter";
 
 /// Times of one thing that was done again and again.
@@ -107,7 +111,8 @@ pub(crate) fn run(rounds: Option<usize>, json: bool) -> Result<(), Box<dyn Error
             let stop = &stop;
             scope.spawn(move || hammer(thread, stop));
         }
-        let done = policies(rounds, &mut found)
+        let done = policies(rounds, "", &mut found)
+            .and_then(|()| beside_a_slow_probe(rounds, &stop, &mut found))
             .and_then(|()| reloads(&filter, rounds, &mut found))
             .and_then(|()| outside::over_the_socket(&socket, rounds.min(50), &mut found));
         stop.store(true, Ordering::Relaxed);
@@ -118,10 +123,10 @@ pub(crate) fn run(rounds: Option<usize>, json: bool) -> Result<(), Box<dyn Error
     lttng::enable_event(HITS.len(), rounds.min(10), &mut found);
     outside::kernel(rounds.min(5), &mut found);
     eprintln!("building programs whose sizes are compared");
-    size::of_sites(&mut found)?;
+    let sizes = size::of_sites(&mut found);
     judge(&mut found);
     print!("{}", if json { as_json(&found) } else { as_text(&found) });
-    Ok(())
+    sizes // What was measured is printed even where that has failed.
 }
 
 fn hammer(thread: usize, stop: &AtomicBool) {
@@ -185,8 +190,39 @@ impl Switched for Public {
     }
 }
 
+/// Has a probe that takes [`BUSY`].
+#[derive(gracepoint::Event)]
+#[event(name = "bench:slow")]
+struct Slow;
+
+/// The same where a thread is in a read section nearly all the time, for [`BUSY`] each: what a grace period
+/// waits for is then not only threads that were preempted at a bad moment.
+fn beside_a_slow_probe(
+    rounds: usize,
+    stop: &AtomicBool,
+    found: &mut Findings,
+) -> Result<(), Box<dyn Error>> {
+    let slow = Slow::tracepoint().attach(|_| {
+        let begin = Instant::now();
+        while begin.elapsed() < BUSY {}
+    })?;
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+                gracepoint::trace!(Slow);
+            }
+        });
+        let done = policies(rounds.min(50), BESIDE, found);
+        over.store(true, Ordering::Relaxed);
+        done
+    })?;
+    slow.detach();
+    Ok(())
+}
+
 /// On, off, on again, off, under each policy in turn.
-fn policies(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
+fn policies(rounds: usize, circumstance: &str, found: &mut Findings) -> Result<(), Box<dyn Error>> {
     let policies = [
         (NOTHING, Some(Policy::Nothing), rounds),
         (EACH, Some(Policy::EachTransition), rounds.min(SLOW_ROUNDS)),
@@ -221,7 +257,9 @@ fn policies(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
     for ((name, _, _), times) in policies.iter().zip(times) {
         let what = ["on", "off", "on again", "off, until all is freed"];
         found.rows.extend(
-            what.iter().zip(times).map(|(what, times)| Row::new(format!("{name}: {what}"), times)),
+            what.iter()
+                .zip(times)
+                .map(|(what, times)| Row::new(format!("{name}{circumstance}: {what}"), times)),
         );
     }
     Ok(())
@@ -283,26 +321,38 @@ fn judge(found: &mut Findings) {
         found.goal(format!("{what}: {ours:.0} µs, at most 1000"), ours <= 1000.0);
     }
     hits::judge(found);
-    let sum = |found: &Findings, name: &str| -> f64 {
-        let of = |what| found.median(&format!("{name}: {what}")).unwrap_or(f64::NAN);
-        ["on", "off", "on again"].map(of).iter().sum()
-    };
-    let names = [OURS, SESSION, EACH, NOTHING];
-    let [ours, session, each, nothing] = names.map(|name| sum(found, name));
-    let times = each / ours;
-    found.goal(format!("{times:.0} x as fast as {EACH}, at least 20"), times >= 20.0);
-    for (name, time) in [(OURS, ours), (SESSION, session)] {
-        let beside = time / nothing;
-        // The noise of a shared machine.
-        found.goal(format!("{name}: {beside:.2} x {NOTHING}, at most 1.5"), beside <= 1.5);
-    }
-    if let (Some(ours), Some(theirs)) =
-        (found.median(outside::STARTED), found.median(lttng::ENABLE))
+    judge_policies("", found);
+    judge_policies(BESIDE, found);
+    if let (Some(ours), Some(theirs), Some(floor)) =
+        (found.median(outside::STARTED), found.median(lttng::ENABLE), found.median(lttng::FLOOR))
     {
-        let what = format!("over the socket {:.2} x lttng's time, at most 0.5", ours / theirs);
+        // Ours has no command in it that begins and ends.
+        let theirs = theirs - floor;
+        let what = format!(
+            "over the socket {:.2} x lttng's time without its command's own, at most 0.5",
+            ours / theirs
+        );
         found.goal(what, ours <= theirs / 2.0);
     }
     size::judge(found);
+}
+
+/// Ours beside one grace period per transition, and beside none: on, off and on again together.
+fn judge_policies(circumstance: &str, found: &mut Findings) {
+    let sum = |name: &str| -> f64 {
+        let of = |what| found.median(&format!("{name}{circumstance}: {what}")).unwrap_or(f64::NAN);
+        ["on", "off", "on again"].map(of).iter().sum()
+    };
+    let [ours, session, each, nothing] = [OURS, SESSION, EACH, NOTHING].map(sum);
+    let times = each / ours;
+    let what = format!("{times:.1} x as fast as {EACH}{circumstance}, at least 20");
+    found.goal(what, times >= 20.0);
+    for (name, time) in [(OURS, ours), (SESSION, session)] {
+        let beside = time / nothing;
+        // The noise of a shared machine.
+        let what = format!("{name}{circumstance}: {beside:.2} x {NOTHING}, at most 1.5");
+        found.goal(what, beside <= 1.5);
+    }
 }
 
 fn as_json(found: &Findings) -> String {

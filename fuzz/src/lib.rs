@@ -43,28 +43,20 @@ pub(crate) fn everything() -> Recording {
     recording
 }
 
-/// A directory, and the trace in it, which is opened once: its stream files change under it.
-fn opened() -> &'static (Dir, Trace) {
-    static TRACE: OnceLock<(Dir, Trace)> = OnceLock::new();
-    TRACE.get_or_init(|| {
-        let mut recording = everything();
-        recording.streams.insert(0, Vec::new());
-        recording.streams.insert(1, Vec::new());
-        let dir = recording.write();
-        let trace = Trace::open(dir.path()).expect("our own metadata");
-        (dir, trace)
-    })
+/// The trace whose stream files a fuzzer writes, without any; opened once.
+fn opened() -> Trace {
+    static TRACE: OnceLock<Trace> = OnceLock::new();
+    let open = || Trace::open(everything().write().path()).expect("our own metadata");
+    TRACE.get_or_init(open).clone()
 }
 
 /// Stream files: the first bytes as one stream, the rest as another, read in every way. Two bytes
 /// before them say where to cut and what to choose.
 pub fn packets(data: &[u8]) {
-    let (dir, trace) = opened();
     let (&cut, data) = data.split_first().unwrap_or((&0, &[]));
     let (&choice, data) = data.split_first().unwrap_or((&0, &[]));
     let (first, second) = data.split_at(data.len() * usize::from(cut) / 256);
-    fs::write(dir.join("stream_0"), first).expect("a temporary directory that can be written");
-    fs::write(dir.join("stream_1"), second).expect("a temporary directory that can be written");
+    let trace = &opened().with_streams([first.into(), second.into()]);
     let lines = |format, filter: &Filter| {
         let options = Options { format, filter: filter.clone(), ..Options::default() };
         report(trace, &options, &mut std::io::sink()).expect("a report to nowhere").lines

@@ -4,8 +4,10 @@ use crate::everything;
 use crate::recording::{EVERY_TYPE, Recording, busy, every_type};
 use gracepoint_wire::clock::Triple;
 use gracepoint_wire::control::{
-    Create, Created, Failure, Hello, Listed, Message, Mode, Program, Stopped,
+    Count, Counts, Create, Created, Failure, Flushed, Hello, Limits, Listed, LogEntry, Message,
+    Mode, Module, Program, SessionInfo, Sessions, Stopped, WasReset,
 };
+use gracepoint_wire::schema::Context;
 
 type Seed = (&'static str, String, Vec<u8>);
 
@@ -83,36 +85,80 @@ fn control(all: &mut Vec<Seed>) {
         on: 3,
         location: "src/main.rs:7".into(),
     });
-    let messages = [
+    let module = Module {
+        at: 7,
+        base: 4096,
+        size: 8192,
+        build_id: vec![1, 2, 3],
+        path: "/lib/libc.so.6".into(),
+    };
+    let stopped = Stopped {
+        settled: false,
+        holdouts: vec!["thread 4 (x)".into()],
+        at,
+        modules: vec![module.clone()],
+    };
+    let create = Create {
+        globs: vec!["kv:*".into()],
+        buffer_bytes: 1 << 20,
+        mode: Mode::Overwrite,
+        context: Context::CPU.with(Context::STACK),
+        limits: Limits { max_rate: 9, sample: 3, max_overhead_ppm: 10_000 },
+        keep: true,
+        name: "main".into(),
+        tool: "gracepoint start".into(),
+        ..Create::default()
+    };
+    let mut messages = vec![
         Message::Hello(Hello::current(Some(program))),
         Message::List,
         Message::Events(listed.collect()),
-        Message::Create(Create {
-            globs: vec!["kv:*".into()],
-            buffer_bytes: 1 << 20,
-            mode: Mode::Discard,
-        }),
+        Message::Create(create.clone()),
         Message::Created(Created {
             session: 3,
             events: recording.events.clone(),
             clock: recording.clock.clone(),
+            context: Context::TID,
+            modules: vec![module.clone()],
         }),
         Message::Start(3),
         Message::Started(at),
         Message::Stop(3),
-        Message::Stopped(Stopped { settled: false, holdouts: vec!["thread 4 (x)".into()], at }),
+        Message::Stopped(stopped.clone()),
         Message::Release(3, vec![(1, 2), (3, 4)]),
         Message::Flush(3),
-        Message::Flushed(2),
+        Message::Flushed(Flushed { pages: 2, modules: vec![module] }),
         Message::Proceed,
         Message::Done,
         Message::Failure(Failure { code: "busy".into(), text: "later".into() }),
     ];
+    messages.extend(of_kept_sessions(create, stopped, at));
     for (n, message) in messages.iter().enumerate() {
         all.push(("control", format!("{n}"), message.to_frame()));
     }
     let short = messages.iter().filter(|m| m.to_frame().len() < 200);
     all.push(("control", "several".into(), short.flat_map(Message::to_frame).collect()));
+}
+
+/// Messages about sessions that outlive their makers.
+fn of_kept_sessions(create: Create, stopped: Stopped, at: Triple) -> Vec<Message> {
+    let session = SessionInfo { session: 3, name: "main".into(), ..SessionInfo::default() };
+    vec![
+        Message::Show,
+        Message::Sessions(Sessions {
+            sessions: vec![session],
+            log: vec![LogEntry { at_ns: 7, text: "session 1 ended".into() }],
+        }),
+        Message::Attach { session: 3, look: true },
+        Message::End(3),
+        Message::Reset,
+        Message::WasReset(WasReset { sessions: 2, holdouts: vec!["thread 1".into()] }),
+        Message::Count(create),
+        Message::Stat(3),
+        Message::ListFunctions,
+        Message::Counts(Counts { at, counts: vec![Count { id: 16, hits: 7 }] }),
+        Message::Ended { session: 3, by: "uid 7".into(), stopped },
+    ]
 }
 
 /// A page table and pages: two full pages and an open one of slot 0, two full ones of slot 1.

@@ -28,6 +28,7 @@ const LOOKS_EVERY: u64 = 64;
 const SERVED_MOST: f64 = 110_000.0;
 
 const BOXED: &str = "gracepoint retire(Box), producer drives";
+const BASE: &str = "gracepoint retire(Box), no blocks";
 const VALUE: &str = "gracepoint retire(value), producer drives";
 const SERVED: &str = "gracepoint retire(Box), its thread drives";
 const EPOCH: &str = "crossbeam-epoch defer";
@@ -70,9 +71,17 @@ impl Drop for Object {
     }
 }
 
+/// An object whose callback is aligned too strictly for the blocks that small callbacks share, so it has a malloc
+/// of its own: all else is as with [`BOXED`].
+#[repr(align(16))]
+struct Unplaced {
+    _object: Box<Object>,
+}
+
 /// Somebody who frees later.
 enum Deferrer {
     Boxed,
+    Base,
     Value,
     Served,
     Epoch,
@@ -83,8 +92,9 @@ enum Deferrer {
 impl Deferrer {
     fn all() -> Vec<Deferrer> {
         let seize = Deferrer::Seize(Box::default());
-        let mut all =
-            vec![Deferrer::Boxed, Deferrer::Value, Deferrer::Served, Deferrer::Epoch, seize];
+        let ours = [Deferrer::Boxed, Deferrer::Base, Deferrer::Value, Deferrer::Served];
+        let mut all = Vec::from(ours);
+        all.extend([Deferrer::Epoch, seize]);
         let peers = flavours().iter();
         all.extend(peers.map(|peer| Deferrer::Peer(peer.name, peer, peer.register())));
         all
@@ -93,6 +103,7 @@ impl Deferrer {
     fn name(&self) -> String {
         match self {
             Deferrer::Boxed => BOXED.to_owned(),
+            Deferrer::Base => BASE.to_owned(),
             Deferrer::Value => VALUE.to_owned(),
             Deferrer::Served => SERVED.to_owned(),
             Deferrer::Epoch => EPOCH.to_owned(),
@@ -112,6 +123,9 @@ impl Deferrer {
     fn defer(&self, numbers: std::ops::Range<u64>) {
         match self {
             Deferrer::Boxed => numbers.for_each(|n| DEFERRED.retire(Box::new(Object::new(n)))),
+            Deferrer::Base => numbers.for_each(|n| {
+                DEFERRED.retire(Unplaced { _object: Box::new(Object::new(n)) });
+            }),
             Deferrer::Served => numbers.for_each(|n| BY_THREAD.retire(Box::new(Object::new(n)))),
             Deferrer::Value => numbers.for_each(|n| DEFERRED.retire(Object::new(n))),
             Deferrer::Epoch => numbers.for_each(|n| {
@@ -128,7 +142,7 @@ impl Deferrer {
 
     /// What a producer does now and then where nobody else frees.
     fn drive(&self) {
-        if let Deferrer::Boxed | Deferrer::Value = self {
+        if let Deferrer::Boxed | Deferrer::Base | Deferrer::Value = self {
             while DEFERRED.drive() == Progress::Advanced {}
         }
     }
@@ -137,7 +151,7 @@ impl Deferrer {
     fn finish(&self, goal: u64) {
         while self.freed() < goal {
             match self {
-                Deferrer::Boxed | Deferrer::Value => {
+                Deferrer::Boxed | Deferrer::Base | Deferrer::Value => {
                     DEFERRED.barrier().expect("no section is open here");
                 }
                 Deferrer::Served => BY_THREAD.barrier().expect("no section is open here"),
@@ -225,6 +239,7 @@ pub(crate) fn throughput(rounds: usize) -> Section {
             "liburcu and the domain's thread free on a second thread, the others on the producer's"
                 .to_owned(),
             "of CPU time: median for a second of all threads' processor time".to_owned(),
+            "no blocks: as the row above it, but with a malloc for each callback, too".to_owned(),
         ],
         goals: Vec::new(),
     };

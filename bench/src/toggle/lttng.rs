@@ -3,117 +3,67 @@
 //! which returns when the program has been told; the time of a command that does nothing stands
 //! beside them.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
 
 use super::{Findings, HOT, Row, THREADS, timed};
+use crate::lttng::Lttng;
 
 /// The row that ours is compared with.
 pub(super) const ENABLE: &str = "lttng enable-event";
+/// What a command takes that does nothing, which ours has not in it.
+pub(super) const FLOOR: &str = "lttng --version (the command alone)";
 
-/// How long the daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SESSION: &str = "gracepoint-bench";
+const EVENTS: [&str; 4] = ["-u", "-c", "bench", "gpbench:*"];
 
-/// The session, the program and its files; all gone when dropped.
-struct Scene {
-    folder: PathBuf,
-    session: String,
-    /// The session daemon, if there was none, and the program.
-    children: Vec<Child>,
-}
+/// The program that is traced, which ends when this is dropped; before the daemon does.
+struct Traced(Child);
 
-impl Drop for Scene {
+impl Drop for Traced {
     fn drop(&mut self) {
-        let _ = lttng(&["destroy", &self.session]);
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 /// Adds the rows, or a note that says why there are none.
 pub(super) fn enable_event(events: usize, rounds: usize, found: &mut Findings) {
-    let there = |command: &str| Command::new(command).arg("--version").output().is_ok();
-    if !there("lttng") || !there("cc") {
-        found.notes.push("LTTng-UST: not installed, no rows".into());
-        return;
-    }
     match measure(events, rounds) {
         Ok(rows) => found.rows.extend(rows),
         Err(why) => found.notes.push(format!("LTTng-UST: {why}; no rows")),
     }
 }
 
-fn measure(events: usize, rounds: usize) -> Result<Vec<Row>, String> {
-    let session = format!("gracepoint-bench-{}", std::process::id());
-    let folder = std::env::temp_dir().join(&session);
-    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let mut scene = Scene { folder, session, children: Vec::new() };
-    let program = build(&scene.folder, events)?;
-    scene.children.extend(daemon()?);
-    let mut child = Command::new(program)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("the program: {error}"))?;
+fn measure(events: usize, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+    let mut peer = Lttng::prepare()?;
+    let program = build(&peer, events)?;
+    peer.begin()?;
+    let mut child = Traced(peer.command(program).stdout(Stdio::piped()).spawn()?);
     let mut ready = String::new();
-    if let Some(stdout) = child.stdout.take() {
+    if let Some(stdout) = child.0.stdout.take() {
         let _ = BufReader::new(stdout).read_line(&mut ready);
     }
-    scene.children.push(child);
-    let output = format!("--output={}", scene.folder.join("trace").display());
-    let session = format!("--session={}", scene.session);
-    lttng(&["create", &scene.session, &output])?;
-    lttng(&["enable-channel", "-u", &session, "bench"])?;
-    lttng(&["start", &scene.session])?;
+    let output = format!("--output={}", peer.folder.join("trace").display());
+    peer.lttng(&["create", SESSION, &output])?;
+    peer.lttng(&["enable-channel", "-u", "bench"])?;
+    peer.lttng(&["start"])?;
     let (mut on, mut off, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        timed(&mut on, || lttng(&["enable-event", "-u", &session, "-c", "bench", "gpbench:*"]))?;
-        timed(&mut off, || lttng(&["disable-event", "-u", &session, "-c", "bench", "gpbench:*"]))?;
-        timed(&mut floor, || lttng(&["--version"]))?;
+        timed(&mut on, || peer.lttng(&[&["enable-event"], &EVENTS[..]].concat()))?;
+        timed(&mut off, || peer.lttng(&[&["disable-event"], &EVENTS[..]].concat()))?;
+        timed(&mut floor, || peer.lttng(&["--version"]))?;
     }
-    Ok(vec![
-        Row::new(ENABLE, on),
-        Row::new("lttng disable-event", off),
-        Row::new("lttng --version (the command alone)", floor),
-    ])
-}
-
-/// Starts the session daemon, if none is running.
-fn daemon() -> Result<Option<Child>, String> {
-    if lttng(&["list"]).is_ok() {
-        return Ok(None);
-    }
-    let mut command = Command::new("lttng-sessiond");
-    command.arg("--quiet").stderr(Stdio::null());
-    let mut daemon = command.spawn().map_err(|error| format!("its daemon: {error}"))?;
-    let begin = Instant::now();
-    while let Err(error) = lttng(&["list"]) {
-        if begin.elapsed() > PATIENCE {
-            let _ = daemon.kill();
-            return Err(error);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(Some(daemon))
-}
-
-fn lttng(args: &[&str]) -> Result<Output, String> {
-    let output = Command::new("lttng").args(args).output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("lttng {} failed ({})", args.join(" "), said.trim()))
+    peer.lttng(&["destroy", SESSION])?;
+    Ok(vec![Row::new(ENABLE, on), Row::new("lttng disable-event", off), Row::new(FLOOR, floor)])
 }
 
 /// The program, compiled; an error where LTTng's headers are missing.
-fn build(folder: &Path, events: usize) -> Result<PathBuf, String> {
+fn build(peer: &Lttng, events: usize) -> Result<PathBuf, Box<dyn Error>> {
     let mut header = String::from(
         "#undef LTTNG_UST_TRACEPOINT_PROVIDER\n#define LTTNG_UST_TRACEPOINT_PROVIDER gpbench\n\
          #undef LTTNG_UST_TRACEPOINT_INCLUDE\n#define LTTNG_UST_TRACEPOINT_INCLUDE \"./tp.h\"\n\
@@ -146,13 +96,12 @@ fn build(folder: &Path, events: usize) -> Result<PathBuf, String> {
          for (unsigned long i = 0; i < {THREADS}; i++) pthread_create(&t, 0, hammer, (void *)i);\n\
          puts(\"ready\"); fflush(stdout); pthread_join(t, 0); }}\n"
     );
-    let write = |name: &str, text: &str| fs::write(folder.join(name), text);
-    write("tp.h", &header).and_then(|()| write("main.c", &source)).map_err(|e| e.to_string())?;
-    let mut cc = Command::new("cc");
-    cc.current_dir(folder).args(["-O1", "-I.", "main.c", "-o", "program"]);
-    let done = cc.args(["-llttng-ust", "-ldl", "-lpthread"]).output().map_err(|e| e.to_string())?;
-    if !done.status.success() {
+    fs::write(peer.folder.join("tp.h"), &header)?;
+    fs::write(peer.folder.join("main.c"), &source)?;
+    let mut cc = peer.command("cc");
+    cc.args(["-O1", "-I.", "main.c", "-o", "program", "-llttng-ust", "-ldl", "-lpthread"]);
+    if !cc.output().is_ok_and(|done| done.status.success()) {
         return Err("its headers are not installed (liblttng-ust-dev)".into());
     }
-    Ok(folder.join("program"))
+    Ok(peer.folder.join("program"))
 }

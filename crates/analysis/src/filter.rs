@@ -156,8 +156,8 @@ impl Trace {
         let (mut begin, mut end) = (u64::MAX, 0);
         // What is damaged is said when it is read.
         let mut damage = DamageLog::default();
-        for path in &self.streams {
-            let mut file = StreamFile::new(path.clone());
+        for source in &self.streams {
+            let mut file = StreamFile::new(source);
             let mut budget = Budget::new(1, true);
             while let Some(packet) = file.next_header(&mut budget, &mut damage) {
                 begin = begin.min(packet.header.begin);

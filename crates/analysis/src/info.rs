@@ -81,6 +81,8 @@ pub struct ProgramInfo {
     pub exe: String,
     /// Its arguments, where known.
     pub args: Vec<String>,
+    /// How its sites were switched (`text`, `mem`, `branch`); empty where that is not known.
+    pub patching: String,
 }
 
 /// Counts of one kind of event.
@@ -143,8 +145,8 @@ pub fn info_of(trace: &Trace, filter: &Filter) -> Result<Info> {
         // What is left out first is known in the order of all streams alone.
         count.merged();
     } else {
-        for path in &trace.streams {
-            count.stream(StreamFile::new(path.clone()));
+        for source in &trace.streams {
+            count.stream(StreamFile::new(source));
         }
     }
     Ok(count.finish())
@@ -403,17 +405,18 @@ impl<'t> Count<'t> {
 
 /// Who was traced: by the sidecar, else by the metadata's `env`.
 pub(crate) fn program(trace: &Trace) -> ProgramInfo {
-    if let Some(sidecar) = trace.sidecar() {
-        let p = sidecar.program.clone();
-        return ProgramInfo { name: p.name, pid: p.pid, exe: p.exe, args: p.args };
-    }
     let env = |keys: &[&str]| {
         let found = trace.env().iter().find(|(key, _)| keys.contains(&key.as_str()));
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     };
+    let patching = env(&["patching"]);
+    if let Some(sidecar) = trace.sidecar() {
+        let p = sidecar.program.clone();
+        return ProgramInfo { name: p.name, pid: p.pid, exe: p.exe, args: p.args, patching };
+    }
     let pid = env(&["pid", "vpid"]).parse().unwrap_or(0);
     let name = env(&["program", "procname", "program_name"]);
-    ProgramInfo { name, pid, exe: env(&["exe"]), args: Vec::new() }
+    ProgramInfo { name, pid, exe: env(&["exe"]), args: Vec::new(), patching }
 }
 
 impl Info {

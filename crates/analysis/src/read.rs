@@ -58,8 +58,8 @@ impl<'t> Reader<'t> {
             choice,
             damage: trace.damage_log(),
         };
-        for path in &trace.streams {
-            let mut file = StreamFile::new(path.clone());
+        for source in &trace.streams {
+            let mut file = StreamFile::new(source);
             let (choice, budget) = (&reader.choice, &mut reader.budget);
             let Some(packet) = next_packet(&mut file, choice, budget, &mut reader.damage) else {
                 continue;

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Largest packet, in bytes: a packet lies in a page.
 pub(crate) const MOST: u64 = *PAGE_RANGE.end() as u64;
@@ -40,10 +41,18 @@ impl Budget {
     }
 }
 
+/// Where a stream is.
+#[derive(Debug, Clone)]
+pub(crate) enum Stored {
+    File(PathBuf),
+    /// In memory, under this name.
+    Memory(String, Arc<[u8]>),
+}
+
 /// A stream file and the part of it that is in memory.
 #[derive(Debug)]
 pub(crate) struct StreamFile {
-    path: PathBuf,
+    source: Stored,
     /// The file's name, for messages.
     pub(crate) name: String,
     file: Option<File>,
@@ -95,10 +104,13 @@ fn read_some(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
 }
 
 impl StreamFile {
-    pub(crate) fn new(path: PathBuf) -> StreamFile {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    pub(crate) fn new(source: &Stored) -> StreamFile {
+        let name = match source {
+            Stored::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into(),
+            Stored::Memory(name, _) => name.clone(),
+        };
         StreamFile {
-            path,
+            source: source.clone(),
             name,
             file: None,
             window: Vec::new(),
@@ -249,10 +261,16 @@ impl StreamFile {
 
     fn read_at(&mut self, at: u64, into: &mut [u8], budget: &mut Budget) -> io::Result<usize> {
         let opened;
-        let file = match &self.file {
-            Some(file) => file,
-            None => {
-                let file = File::open(&self.path)?;
+        let file = match (&self.file, &self.source) {
+            (Some(file), _) => file,
+            (None, Stored::Memory(_, bytes)) => {
+                let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                let have = into.len().min(bytes.len() - from);
+                into[..have].copy_from_slice(&bytes[from..from + have]);
+                return Ok(have);
+            }
+            (None, Stored::File(path)) => {
+                let file = File::open(path)?;
                 if budget.open < OPEN_FILES {
                     budget.open += 1;
                     self.file.insert(file)
@@ -291,7 +309,10 @@ impl StreamFile {
     }
 
     fn len(&self) -> u64 {
-        std::fs::metadata(&self.path).map_or(0, |m| m.len())
+        match &self.source {
+            Stored::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
+            Stored::Memory(_, bytes) => bytes.len() as u64,
+        }
     }
 
     /// The next record of a loaded packet; at its end, or where it makes no sense, `None`.

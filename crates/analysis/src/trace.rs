@@ -9,6 +9,7 @@ use crate::metadata::{self, Metadata};
 use crate::plan::Plan;
 use crate::read::Reader;
 use crate::sidecar::{self, Sidecar};
+use crate::stream::Stored;
 use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
 use gracepoint_wire::schema::{Context, Declared, Field, MODULE_NAME, Role, Type};
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Largest `metadata` file that is read, in bytes.
 const MOST_METADATA: u64 = 32 << 20;
@@ -69,14 +71,14 @@ impl EventType {
 /// assert_eq!(names, ["gp:loss", "kv:get", "db:query:begin", "db:query:end", "far:away"]);
 /// # Ok::<(), gracepoint_analysis::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Trace {
     dir: PathBuf,
     events: Vec<EventType>,
     clock: Clock,
     env: Vec<(String, String)>,
     sidecar: Option<Sidecar>,
-    pub(crate) streams: Vec<PathBuf>,
+    pub(crate) streams: Vec<Stored>,
     bytes: u64,
     damage: DamageLog,
 }
@@ -133,6 +135,22 @@ impl Trace {
             bytes: 0,
             damage: DamageLog::default(),
         })
+    }
+
+    /// The same trace with these bytes in place of its stream files.
+    ///
+    /// ```
+    /// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+    /// let cut: std::sync::Arc<[u8]> = Vec::from(b"no packet").into();
+    /// let trace = trace.with_streams([cut]);
+    /// assert_eq!((trace.streams(), trace.reader().next_event().is_none()), (1, true));
+    /// # Ok::<(), gracepoint_analysis::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_streams(mut self, streams: impl IntoIterator<Item = Arc<[u8]>>) -> Trace {
+        let named = |(n, bytes)| Stored::Memory(format!("stream_{n}"), bytes);
+        self.streams = (0u64..).zip(streams).map(named).collect();
+        self
     }
 
     /// The directory.
@@ -340,7 +358,7 @@ fn pick_clock(metadata: &Metadata, sidecar: Option<&Sidecar>) -> Clock {
 }
 
 /// The stream files, in order of their slots, and the bytes of all files.
-fn list_streams(dir: &Path) -> Result<(Vec<PathBuf>, u64)> {
+fn list_streams(dir: &Path) -> Result<(Vec<Stored>, u64)> {
     let fail = |e: &std::io::Error| Error::io("list", dir, e);
     let mut bytes = 0;
     let mut streams = Vec::new();
@@ -358,7 +376,7 @@ fn list_streams(dir: &Path) -> Result<(Vec<PathBuf>, u64)> {
         }
     }
     streams.sort();
-    Ok((streams.into_iter().map(|(_, path)| path).collect(), bytes))
+    Ok((streams.into_iter().map(|(_, path)| Stored::File(path)).collect(), bytes))
 }
 
 /// Notes what has been cut off or taken away since the recorder finished.

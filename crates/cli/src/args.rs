@@ -61,8 +61,8 @@ Examples:
   gracepoint ps --json | jq -r 'select(.answers) | .name'
 
 PID is ours; a program in a container, which has another one there, is shown with it. EVENTS is how
-many events are switched on, of how many there are. Exits with 1 when there is no
-program.")]
+many events are switched on, of how many there are, and SESSIONS who has sessions there: their names, or
+the commands that record (`gracepoint show` tells more). Exits with 1 when there is no program.")]
     Ps(PsArgs),
     /// Show the events of a program: fields, types, documentation, where and whether they are on
     #[command(after_long_help = "\

@@ -4,6 +4,7 @@
 //! are spoken to, unless we are root, and `-p PID` is answered by the process with that pid.
 
 use crate::connection::{Connection, Lost, wait_for};
+use crate::console::Console;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use gracepoint_wire::control::{Hello, Message, Program};
@@ -201,18 +202,22 @@ impl Process {
     }
 }
 
+/// Programs that were found, and what an exit status is at least.
+pub(crate) type Found = (Vec<Live>, u8);
+
 /// Finds and greets all programs that are meant: those with the pids, or with a name that matches; all
-/// that answer where nothing is asked for.
+/// that answer where nothing is asked for. Those that do not, and may be meant too, are named; the status
+/// then tells of an error.
 ///
 /// # Errors
 /// When one of the pids is not traceable, or there is no such program.
-pub(crate) fn find_all(pids: &[u32], name: Option<&str>) -> Result<Vec<Live>> {
+pub(crate) fn find_all(pids: &[u32], name: Option<&str>, console: &mut Console) -> Result<Found> {
     if !pids.is_empty() {
-        return pids.iter().map(|&pid| find_pid(pid)).collect();
+        return Ok((pids.iter().map(|&pid| find_pid(pid)).collect::<Result<_>>()?, 0));
     }
     let directory = Directory::from_env();
     let mut found = Vec::new();
-    let mut silent = 0;
+    let mut silent = Vec::new();
     for answer in survey(directory.all_sockets()) {
         match answer {
             Answer::Ready(live) => {
@@ -220,7 +225,7 @@ pub(crate) fn find_all(pids: &[u32], name: Option<&str>) -> Result<Vec<Live>> {
                     found.push(*live);
                 }
             }
-            _ => silent += 1,
+            other => silent.push(no_use(&other)),
         }
     }
     if found.is_empty() {
@@ -228,13 +233,14 @@ pub(crate) fn find_all(pids: &[u32], name: Option<&str>) -> Result<Vec<Live>> {
             Some(name) => format!("no traceable program is named `{}`", shown(name)),
             None => "no traceable program".to_owned(),
         };
-        return Err(Failure::no(match silent {
+        return Err(Failure::no(match silent.len() {
             0 => format!("{what}: a program becomes one by calling gracepoint::init()"),
-            _ => format!("{what}: {silent} do not answer (gracepoint ps)"),
+            n => format!("{what}: {n} do not answer (gracepoint ps)"),
         }));
     }
+    silent.iter().for_each(|failure| console.note(failure));
     found.sort_by_key(|live| live.pid);
-    Ok(found)
+    Ok((found, if silent.is_empty() { 0 } else { 2 }))
 }
 
 /// Finds and greets the program that is meant.
@@ -302,7 +308,8 @@ fn greeted(link: Connection, deadline: Instant) -> Result<Live> {
 fn no_use(answer: &Answer) -> Failure {
     Failure::new(match answer {
         Answer::Silent(pid) => format!(
-            "process {pid} does not answer: it may be stopped (`kill -CONT {pid}` lets it go on)"
+            "process {pid} does not answer: it may be stopped (`kill -CONT {pid}` lets it go on), or \
+             have no file descriptor left"
         ),
         Answer::Foreign(pid, hello) => format!(
             "process {pid} speaks version {}.{} of the protocol and this is {}.{}: use the \

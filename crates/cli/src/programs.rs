@@ -30,16 +30,18 @@ pub(crate) fn ps(args: &PsArgs, console: &mut Console) -> Result<u8> {
         }
         return Ok(0);
     }
-    let rows: Vec<[String; 4]> = answers.iter().map(ps_row).collect();
-    let head = ["PID", "NAME", "UP", "EVENTS"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = answers.iter().map(ps_row).collect();
+    let head = ["PID", "NAME", "UP", "EVENTS", "SESSIONS"].map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
     };
-    let (pid, name, up) = (width(0), width(1), width(2));
+    let (pid, name, up, on) = (width(0), width(1), width(2), width(3));
     for (i, row) in [&head].into_iter().chain(&rows).enumerate() {
-        let line = format!("{:>pid$}  {:name$}  {:>up$}  {}", row[0], row[1], row[2], row[3]);
-        console.line(if i == 0 { console.bold(&line) } else { line })?;
+        let [a, b, c, d, e] = row;
+        let line = format!("{a:>pid$}  {b:name$}  {c:>up$}  {d:on$}  {e}");
+        let line = line.trim_end();
+        console.line(if i == 0 { console.bold(line) } else { line.to_owned() })?;
     }
     Ok(0)
 }
@@ -81,15 +83,17 @@ fn events(program: &Program) -> String {
     format!("{} of {} on{how}", program.events_on, program.events)
 }
 
-fn ps_row(answer: &Answer) -> [String; 4] {
-    let unusable = |what: &str| ["?".into(), "?".into(), what.to_owned()];
-    let [name, up, events] = match answer {
+fn ps_row(answer: &Answer) -> [String; 5] {
+    let unusable = |what: &str| ["?".into(), "?".into(), what.to_owned(), String::new()];
+    let [name, up, events, sessions] = match answer {
         Answer::Ready(live) => {
             let there = match live.program.pid == live.pid {
                 true => String::new(),
                 false => format!(" (pid {} there)", live.program.pid),
             };
-            [name(&live.program) + &there, quantity::age(up(&live.program)), events(&live.program)]
+            let sessions: Vec<_> = live.program.sessions.iter().map(|name| shown(name)).collect();
+            let age = quantity::age(up(&live.program));
+            [name(&live.program) + &there, age, events(&live.program), sessions.join(", ")]
         }
         Answer::Silent(_) => unusable("not answering"),
         Answer::Foreign(_, hello) => {
@@ -97,7 +101,7 @@ fn ps_row(answer: &Answer) -> [String; 4] {
         }
         Answer::Garbled(..) => unusable("answers something else than gracepoint's protocol"),
     };
-    [pid_of(answer).to_string(), name, up, events]
+    [pid_of(answer).to_string(), name, up, events, sessions]
 }
 
 fn ps_json(answer: &Answer) -> Value {
@@ -113,6 +117,7 @@ fn ps_json(answer: &Answer) -> Value {
             "patching": live.program.patching,
             "events_on": live.program.events_on,
             "events": live.program.events,
+            "sessions": live.program.sessions,
         }),
         Answer::Foreign(pid, hello) => json!({
             "pid": pid,

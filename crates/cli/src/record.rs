@@ -83,7 +83,7 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let live = discover::find(&args.target.which())?;
     let (pieces, dir) = place(args)?;
     let mut session = Session::begin(live, &plan(args, &args.globs(), &dir))?;
-    session.pieces = pieces;
+    session.pieces = pieces.map(Pieces::begun);
     if interrupts.take().is_some() {
         session.discard();
         return Ok(STATUS);
@@ -126,7 +126,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         }
     };
     session.late = late;
-    session.pieces = pieces;
+    session.pieces = pieces.map(Pieces::begun);
     announce(&session, args, console);
     if late {
         console.note(

@@ -19,7 +19,7 @@ use gracepoint_wire::control::{
     Create, FunctionsWanted, Message, Mode, SessionInfo, Sessions, Stopped,
 };
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::{Declared, Role};
+use gracepoint_wire::schema::{Declared, FIRST_USER_ID, Role};
 
 /// `kv (pid 4242)`.
 fn title(live: &Live) -> String {
@@ -60,9 +60,9 @@ fn sessions(live: &mut Live) -> Result<Sessions> {
 /// Runs `start`.
 pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
     let (events, functions) = args.wanted().map_err(Failure::new)?;
-    let mut programs = args.targets.find()?;
+    let (mut programs, silent) = args.targets.find(console)?;
     if args.is_nothing() {
-        return nothing(programs, &args.session, console);
+        return Ok(nothing(programs, &args.session, console)?.max(silent));
     }
     if programs.len() > 1 {
         // A pattern that is some program's need not be every program's.
@@ -79,7 +79,7 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
     if status == 0 {
         console.words("see: gracepoint show; end it: gracepoint extract, or gracepoint reset");
     }
-    Ok(status)
+    Ok(status.max(silent))
 }
 
 fn start_one(
@@ -128,9 +128,8 @@ fn start_one(
 
 /// `3 kinds of event and 12 functions`
 pub(crate) fn what_is_on(events: &[Declared], functions: u64) -> String {
-    let own = |event: &&Declared| event.role != Role::End && event.id != 0;
-    let plain = |event: &&Declared| functions == 0 || !event.schema.name.starts_with("gp:");
-    let events = events.iter().filter(own).filter(plain).count() as u64;
+    let own = |event: &&Declared| event.role != Role::End && event.id >= FIRST_USER_ID;
+    let events = events.iter().filter(own).count() as u64;
     let events = quantity::plural(events, "kind of event", "kinds of event");
     let of = quantity::plural(functions, "function", "functions");
     match functions {
@@ -209,20 +208,21 @@ fn having(programs: Vec<Live>, globs: &[String], choice: &ChooseFunctions) -> Re
 }
 
 /// The kept sessions that are meant, and the programs that they are in.
-fn kept(args: &SessionArgs) -> Result<Vec<(Live, Vec<SessionInfo>)>> {
-    chosen(args, |session| session.kept && !session.counts)
+fn kept(args: &SessionArgs, console: &mut Console) -> Result<Vec<(Live, Vec<SessionInfo>)>> {
+    chosen(args, console, |session| session.kept && !session.counts)
 }
 
 /// The sessions of the programs that are meant, as far as they are `wanted`.
 fn chosen(
     args: &SessionArgs,
+    console: &mut Console,
     wanted: impl Fn(&SessionInfo) -> bool,
 ) -> Result<Vec<(Live, Vec<SessionInfo>)>> {
     let name = args.session.as_deref();
     let mut programs = Vec::new();
     let mut others = Vec::new();
     let mut unable = None;
-    for mut live in args.targets.find()? {
+    for mut live in args.targets.find(console)?.0 {
         let all = match sessions(&mut live) {
             Ok(all) => all.sessions,
             Err(failure) => {
@@ -264,7 +264,7 @@ fn command(
 ) -> Result<u8> {
     let mut programs = Vec::new();
     let mut theirs = Vec::new();
-    for (live, sessions) in kept(args)? {
+    for (live, sessions) in kept(args, console)? {
         programs.push(live);
         theirs.push(sessions);
     }
@@ -309,7 +309,8 @@ pub(crate) fn restart(args: &SessionArgs, console: &mut Console) -> Result<u8> {
 
 /// Runs `reset`.
 pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
-    each(args.targets.find()?, console, |mut live, console| {
+    let (programs, silent) = args.targets.find(console)?;
+    let status = each(programs, console, |mut live, console| {
         let Message::WasReset(reset) = ask(&mut live.link, &Message::Reset)? else {
             return Err(unexpected());
         };
@@ -327,5 +328,6 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
             ));
         }
         Ok(())
-    })
+    })?;
+    Ok(status.max(silent))
 }

@@ -51,7 +51,7 @@ impl Row {
 /// Runs `stat`.
 pub(crate) fn stat(args: &StatArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(true)?;
-    let mut counted = begin(args)?;
+    let mut counted = begin(args, console)?;
     let began = Instant::now();
     let end = args.duration.map(|length| began + length);
     let mut next = args.interval.map(|interval| began + interval);
@@ -81,8 +81,8 @@ pub(crate) fn stat(args: &StatArgs, console: &mut Console) -> Result<u8> {
 }
 
 /// Switches the counting on.
-fn begin(args: &StatArgs) -> Result<Vec<Counted>> {
-    let programs = args.targets.find()?;
+fn begin(args: &StatArgs, console: &mut Console) -> Result<Vec<Counted>> {
+    let programs = args.targets.find(console)?.0;
     let alone = programs.len() == 1;
     let mut counted = Vec::new();
     for live in programs {

@@ -260,6 +260,7 @@ impl Agent {
             events: events.len() as u32,
             waiting: self.setup.launch.is_waiting(),
             object: self.object.clone(),
+            sessions: self.held.iter().map(Held::label).collect(),
         }
     }
 

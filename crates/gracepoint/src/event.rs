@@ -101,7 +101,7 @@ impl EventDesc {
     label = "not an event",
     note = "put `#[derive(gracepoint::Event)]` on the struct"
 )]
-pub unsafe trait Event {
+pub unsafe trait Event: Sized {
     /// What tools are told about the event.
     const DESC: &'static EventDesc;
     /// The static key that all sites of this event share.
@@ -127,6 +127,10 @@ pub unsafe trait Event {
     /// `prepared` was made from `self`, `self` was not changed since, and
     /// [`size`](Event::size)`(prepared)` bytes from `at` may be written.
     unsafe fn write(&self, prepared: &Self::Prepared, at: *mut u8) -> *mut u8;
+
+    /// A hit with this event: what a site of `trace!` does when it is on.
+    #[doc(hidden)]
+    fn emit(self);
 }
 
 /// `HTTPRequestDone` becomes `http_request_done`.

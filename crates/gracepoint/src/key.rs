@@ -185,11 +185,18 @@ pub(crate) unsafe fn fire(key: &Key, event: *const (), span: *const SpanPoint) -
     recorded
 }
 
-/// The cold path of `trace!`.
+/// The cold path of `trace!`, for events that are handed over by reference.
 #[doc(hidden)]
 #[cold]
 #[inline(never)]
 pub fn emit<E: Event>(event: &E) {
+    emit_here(event);
+}
+
+/// The same, where the caller is out of the way already.
+#[doc(hidden)]
+#[inline(always)]
+pub fn emit_here<E: Event>(event: &E) {
     // SAFETY: `E::KEY` is the key of `E`.
     unsafe { fire(E::KEY, (&raw const *event).cast(), ptr::null()) };
 }

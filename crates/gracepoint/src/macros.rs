@@ -28,7 +28,7 @@ macro_rules! trace {
             ::core::line!(),
         );
         if $crate::__gp1_site!(__GP1_SITE) {
-            $crate::__private::emit(&$($event)::+ { $($fields)* });
+            $crate::__private::Event::emit($($event)::+ { $($fields)* });
         }
     }};
     ($($event:ident)::+) => {

@@ -218,6 +218,10 @@ impl Probe {
         Probe { body: Some(body) }
     }
 
+    pub(crate) fn body(&self) -> Option<&Arc<dyn Body>> {
+        self.body.as_ref()
+    }
+
     fn head(&self) -> Option<&Head> {
         self.body.as_deref().map(Body::head)
     }
@@ -278,7 +282,8 @@ impl Probe {
     }
 
     /// Detaches at once. The future is ready when the last call of the probe has ended; it belongs to
-    /// no executor, and may be dropped. In a forked child a future of its parent's is never ready.
+    /// no executor, and may be dropped. In a forked child a future of its parent's is never ready. A probe
+    /// that blocks until it is ready waits for itself.
     pub fn detach_async(mut self) -> Detached {
         self.detach_now();
         let ended: Arc<Mutex<Ended>> = Arc::default();

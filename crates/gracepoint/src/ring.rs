@@ -20,6 +20,12 @@
 //! * The clock is read between loading `pos` and exchanging it, so records lie in the order of
 //!   their times. (`last` only serves to choose the header: it may lag behind, which at worst
 //!   makes a header extended without need, because it is never later than the record before.)
+//! * An event that goes into several rings has one time in all of them: each ring's `pos` is loaded
+//!   (`begin`), then the clock is read, once, then each `pos` is exchanged (`place_at`). Between its own
+//!   load and its own exchange nothing was recorded in any of them, so the order holds in each.
+//! * [`Ring::place_plain`] is the same with all left out that most events do not need: another clock than
+//!   the counter, long ids, counts. A record that needs the longer header, since much time has passed (or
+//!   since the counter of this CPU is behind the last one's), goes the slow way.
 //! * A nested writer never turns a page: `pos` only grows while `depth` is not 0, so an equal `pos`
 //!   means that nothing happened, and `limit` and `packet` fit it.
 //! * A record is complete when the commit word passes its end, also if the process is killed at
@@ -107,11 +113,6 @@ pub(crate) struct Reserved {
     extended: bool,
 }
 
-impl Reserved {
-    /// To commit what others wrote.
-    const NOTHING: Reserved = Reserved { pos: 0, end: 0, now: 0, extended: false };
-}
-
 /// What [`Ring::slow`] has found: whose place, and where.
 pub(crate) type Slowly<'a> = (&'a Writer, Reserved);
 
@@ -120,8 +121,16 @@ pub(crate) struct Place<'a> {
     /// Where its fields go.
     pub(crate) fields: *mut u8,
     writer: &'a Writer,
-    reserved: Reserved,
-    slow: bool,
+    /// Address where its record ends; 0 if it was found slowly.
+    end: u64,
+    /// Its time; 0 if it was found slowly.
+    now: u64,
+}
+
+impl<'a> Place<'a> {
+    fn quick(fields: *mut u8, writer: &'a Writer, reserved: &Reserved) -> Self {
+        Place { fields, writer, end: reserved.end, now: reserved.now }
+    }
 }
 
 /// The ring of one session.
@@ -217,63 +226,163 @@ impl Ring {
         clock::ticks(self.source)
     }
 
+    /// May events with short ids take [`Ring::place_plain`]?
+    pub(crate) fn is_plain(&self) -> bool {
+        self.source == Source::Tsc && !self.arena.overwrites()
+    }
+
     /// Finds a place for an event with `len` bytes of fields, which the caller must write to
     /// `Place::fields` before it calls [`Ring::publish`]. `None` if the event was lost (and counted),
     /// or if this is a forked child.
-    ///
-    /// `COUNTS`: the ring may be one that overwrites, whose records are counted.
     #[inline(always)]
-    pub(crate) fn place<const COUNTS: bool>(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        self.place_by::<COUNTS>(id, len, Ring::slow)
+    pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
+        self.place_by(id, len, Ring::find_slowly)
     }
 
-    /// The same for callers that have to do something around [`Ring::slow`].
+    /// The same for callers that have to do something around [`Ring::find_slowly`].
     #[inline(always)]
-    pub(crate) fn place_by<const COUNTS: bool>(
+    pub(crate) fn place_by(
         &self,
         id: u32,
         len: usize,
-        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<Slowly<'a>>,
+        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<(&'a Writer, *mut u8)>,
     ) -> Option<Place<'_>> {
-        debug_assert!(COUNTS || !self.arena.overwrites());
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
                 let writer = self.writer(index);
                 local::increment(&writer.depth);
                 if writer.claim.load(Relaxed) == 0 || twin!(self, IgnoresClaim) {
-                    self.reserve::<COUNTS>(writer, id, len).map(|reserved| (writer, reserved))
+                    self.reserve(writer, id, len).map(|reserved| (writer, reserved))
                 } else {
                     None
                 }
             }
             None => None,
         };
-        let (writer, reserved) = match quick {
-            Some(both) => both,
-            None => slow(self, index, id, len)?,
+        match quick {
+            Some((writer, reserved)) => {
+                Some(Place::quick(put_header(id, &reserved), writer, &reserved))
+            }
+            None => {
+                let (writer, fields) = slow(self, index, id, len)?;
+                Some(Place { fields, writer, end: 0, now: 0 })
+            }
+        }
+    }
+
+    /// [`Ring::place`] in a ring that [is plain](Ring::is_plain), for an id that fits into a compact
+    /// header.
+    #[inline(always)]
+    pub(crate) fn place_plain(&self, id: u32, len: usize) -> Option<Place<'_>> {
+        let Some(index) = gracepoint_rcu::thread_index() else {
+            return self.place_slowly(None, id, len);
         };
-        let fields = put_header(id, &reserved);
-        Some(Place { fields, writer, reserved, slow: quick.is_none() })
+        let pos = self.begin(index);
+        // As in `reserve`: the clock after `pos`.
+        compiler_fence(Ordering::SeqCst);
+        self.place_at(index, pos, local::counter(), id, len)
+    }
+
+    /// Raises the slot's `depth`, for a `place_at` that must follow. Says where the next record goes; 0,
+    /// where no record does, if the slot has no page or the agent asks for it.
+    #[inline(always)]
+    pub(crate) fn begin(&self, index: u32) -> u64 {
+        let writer = self.writer(index);
+        local::increment(&writer.depth);
+        let asked = writer.claim.load(Relaxed) != 0 && !twin!(self, IgnoresClaim);
+        if asked { 0 } else { writer.pos.load(Relaxed) }
+    }
+
+    /// A place at `pos`, which `begin` told, with the time `now`, which was read after that; or the slow
+    /// way, with a place and a time of its own.
+    #[inline(always)]
+    pub(crate) fn place_at(
+        &self,
+        index: u32,
+        pos: u64,
+        now: u64,
+        id: u32,
+        len: usize,
+    ) -> Option<Place<'_>> {
+        debug_assert!(self.is_plain() && !packet::needs_extended(id, 0));
+        let writer = self.writer(index);
+        let end = pos + (COMPACT_HEADER + len) as u64;
+        let fits = end <= writer.limit.load(Relaxed);
+        // A gap below 0 is a long one.
+        let extended = packet::needs_extended(0, now.wrapping_sub(writer.last.load(Relaxed)));
+        // These were loaded after the clock was read, and fit `pos` if the exchange succeeds: then
+        // nobody has been here since it was loaded. With a `pos` of 0 it fails, or nothing fits: without
+        // a page `limit` is 0.
+        if !fits || extended || !local::replace(&writer.pos, pos, end) {
+            return self.place_slowly(Some(index), id, len);
+        }
+        writer.last.store(now, Relaxed);
+        let reserved = Reserved { pos, end, now, extended: false };
+        Some(Place::quick(put_header(id, &reserved), writer, &reserved))
+    }
+
+    /// `depth` is raised where there is an index.
+    #[inline(always)]
+    fn place_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<Place<'_>> {
+        let (writer, fields) = self.find_slowly(index, id, len)?;
+        Some(Place { fields, writer, end: 0, now: 0 })
+    }
+
+    /// Two words, which come in registers: a whole place would come in memory, and for its sake the quick
+    /// one would take that way too.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn find_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<(&Writer, *mut u8)> {
+        let (writer, reserved) = self.slow(index, id, len)?;
+        Some((writer, put_header(id, &reserved)))
     }
 
     /// Commits an event whose fields are written.
     #[inline(always)]
     pub(crate) fn publish(&self, place: &Place<'_>) {
-        self.commit(place.writer, &place.reserved);
-        if place.slow {
-            self.after_slow(place.writer);
+        let &Place { writer, end: record_end, now, .. } = place;
+        if record_end == 0 {
+            return self.publish_slowly(writer);
+        }
+        if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
+            let pos = writer.pos.load(Relaxed);
+            // A handler that came in the meantime has recorded later than this event.
+            let end = if pos == record_end { now } else { self.ticks() };
+            // The packet of the record: there is one, since no page is closed with `depth` raised.
+            put_mark(writer.packet.load(Relaxed), pos, end);
+            local::decrement(&writer.depth);
+            if writer.pos.load(Relaxed) != pos && !twin!(self, PublishesOnce) {
+                self.publish_again(writer);
+            }
+            return;
+        }
+        local::decrement(&writer.depth);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn publish_slowly(&self, writer: &Writer) {
+        self.commit(writer);
+        self.after_slow(writer);
+    }
+
+    /// A handler recorded between the load of `pos` and the decrement and left the publishing to us; or
+    /// after it, and published by itself. Again, to be sure.
+    #[cold]
+    #[inline(never)]
+    fn publish_again(&self, writer: &Writer) {
+        local::increment(&writer.depth);
+        if keep(writer) {
+            self.commit(writer);
+        } else {
+            local::decrement(&writer.depth); // the agent has published and taken the page
         }
     }
 
     /// Reserves space on the current page; `None` if there is none. `depth` is raised.
     #[inline(always)]
-    fn reserve<const COUNTS: bool>(
-        &self,
-        writer: &Writer,
-        id: u32,
-        len: usize,
-    ) -> Option<Reserved> {
+    fn reserve(&self, writer: &Writer, id: u32, len: usize) -> Option<Reserved> {
         loop {
             let early = if twin!(self, ClockFirst) { self.ticks() } else { 0 };
             let pos = writer.pos.load(Relaxed);
@@ -292,7 +401,7 @@ impl Ring {
             if local::replace(&writer.pos, pos, end) {
                 writer.last.store(now, Relaxed);
                 // No page is closed with `depth` raised, so this is the page of the record.
-                if COUNTS && let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id) {
+                if let Some(counter) = self.arena.counter(writer.page.load(Relaxed), id) {
                     local::increment_short(counter);
                 }
                 return Some(Reserved { pos, end, now, extended });
@@ -300,29 +409,21 @@ impl Ring {
         }
     }
 
-    /// Publishes what has been written, if this is the outermost writer, and lowers `depth`.
-    #[inline(always)]
-    fn commit(&self, writer: &Writer, reserved: &Reserved) {
+    /// Publishes what has been written, by whomsoever, if this is the outermost writer, and lowers `depth`:
+    /// what [`Ring::publish`] does, also where there may be no packet. Its end is now.
+    fn commit(&self, writer: &Writer) {
         if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
-            let mut end = reserved.now;
             loop {
                 let pos = writer.pos.load(Relaxed);
                 let packet = writer.packet.load(Relaxed);
-                if pos != reserved.end {
-                    end = self.ticks(); // a handler has recorded later than this event
-                }
                 if packet != 0 {
-                    word(packet, END_AT).store(end, Relaxed);
-                    // The commit: whoever sees this word (the consumer, or the reader of a dead
-                    // program's pages) sees what lies before it.
-                    word(packet, CONTENT_AT).store((pos - packet) * 8, Release);
+                    put_mark(packet, pos, self.ticks().max(writer.last.load(Relaxed)));
                 }
                 local::decrement(&writer.depth);
                 if writer.pos.load(Relaxed) == pos || twin!(self, PublishesOnce) {
                     return;
                 }
-                // A handler recorded between the load of `pos` and the decrement and left the
-                // publishing to us; or after it, and published by itself. Again, to be sure.
+                // As in `publish_again`.
                 local::increment(&writer.depth);
                 if !keep(writer) {
                     break; // the agent has published and taken the page
@@ -342,6 +443,15 @@ impl Ring {
 fn keep(writer: &Writer) -> bool {
     writer.claim.load(Relaxed) == 0
         || writer.claim.compare_exchange(ASKED, 0, AcqRel, Acquire).is_ok()
+}
+
+/// Commits what lies before `pos` in the packet at `packet`, whose last record is not later than `end`.
+#[inline(always)]
+fn put_mark(packet: u64, pos: u64, end: u64) {
+    word(packet, END_AT).store(end, Relaxed);
+    // The commit: whoever sees this word (the consumer, or the reader of a dead program's pages) sees
+    // what lies before it.
+    word(packet, CONTENT_AT).store((pos - packet) * 8, Release);
 }
 
 /// Writes the event header; returns where the fields go.

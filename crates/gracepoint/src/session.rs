@@ -19,7 +19,8 @@ use crate::{clock, function, sys, tracer};
 use choice::{Chosen, is_limited, shape};
 use functions::Recorder;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Limits, Mode, Module, Stopped};
+use gracepoint_wire::control::{Create, Created, Failure, Limits, Module, Stopped};
+use gracepoint_wire::packet::needs_extended;
 use gracepoint_wire::schema::{Context, Declared, module_event, throttle_events};
 use modules::Modules;
 use std::mem::ManuallyDrop;
@@ -28,7 +29,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
-use target::{COUNTED, LIMITED, Target};
+use target::{LIMITED, Target, UNCOMMON};
 
 /// Most sessions at once.
 pub(crate) const MOST_SESSIONS: usize = 8;
@@ -103,15 +104,18 @@ impl Session {
         })?;
         let file = ring.arena.take_file();
         let ring = Box::new(ring);
-        let extras = wanted.context.bits()
-            | if is_limited(wanted) { LIMITED } else { 0 }
-            | if wanted.mode == Mode::Overwrite { COUNTED } else { 0 };
+        let plain = ring.is_plain();
+        let extras = |id| {
+            wanted.context.bits()
+                | if is_limited(wanted) { LIMITED } else { 0 }
+                | if plain && !needs_extended(id, 0) { 0 } else { UNCOMMON }
+        };
         let of = |[event, begin, end]: [u32; 3]| Target {
             ring: &raw const *ring,
             event,
             begin,
             end,
-            extras,
+            extras: extras(event),
             pid: std::process::id(),
             limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
         };

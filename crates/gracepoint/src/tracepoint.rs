@@ -98,7 +98,36 @@ impl<'t, E: Event> Tracepoint<'t, E> {
     where
         F: for<'x> Fn(&E::At<'x>) + Send + Sync + 'static,
     {
-        self.attach_call(probe, call_event::<E, F>)
+        self.attach_call(probe, call_event::<E, F>, None)
+    }
+
+    /// Attaches a probe in the place of another, of whatever kind, which is detached from all of its tracepoints
+    /// as by [`Probe::detach`]; `probe` is then the new one. Every hit of this tracepoint calls one of them:
+    /// where the old one is attached here there is no hit in between that calls neither or both.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// #[derive(gracepoint::Event)]
+    /// struct Sent { bytes: u64 }
+    ///
+    /// let mut probe = Sent::tracepoint().attach(|sent| println!("{} bytes", sent.bytes))
+    ///     .expect("sites can be switched here");
+    /// Sent::tracepoint()
+    ///     .replace(&mut probe, |sent| println!("{} KiB", sent.bytes >> 10))
+    ///     .expect("not inside a change of probes");
+    /// gracepoint::trace!(Sent { bytes: 4096 });
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach); then the old probe is where it was.
+    pub fn replace<F>(self, probe: &mut Probe, with: F) -> Result<(), Error>
+    where
+        F: for<'x> Fn(&E::At<'x>) + Send + Sync + 'static,
+    {
+        let new = self.attach_call(with, call_event::<E, F>, Some(probe))?;
+        *probe = new; // the old one has been taken off
+        Ok(())
     }
 
     /// Attaches a probe that is also told the ids of spans, and their ends.
@@ -129,15 +158,20 @@ impl<'t, E: Event> Tracepoint<'t, E> {
     where
         F: for<'x> Fn(Moment<'x, E::At<'x>>) + Send + Sync + 'static,
     {
-        self.attach_call(probe, call_moment::<E, F>)
+        self.attach_call(probe, call_moment::<E, F>, None)
     }
 
-    fn attach_call<F: Send + Sync + 'static>(self, f: F, call: Call) -> Result<Probe, Error> {
+    fn attach_call<F: Send + Sync + 'static>(
+        self,
+        f: F,
+        call: Call,
+        instead: Option<&Probe>,
+    ) -> Result<Probe, Error> {
         let Settings { name, priority } = self.settings;
         let head = Head::new(self.tracer.id(), 1, name, priority);
         let body = Arc::new(One { head, key: E::KEY, captured: Captured::new(f) });
         let entry = Entry { call: Some(call), data: Arc::as_ptr(&body).cast() };
-        tracer::add(body.clone(), vec![(E::KEY, entry)])?;
+        tracer::add(body.clone(), vec![(E::KEY, entry)], instead.and_then(Probe::body))?;
         Ok(Probe::new(body))
     }
 
@@ -310,6 +344,27 @@ impl<'t, M: FnMut(&EventDesc, &str) -> bool> Tracepoints<'t, M> {
     where
         F: Fn(&View<'_>) + Send + Sync + 'static,
     {
+        self.attach_view(probe, None)
+    }
+
+    /// As [`Tracepoint::replace`]: the tracepoints that match now, in the place of those of the old probe. A hit of
+    /// one that both are attached to calls one of them.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach); then the old probe is where it was.
+    pub fn replace<F>(self, probe: &mut Probe, with: F) -> Result<(), Error>
+    where
+        F: Fn(&View<'_>) + Send + Sync + 'static,
+    {
+        let new = self.attach_view(with, Some(probe))?;
+        *probe = new; // the old one has been taken off
+        Ok(())
+    }
+
+    fn attach_view<F>(self, probe: F, instead: Option<&Probe>) -> Result<Probe, Error>
+    where
+        F: Fn(&View<'_>) + Send + Sync + 'static,
+    {
         let Tracepoints { tracer, settings: Settings { name, priority }, mut matches } = self;
         let found = tracer.select(&mut matches)?;
         let head = Head::new(tracer.id(), found.len(), name, priority);
@@ -324,7 +379,7 @@ impl<'t, M: FnMut(&EventDesc, &str) -> bool> Tracepoints<'t, M> {
             data: std::ptr::from_ref(link).cast(),
         };
         let entries = keys.into_iter().zip(body.links.iter().map(entry)).collect();
-        tracer::add(body.clone(), entries)?;
+        tracer::add(body.clone(), entries, instead.and_then(Probe::body))?;
         Ok(Probe::new(body))
     }
 }

@@ -1,7 +1,7 @@
 //! Which keys have which probes, and the lock under which that changes.
 //!
-//! On: the new arrays are published, then the sites of keys that had none are switched on, in one
-//! batch. Off: the sites are switched off, then the arrays are replaced, and the old ones retired.
+//! On: the sites of keys that had no probes are switched on, in one batch, then the new arrays are
+//! published. Off: the sites are switched off, then the arrays are replaced, and the old ones retired.
 //! A hit in between finds an array or finds none; both are fine.
 //!
 //! # The lock
@@ -100,7 +100,7 @@ pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
         let member = |entry: &Entry| Member { entry: *entry, priority: 0, session: true };
         let found = |(key, entry): &(KeyId, Entry)| Some((loaded.get(*key)?, member(entry)));
         let members = probes.iter().filter_map(found).collect();
-        let result = state.add(members, &mut garbage);
+        let result = state.add(members, &[], &mut garbage);
         (result, state.hooks_due(probes.iter().map(|(key, _)| *key)))
     };
     retire(garbage);

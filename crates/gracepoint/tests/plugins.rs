@@ -2,13 +2,12 @@
 //! loads a copy of `examples/plugin.rs`, so that each has an object of its own.
 #![cfg(target_os = "linux")]
 
-use gracepoint_wire::control::{
-    Create, Created, Hello, MAX_REPLY, Message, Module, Program, next_frame,
-};
+mod client;
+
+use client::Tool;
+use gracepoint_wire::control::{Message, Module};
 use std::ffi::{CStr, CString, c_void};
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -150,61 +149,6 @@ impl Plugin {
     }
 }
 
-/// A connection to an agent.
-struct Tool {
-    link: UnixStream,
-    inbox: Vec<u8>,
-}
-
-impl Tool {
-    /// Connects; what the agent says of its program.
-    fn connect(path: &Path) -> (Tool, Program) {
-        let mut tool = Tool { link: UnixStream::connect(path).unwrap(), inbox: Vec::new() };
-        tool.send(&Message::Hello(Hello::current(None)));
-        let Message::Hello(Hello { program: Some(program), .. }) = tool.next() else { panic!() };
-        (tool, program)
-    }
-
-    fn send(&mut self, message: &Message) {
-        self.link.write_all(&message.to_frame()).unwrap();
-    }
-
-    fn next(&mut self) -> Message {
-        loop {
-            if let Some((payload, taken)) = next_frame(&self.inbox, MAX_REPLY).unwrap() {
-                let message = Message::parse(payload).unwrap();
-                self.inbox.drain(..taken);
-                return message;
-            }
-            let mut chunk = [0; 4096];
-            let n = self.link.read(&mut chunk).unwrap();
-            assert!(n > 0, "the agent answers");
-            self.inbox.extend_from_slice(&chunk[..n]);
-        }
-    }
-
-    fn ask(&mut self, message: &Message) -> Message {
-        self.send(message);
-        self.next()
-    }
-
-    /// Names of the events, and whether they are on.
-    fn events(&mut self) -> Vec<(String, bool)> {
-        let Message::Events(events) = self.ask(&Message::List) else { panic!() };
-        events.into_iter().map(|event| (event.schema.name, event.on > 0)).collect()
-    }
-
-    /// Records all events there are.
-    fn record(&mut self) -> Created {
-        let create = Create { globs: vec!["*".into()], buffer_bytes: 1 << 20, ..Create::default() };
-        let created = self.ask(&Message::Create(create));
-        let Message::Created(created) = created else { panic!("{created:?}") };
-        let started = self.ask(&Message::Start(created.session));
-        assert!(matches!(started, Message::Started(_)), "{started:?}");
-        created
-    }
-}
-
 /// One test at a time: objects that are loaded and closed are the whole process's.
 fn turn() -> std::sync::MutexGuard<'static, ()> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -225,7 +169,7 @@ fn plugins_come_and_go_while_others_hit_and_are_recorded() {
     let (mut tool, program) = Tool::connect(own_socket());
     assert_eq!(program.object, "", "the program's own runtime");
     let before = Plugin::load("before.so");
-    tool.record();
+    tool.record(&["*"]);
     assert!(hit());
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -246,7 +190,7 @@ fn plugins_come_and_go_while_others_hit_and_are_recorded() {
     });
     assert!(!before.work());
     assert!(!before.close());
-    let events = ["program:event", "program:sleep"].map(|name| (name.to_owned(), true));
+    let events = ["program:event", "program:sleep"].map(|name| (name.to_owned(), 1));
     assert_eq!(tool.events(), events, "the program's own, and no plugin's");
 }
 
@@ -292,7 +236,7 @@ fn plugins_are_closed_while_a_reader_sleeps() {
 fn sessions_are_told_of_objects_that_are_loaded_later() {
     let _turn = turn();
     let (mut tool, _) = Tool::connect(own_socket());
-    let created = tool.record();
+    let created = tool.record(&["*"]);
     let exe = std::env::current_exe().unwrap();
     let program = &created.modules[0];
     assert_eq!(Path::new(&program.path), exe);
@@ -335,11 +279,11 @@ fn a_plugin_whose_agent_runs_stays_loaded() {
     assert_eq!(program.name, "libstays.so");
     assert!(program.object.ends_with("/libstays.so"), "{program:?}");
     assert_eq!(program.pid, std::process::id());
-    assert_eq!(tool.events(), [("plugin:work".to_owned(), false)]);
-    tool.record();
+    assert_eq!(tool.events(), [("plugin:work".to_owned(), 0)]);
+    tool.record(&["*"]);
     assert!(plugin.work());
     assert!(plugin.close(), "its agent runs: it stays");
-    assert_eq!(tool.events(), [("plugin:work".to_owned(), true)]);
+    assert_eq!(tool.events(), [("plugin:work".to_owned(), 1)]);
     let again = Plugin::load("libstays.so");
     assert!(again.work(), "the same object");
     drop(tool);

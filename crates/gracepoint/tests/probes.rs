@@ -546,3 +546,75 @@ fn probes_attach_and_detach_probes_from_inside() {
     until(|| tracer.statistics().leaving == 0);
     assert_eq!((tracer.statistics().attached, tracer.failures().len()), (4, 0));
 }
+
+/// An event that is dropped, whose fields are moved, of few words.
+#[derive(gracepoint::Event)]
+struct Moved<'a> {
+    text: &'a str,
+    #[event(debug)]
+    counted: Counted<'a>,
+    small: u8,
+}
+
+#[derive(Debug)]
+struct Counted<'a>(&'a AtomicU32);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for Moved<'_> {
+    fn drop(&mut self) {
+        assert_eq!(self.counted.0.fetch_add(10, Relaxed) % 11, 0, "before its fields, once");
+    }
+}
+
+/// Of too many words for registers.
+#[derive(gracepoint::Event)]
+struct Large<'a> {
+    counted: u64,
+    bytes: [u8; 48],
+    text: &'a str,
+}
+
+/// Of too many fields.
+#[derive(gracepoint::Event)]
+struct Many {
+    a: u8,
+    b: u16,
+    c: u32,
+    d: u64,
+    e: i8,
+    f: bool,
+    g: Option<u32>,
+}
+
+#[test]
+fn events_arrive_whole_and_are_dropped_once() {
+    let (tracer, log) = (Tracer::new("whole"), Log::default());
+    let [moved, large, many] = [(); 3].map(|()| log.clone());
+    let _moved = tracer.tracepoint::<Moved<'_>>().attach(move |event| {
+        let Moved { text, counted, small } = event;
+        moved.add(format!("{text} {small} {}", counted.0.load(Relaxed)));
+    });
+    let _large = tracer.tracepoint::<Large<'_>>().attach(move |event| {
+        let Large { counted, bytes, text } = event;
+        large.add(format!("{counted} {bytes:?} {text}"));
+    });
+    let _many = tracer.tracepoint::<Many>().attach(move |event| {
+        let Many { a, b, c, d, e, f, g } = event;
+        many.add(format!("{a} {b} {c} {d} {e} {f} {g:?}"));
+    });
+    let drops = AtomicU32::new(0);
+    for n in 0..3 {
+        let text = n.to_string() + "th";
+        trace!(Moved { text: &text, counted: Counted(&drops), small: n + 250 });
+        assert_eq!(drops.load(Relaxed), 11 * (u32::from(n) + 1));
+        assert_eq!(log.take(), [format!("{n}th {} {}", n + 250, 11 * u32::from(n))]);
+    }
+    trace!(Large { counted: 3, bytes: [9; 48], text: "end" });
+    trace!(Many { a: 1, b: 2, c: 3, d: 4, e: -5, f: true, g: Some(7) });
+    assert_eq!(log.take(), [format!("3 {:?} end", [9; 48]), "1 2 3 4 -5 true Some(7)".into()]);
+}

@@ -16,6 +16,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
     let root = &container.root;
     let desc = description(input, &container, &fields);
     let steps = steps(&container, &fields);
+    let emit = emit(input, root, &fields);
     let ident = &input.ident;
     let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
     let statics = input.generics.lifetimes().map(|_| quote!('static));
@@ -32,6 +33,7 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             };
             type At<'gp_at> = #ident<#(#at),*>;
             #steps
+            #emit
         }
         #tracepoint
     })
@@ -70,6 +72,48 @@ fn tracepoint(input: &DeriveInput, root: &syn::Path) -> TokenStream {
         }
     }
 }
+
+/// Words of fields that a site hands over in registers, which saves it the stores and mostly the frame.
+const MOST_WORDS: usize = 6;
+
+/// `emit`: what a site calls. An event of few words goes through a function of its own, field by field, and is
+/// put together there, once for all sites; any other is handed over by reference.
+fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenStream {
+    let by_reference = quote!(#root::__private::emit(&self));
+    if members.is_empty() || members.len() > MOST_WORDS {
+        return quote! {
+            #[inline(always)]
+            fn emit(self) {
+                #by_reference
+            }
+        };
+    }
+    let ident = &input.ident;
+    let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
+    let names: Vec<_> = members.iter().map(|member| member.ident).collect();
+    let types: Vec<_> = members.iter().map(|member| member.ty).collect();
+    quote! {
+        #[inline(always)]
+        #[allow(non_snake_case, clippy::all, clippy::pedantic)]
+        fn emit(self) {
+            #[cold]
+            #[inline(never)]
+            fn in_parts #impl_generics (#(#names: #types),*) #clause {
+                let event: #ident #type_generics = #ident { #(#names),* };
+                #root::__private::emit_here(&event)
+            }
+            let words = 0 #(+ ::core::mem::size_of::<#types>().div_ceil(8))*;
+            if words > #MOST_WORDS {
+                return #by_reference;
+            }
+            // Each field is read once and `self` is not used again: so they are moved, also out of an
+            // event with a `Drop` of its own, which runs where it is put together.
+            let event = ::core::mem::ManuallyDrop::new(self);
+            unsafe { in_parts(#(::core::ptr::read(&raw const event.#names)),*) }
+        }
+    }
+}
+
 /// Begins the documentation of a sensitive field; `gracepoint_wire::schema::SENSITIVE`.
 const SENSITIVE: &str = "[sensitive]";
 

@@ -9,8 +9,7 @@
 //! * `call` pushes onto `incoming` by compare-exchange; it neither locks nor waits.
 //! * The driver *collects*: it takes the whole stack, then one cookie for all of it. The cookie
 //!   covers every callback of the stack: what a caller removed came before its push (release),
-//!   the push before the taking (acquire), the taking before the snapshot. (Only the driver
-//!   moves `seq`, so here the other order would do too; this one is right by itself.) What
+//!   the push before the taking (acquire), the taking before the snapshot. What
 //!   must not be: a cookie that accepts the end of the grace period that runs, which
 //!   may have confirmed a rank before the removal.
 //! * At most two cookies are outstanding: the end of the grace period that runs, which
@@ -285,33 +284,31 @@ impl Buckets {
         } else if self.next.cookie == cookie {
             self.next.chain.append(chain);
         } else {
-            // A third cookie cannot be: the driver alone advances `seq`, and files and
-            // sweeps at each step. Were it wrong, the later cookie would be the safe one.
+            // A third cookie cannot be: `collect` sweeps between taking a cookie and filing by it, so those
+            // that are here are later than the last end. Were it wrong, the later cookie would be the safe one.
             debug_assert!(self.after.chain.is_empty() || self.after.cookie == cookie);
             self.after.cookie = self.after.cookie.max(cookie);
             self.after.chain.append(chain);
         }
     }
 
-    /// Moves callbacks whose cookie is done to `ready`.
-    pub(crate) fn sweep(&mut self, is_done: impl Fn(u64) -> bool) {
+    /// Moves callbacks whose cookie is done to `ready`. Whether there were any.
+    pub(crate) fn sweep(&mut self, is_done: impl Fn(u64) -> bool) -> bool {
+        let mut any = false;
         while !self.next.chain.is_empty() && is_done(self.next.cookie) {
             let after =
                 std::mem::replace(&mut self.after, Bucket { cookie: 0, chain: Chain::EMPTY });
             let done = std::mem::replace(&mut self.next, after);
             self.ready.append(done.chain);
+            any = true;
         }
+        any
     }
 
     /// When the oldest callback in here was queued; 0 if there is none.
     pub(crate) fn oldest(&self) -> u64 {
         let stages = [self.ready, self.next.chain, self.after.chain];
         stages.into_iter().find_map(Chain::since).unwrap_or(0)
-    }
-
-    /// Whether something is ready.
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
     }
 
     /// Takes what is ready.

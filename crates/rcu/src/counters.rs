@@ -9,11 +9,11 @@
 //! them to one rank while it waits for the other to drain. A guard remembers its own rank, so
 //! guards may nest, overlap and end in any order.
 //!
-//! Orderings: `enter` is increment, light barrier; `leave` is light barrier, increment. The light
-//! barrier pairs with the heavy one between the two halves of a scan; `grace` has the
+//! Orderings: `enter` is increment, light barrier, which pairs with the heavy one of a grace period; `leave` is
+//! an increment with release, which pairs with the acquire of a scan; `grace` has the
 //! argument. Without the barrier in `enter`, the section's loads may be done before the
 //! processor makes the increment visible: the scan sees nobody and frees what is being read
-//! (the store-buffering litmus test). Without the one in `leave`, a load of the section may be
+//! (the store-buffering litmus test). Without the release in `leave`, a load of the section may be
 //! done after the section was seen to end.
 
 use crate::arch;
@@ -169,10 +169,9 @@ pub(crate) fn enter<'s>(rank: &ActiveRank, slot: &'s Slot) -> &'s Pair {
 /// Leaves the section that `enter` returned `pair` for. Same thread.
 #[inline(always)]
 pub(crate) fn leave(pair: &Pair) {
-    // Pairs with the heavy barrier of a scan: a section whose end is counted has done all
-    // its accesses.
-    barrier::light();
-    arch::increment(&pair.unlock);
+    // Release: a section whose end is counted has done all its accesses. Pairs with the acquire of
+    // `unlock`s in a scan.
+    arch::increment_release(&pair.unlock);
 }
 
 /// Enters a section on counters that several threads write; it may be left on another thread.
@@ -192,8 +191,6 @@ pub(crate) fn enter_among_many<'s>(rank: &ActiveRank, slot: &'s Slot) -> &'s Pai
 #[inline(always)]
 pub(crate) fn leave_among_many(pair: &Pair) {
     // Release: a section whose end is counted has done its accesses, on all threads that it was on,
-    // and its `lock` is seen by whoever has seen its `unlock`. Pairs with the heavy barrier of a scan,
-    // which follows the (relaxed) read of `unlock`. The light barrier would not do: the thread that
-    // entered is another, and its accesses come before this by what brought the guard here.
+    // and its `lock` is seen by whoever has seen its `unlock`. Pairs with the acquire of `unlock`s in a scan.
     pair.unlock.fetch_add(1, Ordering::Release);
 }

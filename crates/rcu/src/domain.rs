@@ -282,7 +282,7 @@ impl Domain {
         let _errno = Errno::keep();
         start::ensure();
         let fresh = region::acquire();
-        if fresh.has_slots() {
+        if !fresh.is_lifeboat() {
             // Ours alone. The lifeboat is many domains', and has no name.
             fresh.engine.observed.set_name(self.name);
         }

@@ -3,7 +3,8 @@
 //! Nobody owns a thread here and nobody waits. Whoever calls [`Engine::poll`] tries to become the
 //! driver, does one bounded step, and goes. Whoever calls [`Engine::drive`] also tries to become the
 //! runner and runs callbacks that are ready. A lock that is taken means that someone else
-//! is doing that very thing: the answer is `Pending`, come back later.
+//! is doing that very thing: the answer is `Pending`, come back later. Unless it does not get done: a driver that was
+//! preempted or stopped inside of its step is left alone with its lock, and others step beside it (`poll_beside`).
 //!
 //! No request is lost by that: a request is a number (`needed`) or a node (`incoming`) that
 //! is written before the lock is tried, and every caller that finds the lock taken is told `Pending`,
@@ -58,6 +59,12 @@ pub enum Progress {
 /// Suggested when somebody else holds the lock: about one step.
 pub(crate) const ONE_STEP: Duration = Duration::from_micros(5);
 
+/// How long a driver may be in its step, in nanoseconds, before others step beside it.
+const PATIENCE: u64 = 1_000_000;
+
+/// With very many callbacks, how often to look in vain before pausing: some 10 ms.
+const FLOODED: usize = 2048;
+
 /// Callbacks run by one call of `drive` at most.
 pub(crate) const RUN_AT_MOST: usize = 4096;
 
@@ -89,13 +96,15 @@ pub(crate) struct Engine {
     expedited: unexplored::AtomicUsize,
     /// There are so many callbacks that they all do.
     flooded: unexplored::AtomicBool,
-    /// When the grace period that runs began. The driver's.
+    /// When somebody first found the driver's lock taken, since a driver last took it; 0 if nobody did.
+    held_since: unexplored::AtomicU64,
+    /// When the grace period that runs began.
     begun: unexplored::AtomicU64,
-    /// Heavy barriers since the domain was made. The driver's.
+    /// Heavy barriers since the domain was made.
     barriers: unexplored::AtomicU64,
     /// Grace periods and callbacks of the domains that had this memory before.
     before: (unexplored::AtomicU64, unexplored::AtomicU64),
-    /// As `barriers` was when the grace period that runs began. The driver's.
+    /// As `barriers` was when the grace period that runs began.
     barriers_before: unexplored::AtomicU64,
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
     oldest_filed: AtomicU64,
@@ -176,6 +185,7 @@ impl Engine {
                 taking: TryLock::new(()),
                 expedited: unexplored::AtomicUsize::new(0),
                 flooded: unexplored::AtomicBool::new(false),
+                held_since: unexplored::AtomicU64::new(0),
                 begun: unexplored::AtomicU64::new(0),
                 barriers: unexplored::AtomicU64::new(0),
                 before: (unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)),
@@ -302,33 +312,59 @@ impl Engine {
     /// One bounded step of the grace-period machine. Runs no callbacks.
     pub(crate) fn poll(&self, readers: &impl Readers, me: usize) -> Progress {
         let Some(mut driver) = self.driver.try_lock(me) else {
-            return Progress::Pending(ONE_STEP);
+            return self.poll_beside(readers);
         };
+        if self.held_since.load(Ordering::Relaxed) != 0 {
+            self.held_since.store(0, Ordering::Relaxed);
+        }
         let before = self.grace.running();
         let step = driver.with(|buckets| {
             // Before the step: a grace period that begins now serves what is queued now.
             self.collect(buckets);
-            if before.is_none() {
-                self.begins();
-            }
-            let step = self.grace.step(&Counting { readers, barriers: &self.barriers });
-            if step == Step::Ended {
-                buckets.sweep(|cookie| self.grace.is_done(cookie));
-                self.ready.store(buckets.has_ready(), Ordering::Relaxed);
-            }
+            let step = self.step(before.is_some(), readers);
+            self.sweep(buckets);
             step
         });
-        let (begun, barriers) = (self.begun.load(Ordering::Relaxed), self.barriers_taken());
-        let number = before.unwrap_or_else(|| self.grace.ended() + u64::from(step != Step::Ended));
+        let told = self.what_to_tell(step, before);
         drop(driver);
-        if step != Step::Idle {
-            self.tell_of_step(step, before.is_none(), number, begun, barriers);
+        self.tell_of_step(told);
+        self.progress(step)
+    }
+
+    /// `poll` while another thread is driving. If that thread has not come out of its step for [`PATIENCE`], it
+    /// has been preempted in it, or stopped: then this one steps beside it, as `grace` allows. What callbacks it has
+    /// in its hands wait for it all the same.
+    #[cold]
+    fn poll_beside(&self, readers: &impl Readers) -> Progress {
+        let now = clock::now();
+        let (order, held_since) = (Ordering::Relaxed, &self.held_since);
+        // Who drives next makes it 0 again. If that is never seen here, the lock may have changed hands, and
+        // this step is one too many.
+        let since = held_since.compare_exchange(0, now, order, order).unwrap_or_else(|since| since);
+        if since == 0 || now.saturating_sub(since) < PATIENCE {
+            return Progress::Pending(ONE_STEP);
         }
+        let before = self.grace.running();
+        let step = self.step(before.is_some(), readers);
+        self.tell_of_step(self.what_to_tell(step, before));
+        match step {
+            Step::Idle => Progress::Pending(ONE_STEP),
+            other => self.progress(other),
+        }
+    }
+
+    fn step(&self, runs: bool, readers: &impl Readers) -> Step {
+        if !runs {
+            self.begins();
+        }
+        self.grace.step(&Counting { readers, barriers: &self.barriers })
+    }
+
+    fn progress(&self, step: Step) -> Progress {
         match step {
             Step::Idle => Progress::Idle,
             Step::Ended | Step::Advanced => Progress::Advanced,
-            Step::Waiting(_) if self.is_expedited() => Progress::Pending(ONE_STEP),
-            Step::Waiting(attempts) => Progress::Pending(delay(attempts)),
+            Step::Waiting(attempts) => Progress::Pending(self.pause(attempts)),
         }
     }
 
@@ -346,16 +382,24 @@ impl Engine {
         self.barriers.load(Ordering::Relaxed).wrapping_sub(before)
     }
 
-    fn tell_of_step(&self, step: Step, began: bool, number: u64, begun: u64, barriers: u64) {
-        if !self.observed.is_on() {
-            return;
+    /// What an observer is to be told of a step, `before` which this grace period ran.
+    fn what_to_tell(&self, step: Step, before: Option<u64>) -> Option<Told> {
+        if step == Step::Idle || !self.observed.is_on() {
+            return None;
         }
+        let number = before.unwrap_or_else(|| self.grace.ended() + u64::from(step != Step::Ended));
+        let ended = (step == Step::Ended)
+            .then(|| (self.begun.load(Ordering::Relaxed), self.barriers_taken()));
+        Some(Told { number, began: before.is_none(), ended })
+    }
+
+    fn tell_of_step(&self, told: Option<Told>) {
+        let Some(Told { number, began, ended }) = told else { return };
         if began {
             self.observed.tell(&Event::GracePeriodBegan { number });
         }
-        if step == Step::Ended {
+        if let Some((begun, heavy_barriers)) = ended {
             let duration = Duration::from_nanos(clock::now().saturating_sub(begun));
-            let heavy_barriers = barriers;
             self.observed.tell(&Event::GracePeriodEnded { number, duration, heavy_barriers });
         }
     }
@@ -375,9 +419,31 @@ impl Engine {
         self.flooded.store(flooded, Ordering::Relaxed);
     }
 
-    /// Whether somebody is in a hurry, or there are very many callbacks.
+    /// Whether there were very many callbacks when that was last looked at.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody is in a hurry, or there are very many callbacks: then nobody pauses for longer than
+    /// `poll` says.
     pub(crate) fn is_expedited(&self) -> bool {
-        self.expedited.load(Ordering::Relaxed) != 0 || self.flooded.load(Ordering::Relaxed)
+        self.expedited.load(Ordering::Relaxed) != 0 || self.is_flooded()
+    }
+
+    /// When to look again at readers who were still inside.
+    fn pause(&self, attempts: usize) -> Duration {
+        if self.expedited.load(Ordering::Relaxed) != 0 {
+            ONE_STEP
+        } else if self.is_flooded() {
+            // Nobody has asked for a processor that is kept busy while a reader sleeps.
+            if attempts < FLOODED {
+                ONE_STEP
+            } else {
+                delay(attempts).min(Duration::from_millis(1))
+            }
+        } else {
+            delay(attempts)
+        }
     }
 
     /// Takes what was queued, then a cookie for it: in this order (see `callbacks`).
@@ -392,9 +458,18 @@ impl Engine {
         // in place of null, and only a driver makes it null.
         let stack = incoming.swap(ptr::null_mut(), Ordering::Acquire);
         let cookie = self.grace.snapshot();
+        // After that: then what is left waits for this cookie, or for the one before.
+        self.sweep(buckets);
         buckets.file(Chain::of_stack(stack, since), cookie);
         self.grace.request(cookie);
         self.oldest_filed.store(buckets.oldest(), Ordering::Release);
+    }
+
+    /// Makes ready what waits for it no longer, whoever ended its grace period.
+    fn sweep(&self, buckets: &mut Buckets) {
+        if buckets.sweep(|cookie| self.grace.is_done(cookie)) {
+            self.ready.store(true, Ordering::Relaxed);
+        }
     }
 
     /// One step of `poll`, and up to [`RUN_AT_MOST`] ready callbacks, outside the driver's lock.
@@ -454,7 +529,6 @@ impl Engine {
         if self.ran.running.load(Ordering::Relaxed).is_null() {
             // Release: pairs with the acquire in `oldest`, by which `has_callbacks` says no.
             self.ran.since.store(0, Ordering::Release);
-            self.flood(false);
         }
         if count != 0 && begun != 0 {
             let duration = Duration::from_nanos(clock::now().saturating_sub(begun));
@@ -575,7 +649,6 @@ impl Engine {
             }
             self.ready.store(false, Ordering::Relaxed);
             self.oldest_filed.store(0, Ordering::Relaxed);
-            self.grace.restart_scan();
         }
         if self.runner.abandon_unless_mine(me) {
             self.ran.now.kind.store(ptr::null_mut(), Ordering::Relaxed);
@@ -664,7 +737,15 @@ fn is_empty(top: *mut Node) -> bool {
     top.is_null() || top == ASLEEP
 }
 
-/// Counts the heavy barriers of a step. Only the driver has one.
+/// What an observer is told of a step.
+struct Told {
+    number: u64,
+    began: bool,
+    /// When it had begun, and its heavy barriers, if it has ended.
+    ended: Option<(u64, u64)>,
+}
+
+/// Counts the heavy barriers of a step.
 struct Counting<'r, R> {
     readers: &'r R,
     barriers: &'r unexplored::AtomicU64,
@@ -680,8 +761,7 @@ impl<R: Readers> Readers for Counting<'_, R> {
     }
 
     fn heavy_barrier(&self) -> bool {
-        let before = self.barriers.load(Ordering::Relaxed);
-        self.barriers.store(before + 1, Ordering::Relaxed);
+        self.barriers.fetch_add(1, Ordering::Relaxed);
         self.readers.heavy_barrier()
     }
 }

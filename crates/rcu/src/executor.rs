@@ -16,8 +16,8 @@
 //! timeout while there is nothing. Callbacks and requests wake it (`engine` has the argument that none is
 //! lost); readers never do, so while it waits for them it looks again after pauses of up to 10 ms. It
 //! holds no lock while it sleeps or runs a callback, and whoever waits drives for himself, so a
-//! thread that is starved or stopped holds up nobody but callbacks that nobody waits for. (One that is
-//! stopped inside of a step, which takes a microsecond, does.)
+//! thread that is starved or stopped holds up nobody but callbacks that nobody waits for, and those that it has in
+//! its hands if it is stopped just where it moves them from one list to the next.
 //!
 //! * *When the domain is dropped* the thread is told to stop, and joined. If the domain is dropped by
 //!   one of its own callbacks, on that very thread or in a job, nobody can wait: then the thread
@@ -289,6 +289,9 @@ impl Region {
             let _ = threads::thread_index();
         }
         let progress = self.engine.drive(readers, me);
+        if self.engine.is_flooded() {
+            self.engine.flood(self.pending() > FLOOD);
+        }
         self.engine.wake_tasks(me);
         self.watch(progress);
         progress
@@ -432,7 +435,6 @@ impl Region {
         if self.service.is_driven_by_users() {
             return;
         }
-        self.watch_callbacks();
         // It may not have been possible to start it before.
         self.wake_if_asleep();
         if pending > SLOW {
@@ -461,8 +463,10 @@ impl Region {
     pub(crate) fn child_after_fork(&self, me: usize) {
         self.engine.child_after_fork(me, self.called());
         if self.service.child_after_fork(me) {
-            // As it is before there is a thread. Where callbacks are queued, what follows next wakes it.
-            self.engine.fall_asleep(me, !self.service.is_driven_by_users(), || false);
+            // As it is before there is a thread. Where callbacks are queued, what follows next wakes it. If tasks
+            // wait, callbacks do too, wherever they run.
+            let calls = !self.service.is_driven_by_users() || self.engine.wakers.count() != 0;
+            self.engine.fall_asleep(me, calls, || false);
             self.engine.announce_sleep();
         }
     }

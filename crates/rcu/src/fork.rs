@@ -17,6 +17,10 @@
 //! no grace period of the domain ends there any more; `Domain::forget_inherited` is the way out, for a
 //! child that knows better. Reports tell sections that came from the parent.
 //!
+//! *Futures* that were pending are woken in the child as soon as somebody drives the domain there, asks it for a grace
+//! period or gives it a callback. Not before: nothing is started in a child that nobody asked for, which may be about to
+//! become another program; and a waker is code of others, that must not run inside of `fork`.
+//!
 //! What a lost thread was writing into a report's state (sightings, a stall's hook, what was retired
 //! while its domain is proven) is begun anew; the hook is then gone.
 //!

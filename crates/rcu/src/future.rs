@@ -6,6 +6,8 @@
 //! and again instead would keep a processor busy for as long as a reader sleeps. In a domain whose users drive
 //! that thread drives grace periods only; callbacks then run where the task is polled.
 //!
+//! In a forked child nobody drives until the domain is used there; see `fork`.
+//!
 //! A waker is called by whoever ends the grace period, outside of all locks of the engine. A future that is
 //! dropped takes its waker out; a grace period that it has asked for takes place all the same.
 

@@ -2,19 +2,26 @@
 //!
 //! # State
 //!
-//! `seq` is as in the kernel (`rcu_seq`): its low two bits are the phase of the running grace
-//! period (0 idle, 1 first scan, 2 second scan) and the rest counts grace periods. Only the
-//! driver (who holds the engine's lock) writes it. `awaited` has a bit for each rank
-//! that this grace period has not yet *confirmed* empty.
+//! `seq` is like the kernel's (`rcu_seq`): its low two bits say what the running grace period is about and the
+//! rest counts grace periods. They are the ranks that it has not yet *confirmed* empty, a bit each; none: it is idle.
 //!
 //! ```text
-//!          request                both confirmed
-//!   IDLE ───────────► SCAN1 ───────────────────────────────► IDLE (seq + 4)
-//!                       │ the inactive rank confirmed,          ▲
-//!                       │ the active one not: flip              │
-//!                       └────────────────► SCAN2 ───────────────┘
-//!                                            the old rank confirmed
+//!          request              both confirmed, by H
+//!   IDLE ──────────► BOTH ─────────────────────────────► IDLE (seq + 4)
+//!                      │ one confirmed, by H                ▲
+//!                      ▼          the other, too, without   │
+//!                     ONE ──────────────────────────────────┘
+//!                      if it is the active rank: flip, so that it drains
 //! ```
+//!
+//! # Who may step
+//!
+//! Anybody, and any number at once: a step reads `seq`, scans, and moves `seq` by compare-exchange *from what
+//! it had read*. So what a scan confirms counts in the grace period that ran before the scan began, or
+//! not at all, however late its thread gets on. (A step that stored what it had found would give a grace
+//! period that has only just begun the confirmations of the one before: a twin.)
+//! The engine's lock keeps steps from being made twice in vain; a grace period does not depend on who
+//! has it, and if that thread is stopped in the middle, others step beside it (`Engine::poll`).
 //!
 //! # Why a confirmed rank is enough
 //!
@@ -25,11 +32,16 @@
 //! `S` of that rank:
 //!
 //! * `S`'s increment of `lock` is before `p`: the second read sees it. If its `unlock` was
-//!   seen too, by the first read, then it was made before `H` began, so all of `S`
-//!   was done before `H` ended. If it was not seen, the sums differ (each `unlock` seen has its
+//!   seen too, by the first read, which acquires what the `unlock` released, all of `S`
+//!   was done before. If it was not seen, the sums differ (each `unlock` seen has its
 //!   `lock` seen, so no other section can make up for it) and the rank is not confirmed.
 //! * It is after `p`: then all of `S` comes after `p`, and `S` sees everything that was
 //!   written before `H`, the updater's removal included. It need not be waited for.
+//!
+//! Nothing in this asks for the `unlock`s to be read *before* `H`. So when one rank is left, which is after an `H` of this
+//! grace period (of whichever thread: `seq` says so, released by that thread and acquired by this), the
+//! other is confirmed without another: `unlock`s, then `lock`s. That is the usual end where readers are
+//! busy, and it is why a grace period takes one heavy barrier, and not one for each rank.
 //!
 //! An owned section may go from thread to thread. It is counted by atomic additions, and its end with
 //! release, after all that it did on whatever thread; and whoever has it after the thread that entered sees
@@ -43,7 +55,9 @@
 //! What goes wrong without each part (every line is a twin in `tests/loom.rs` and in `tests/model`):
 //! * `lock`s read first: a section that begins and ends between the two reads makes up
 //!   for one that is still open.
-//! * No barrier between: a section's increment may still sit in its processor's store buffer.
+//! * No barrier: a section's increment may still sit in its processor's store buffer.
+//! * `unlock`s that are not released, or not acquired: the last reads of a section come after what follows its end.
+//! * `seq` not acquired: this thread reads `lock`s that are older than another's `H`.
 //! * Only the active rank confirmed: a reader that loaded the rank long ago, slept, and
 //!   entered the other one (before this grace period) is missed. This is why there are two scans.
 //! * A cookie taken while a grace period runs that accepts the end of *that* one: it may have
@@ -53,38 +67,42 @@
 //!
 //! The inactive rank gets no new sections except from threads that loaded the rank
 //! before the last flip, at most one each. When it is confirmed, the flip makes the active
-//! rank the inactive one. So each wait is for a fixed set of sections. Waiting is done with plain
-//! reads; a heavy barrier is paid for only when those say that the rank looks empty, so a grace
-//! period costs one heavy barrier when nobody reads and about three when somebody does.
+//! rank the inactive one. So each wait is for a fixed set of sections. A step that was stopped may flip late, and
+//! for nothing; the next step sees that the rank which is waited for is active, and flips back: once for each such
+//! step. Waiting is done with plain
+//! reads; a heavy barrier is paid for at the beginning, and again only where both ranks were in use then (a straggler) and
+//! those reads say that the inactive one looks empty.
 //!
 //! # Cookies
 //!
-//! `snapshot` is a SeqCst fence and a load of `seq`. It pairs with `H`, which follows the
-//! driver's store of SCAN1: if the snapshot reads *idle*, its fence is before `H`, and
+//! `snapshot` is a SeqCst fence and a load of `seq`. It pairs with `H`, which follows a load of `seq` that
+//! says that the grace period runs: if the snapshot reads *idle*, its fence is before `H`, and
 //! so what its caller removed before is seen by every section after `p`. Hence: idle → the
 //! end of the next grace period; running → the end of the one after. `is_done` is an acquire
-//! load and pairs with the release store of the end: what follows it comes after all sections
-//! that were waited for.
+//! load and pairs with the release of each confirmation (those before the last one by way of its being a
+//! read-modify-write): what follows it comes after all sections that were waited for.
 
 use crate::counters::{ActiveRank, RANKS};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant, fence};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, constant, fence, unexplored};
 
-/// The bits of `seq` that hold the phase.
-pub(crate) const PHASE: u64 = 3;
-const SCAN1: u64 = 1;
-pub(crate) const SCAN2: u64 = 2;
+/// The bits of `seq` that say which ranks are awaited: all of them, when a grace period begins.
+const AWAITED: u64 = (1 << RANKS) - 1;
 /// What one grace period adds to `seq`.
-const ONE: u64 = PHASE + 1;
-const ALL_RANKS: usize = (1 << RANKS) - 1;
+const ONE: u64 = AWAITED + 1;
 
 /// The number of the grace period that runs when the sequence word is this; `None` if none runs.
 pub(crate) fn number(sequence: u64) -> Option<u64> {
-    (sequence & PHASE != 0).then_some(sequence / ONE + 1)
+    (sequence & AWAITED != 0).then_some(sequence / ONE + 1)
+}
+
+/// The number of the grace period that a cookie waits for.
+pub(crate) fn number_of_cookie(cookie: u64) -> u64 {
+    cookie / ONE
 }
 
 /// The readers that a grace period has to look at.
 pub(crate) trait Readers {
-    /// Sections left, per rank, summed over all slots.
+    /// Sections left, per rank, summed over all slots; read with acquire.
     fn unlocks(&self) -> [u64; RANKS];
     /// Sections entered, per rank, summed over all slots.
     fn locks(&self) -> [u64; RANKS];
@@ -113,8 +131,9 @@ pub(crate) struct Grace {
     seq: AtomicU64,
     /// The largest cookie that somebody wants done.
     needed: AtomicU64,
-    awaited: AtomicUsize,
     attempts: AtomicUsize,
+    /// The number of the latest grace period that flipped; for reports.
+    flipped: unexplored::AtomicU64,
 }
 
 impl Grace {
@@ -124,8 +143,8 @@ impl Grace {
                 rank: ActiveRank::new(),
                 seq: AtomicU64::new(0),
                 needed: AtomicU64::new(0),
-                awaited: AtomicUsize::new(0),
                 attempts: AtomicUsize::new(0),
+                flipped: unexplored::AtomicU64::new(0),
             }
         }
     }
@@ -136,7 +155,7 @@ impl Grace {
         // it the caller's removal may become visible after that barrier although the load
         // below still reads idle.
         fence(Ordering::SeqCst);
-        (self.seq.load(Ordering::Acquire) + ONE + PHASE) & !PHASE
+        (self.seq.load(Ordering::Acquire) + ONE + AWAITED) & !AWAITED
     }
 
     /// Asks for `cookie` to become done.
@@ -147,7 +166,7 @@ impl Grace {
 
     /// Whether the grace period of `cookie` has ended.
     pub(crate) fn is_done(&self, cookie: u64) -> bool {
-        // Pairs with the release store in `finish`.
+        // Pairs with the releases in `confirm`.
         self.seq.load(Ordering::Acquire) >= cookie
     }
 
@@ -161,8 +180,7 @@ impl Grace {
         self.seq.load(Ordering::Relaxed) / ONE
     }
 
-    /// The number of the grace period that runs. The first one's is 1, and a cookie divided by four is
-    /// the number of the one that it waits for.
+    /// The number of the grace period that runs. The first one's is 1.
     pub(crate) fn running(&self) -> Option<u64> {
         number(self.seq.load(Ordering::Relaxed))
     }
@@ -175,74 +193,101 @@ impl Grace {
     /// A bit for each rank that the running grace period waits for at this moment; 0 if
     /// none is running.
     pub(crate) fn waited_ranks(&self) -> usize {
-        let awaited = self.awaited.load(Ordering::Relaxed);
+        let awaited = (self.seq.load(Ordering::Relaxed) & AWAITED) as usize;
         let inactive = 1 << (1 - self.rank.get());
         if awaited & inactive != 0 { inactive } else { awaited }
     }
 
+    /// Whether the running grace period, of this number, has sent new sections to the other rank.
+    pub(crate) fn has_flipped(&self, number: u64) -> bool {
+        self.flipped.load(Ordering::Relaxed) == number
+    }
+
     /// One bounded step: at most two reads of every counter and one heavy barrier. Never
-    /// waits. Only for the driver.
+    /// waits. Any number may be under way.
     pub(crate) fn step(&self, readers: &impl Readers) -> Step {
-        let seq = self.seq.load(Ordering::Relaxed);
-        if seq & PHASE == 0 {
+        // Acquire: pairs with the release in `advance`; what another's heavy barrier has made visible is seen.
+        let mut seq = self.seq.load(Ordering::Acquire);
+        let active = self.rank.get();
+        let awaited = seq & AWAITED;
+        if awaited == 0 {
             if !self.is_wanted() {
                 return Step::Idle;
             }
-            self.awaited.store(ALL_RANKS, Ordering::Relaxed);
             self.attempts.store(0, Ordering::Relaxed);
             // Before the heavy barrier in `confirm`, with which `snapshot` pairs.
-            self.seq.store(seq + SCAN1, Ordering::Relaxed);
-        } else if !Self::looks_empty(readers, 1 - self.rank.get()) {
+            if !self.advance(seq, seq | AWAITED) {
+                return Step::Advanced;
+            }
+            seq |= AWAITED;
+        } else if awaited != AWAITED {
+            return self.wait_for_last(seq, active, readers);
+        } else if !Self::is_empty(readers, 1 - active) {
             return self.waiting();
         }
-        self.confirm(readers)
+        self.confirm(seq, active, readers)
     }
 
-    /// Whether a rank seems to be empty: a hint, without a barrier, that decides nothing.
-    fn looks_empty(readers: &impl Readers, rank: usize) -> bool {
-        readers.unlocks()[rank] == readers.locks()[rank]
-    }
-
-    /// The scan that decides (see the module's text), and the move that follows from it.
-    fn confirm(&self, readers: &impl Readers) -> Step {
+    /// Whether all sections of a rank have ended that were entered before the last heavy barrier. If there
+    /// was none in this grace period, a hint that decides nothing.
+    fn is_empty(readers: &impl Readers, rank: usize) -> bool {
+        // In this order. The acquire in `unlocks` pairs with the release in `counters::leave`.
         let unlocks = readers.unlocks();
-        // Pairs with the light barriers in `counters::{enter, leave}` and the fence in `snapshot`.
+        unlocks[rank] == readers.locks()[rank]
+    }
+
+    /// One rank is left, and a heavy barrier was executed in this grace period.
+    fn wait_for_last(&self, seq: u64, active: usize, readers: &impl Readers) -> Step {
+        let last = (seq & AWAITED).trailing_zeros() as usize;
+        if last == active {
+            self.flip(seq, active);
+        }
+        if !Self::is_empty(readers, last) {
+            return self.waiting();
+        }
+        if self.advance(seq, (seq & !AWAITED) + ONE) { Step::Ended } else { Step::Advanced }
+    }
+
+    /// The scan that decides (see the module's text), and the move that follows from it. `seq` was read before.
+    fn confirm(&self, seq: u64, active: usize, readers: &impl Readers) -> Step {
+        let unlocks = readers.unlocks();
+        // Pairs with the light barrier in `counters::enter` and the fence in `snapshot`.
         if !readers.heavy_barrier() {
             return self.waiting();
         }
         let locks = readers.locks();
 
-        let mut awaited = self.awaited.load(Ordering::Relaxed);
+        let mut awaited = seq & AWAITED;
         for rank in 0..RANKS {
             if unlocks[rank] == locks[rank] {
                 awaited &= !(1 << rank);
             }
         }
-        self.awaited.store(awaited, Ordering::Relaxed);
-
-        let active = self.rank.get();
-        if awaited == 0 {
-            self.finish();
+        let count = seq & !AWAITED;
+        if awaited == seq & AWAITED {
+            self.waiting()
+        } else if !self.advance(seq, if awaited == 0 { count + ONE } else { count | awaited }) {
+            Step::Advanced // Somebody else did.
+        } else if awaited == 0 {
             Step::Ended
         } else if awaited == 1 << active {
-            self.flip(active);
+            self.flip(seq, active);
             Step::Advanced
         } else {
             self.waiting()
         }
     }
 
-    fn flip(&self, active: usize) {
-        self.rank.set(1 - active);
-        let seq = self.seq.load(Ordering::Relaxed);
-        self.seq.store((seq & !PHASE) + SCAN2, Ordering::Relaxed);
+    /// Moves on from what was read before, unless that was done meanwhile.
+    fn advance(&self, from: u64, to: u64) -> bool {
+        // Release: pairs with the acquire in `is_done`, and in `step`. The (acquiring) reads of the `unlock`s that
+        // were waited for are before it.
+        self.seq.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
-    fn finish(&self) {
-        let seq = self.seq.load(Ordering::Relaxed);
-        // Release: pairs with the acquire in `is_done`. The reads of the `unlock`s that were
-        // waited for are before it, by way of the heavy barrier.
-        self.seq.store((seq & !PHASE) + ONE, Ordering::Release);
+    fn flip(&self, seq: u64, active: usize) {
+        self.rank.set(1 - active);
+        self.flipped.store(seq / ONE + 1, Ordering::Relaxed);
     }
 
     fn waiting(&self) -> Step {
@@ -251,22 +296,12 @@ impl Grace {
         Step::Waiting(attempts)
     }
 
-    /// Makes a running grace period confirm everything again: for a forked child whose
-    /// parent's driver may have been in the middle of a step. Nobody else is there.
-    pub(crate) fn restart_scan(&self) {
-        if self.seq.load(Ordering::Relaxed) & PHASE != 0 {
-            self.awaited.store(ALL_RANKS, Ordering::Relaxed);
-        }
-    }
-
     /// Ends whatever runs: for a domain that is being dropped, in which no section is open
     /// and which nobody else can reach.
     pub(crate) fn end_unobserved(&self) {
-        let seq = self.seq.load(Ordering::Relaxed);
-        if seq & PHASE != 0 {
-            self.finish();
-        }
-        self.awaited.store(0, Ordering::Relaxed);
+        // Release: pairs with the acquire in `is_done`.
+        let idle = (self.seq.load(Ordering::Relaxed) + AWAITED) & !AWAITED;
+        self.seq.store(idle, Ordering::Release);
         self.needed.store(0, Ordering::Relaxed);
     }
 }

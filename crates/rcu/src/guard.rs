@@ -5,7 +5,7 @@
 //!
 //! | low bits | slot | entered by | left by |
 //! |---|---|---|---|
-//! | 0 | own | `inc`, compiler fence | compiler fence, `inc` |
+//! | 0 | own | `inc`, compiler fence | `inc` with release |
 //! | FENCED | own | `inc`, SeqCst fence | release fence, `inc` |
 //! | SHARED | the region's | atomic add, barrier of the form in force | atomic add (release) |
 //! | NOTED, with one of the above | | and noted (see `sites`) | and noted |

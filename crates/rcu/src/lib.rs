@@ -81,6 +81,7 @@
 //!   seconds (the last three by readers whose store buffers are full). In the model and loom alone are
 //!   caught: what the compiler could do without the light barriers, a split increment, each scan left out by
 //!   itself, cookies that come early, orderings that x86 has anyway, and all of the fence form but the first two.
+//! * `tests/stopped.rs` stops drivers in the middle of their steps, beside which everybody goes on.
 //! * `scripts/miri` runs what is neither assembly nor system call in Miri: pointers, lifetimes, data races.
 //! * `tests/fork.rs` and `tests/fork_served.rs` fork while others read, drive and serve; `tests/threads.rs`,
 //!   `tests/domain.rs`, `tests/executors.rs`, `tests/futures.rs`, `tests/owned.rs`, `tests/stalls.rs`, `tests/prove.rs`

@@ -13,9 +13,10 @@
 //! list of them can be walked by anybody at any time (by a thread that ends, around a fork)
 //! without asking whether they are still there.
 //!
-//! If there are no addresses left for a mapping, the domain uses the *lifeboat*, a static region
-//! without slots, together with others that could not get one. All threads then count on its shared
-//! slot, and its grace periods wait for all those domains: slower and right.
+//! If there are no addresses left for that, the domain's region is a page, without slots: all threads count
+//! on its shared slot, which is slower. And if there is not even a page left, it uses the *lifeboat*, a static such
+//! region, together with others that could not get one. Its grace periods wait for all those domains, whoever
+//! asked for them, and it has no name and one executor: slower still, and right.
 
 use crate::barrier;
 use crate::counters::{RANKS, Slot};
@@ -118,25 +119,34 @@ pub(crate) fn of_pair(address: usize) -> Option<&'static Region> {
 
 /// A region for a domain of its own, or the lifeboat.
 pub(crate) fn acquire() -> &'static Region {
-    let unused = all().find(|region| {
-        // Acquire: pairs with the release in `give_back`.
-        region.has_slots()
-            && region
-                .in_use
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-    });
-    unused.or_else(map).unwrap_or(&LIFEBOAT)
+    let whole = || unused(true).or_else(|| map(true));
+    whole().or_else(|| unused(false)).or_else(|| map(false)).unwrap_or(&LIFEBOAT)
 }
 
-fn map() -> Option<&'static Region> {
-    let memory = system::map_zeroed(slot_offset(MAX_THREADS))?.cast::<Region>();
-    // SAFETY: the mapping is new, large enough (SLOTS >= size_of::<Region>()), aligned to a page,
+/// A region, with slots or without, whose domain was dropped.
+fn unused(slots: bool) -> Option<&'static Region> {
+    all().find(|region| {
+        // Acquire: pairs with the release in `give_back`.
+        let order = (Ordering::Acquire, Ordering::Relaxed);
+        region.has_slots() == slots
+            && region.in_use.compare_exchange(false, true, order.0, order.1).is_ok()
+    })
+}
+
+fn map(slots: bool) -> Option<&'static Region> {
+    let size = if slots { slot_offset(MAX_THREADS) } else { OWNERS };
+    let memory = system::map_zeroed(size)?.cast::<Region>();
+    // SAFETY: the mapping is new, large enough (OWNERS >= size_of::<Region>(), and where there are to be slots
+    // up to the end of the last one), aligned to a page,
     // and ours alone until it is published below. Never unmapped, hence 'static.
     let region: &'static Region = unsafe {
-        let slots = memory.byte_add(SLOTS).cast::<Slot>();
-        let owners = memory.byte_add(OWNERS).cast::<Owners>();
-        memory.write(Region::new(slots.as_ptr(), owners.as_ptr()));
+        memory.write(if slots {
+            let slots = memory.byte_add(SLOTS).cast::<Slot>();
+            let owners = memory.byte_add(OWNERS).cast::<Owners>();
+            Region::new(slots.as_ptr(), owners.as_ptr())
+        } else {
+            Region::new(ptr::null_mut(), ptr::null_mut())
+        });
         memory.as_ref()
     };
     let mut newest = ALL.load(Ordering::Relaxed);
@@ -172,7 +182,7 @@ impl Region {
         }
     }
 
-    /// The owners; none in the lifeboat, where owned sections are all nameless.
+    /// The owners; none where there are no slots; there owned sections are all nameless.
     #[inline]
     pub(crate) fn owners(&self) -> Option<&Owners> {
         // SAFETY: null, or where `map` found a zeroed, aligned table in the mapping, which is never
@@ -197,6 +207,11 @@ impl Region {
         let offset = address.wrapping_sub(ptr::from_ref(self).addr());
         let index = offset.checked_sub(SLOTS)? / size_of::<Slot>();
         u32::try_from(index).ok().filter(|index| (*index as usize) < MAX_THREADS)
+    }
+
+    /// Whether this is the region of all domains for which there was no memory.
+    pub(crate) fn is_lifeboat(&self) -> bool {
+        ptr::eq(self, &raw const LIFEBOAT)
     }
 
     /// Whether threads have slots of their own here.
@@ -244,7 +259,7 @@ impl Region {
     /// Runs what callbacks are left and makes the region free for another domain. Only when
     /// no section is open here and nobody can reach it any more.
     pub(crate) fn give_back(&'static self, me: usize) {
-        if !self.has_slots() {
+        if self.is_lifeboat() {
             return; // Others use the lifeboat; callbacks there wait for their turn.
         }
         if !self.retire_service(me) {
@@ -275,10 +290,10 @@ impl Region {
     }
 }
 
-/// Relaxed reads: what orders them is the heavy barrier between the two (see `grace`).
+/// What orders the reads of `lock`s is the heavy barrier before them, and that `unlock`s acquire (see `grace`).
 impl Readers for Region {
     fn unlocks(&self) -> [u64; RANKS] {
-        self.sum(|slot, rank| slot.pairs[rank].unlock.load(Ordering::Relaxed))
+        self.sum(|slot, rank| slot.pairs[rank].unlock.load(Ordering::Acquire))
     }
 
     fn locks(&self) -> [u64; RANKS] {

@@ -130,8 +130,8 @@ impl Region {
         })
     }
 
-    /// Tells the hook of [`Domain::on_callback_stall`], if there is one and it is time: by who drives, waits, or
-    /// queues very many callbacks.
+    /// Tells the hook of [`Domain::on_callback_stall`], if there is one and it is time: by who drives or waits.
+    /// (Not by who queues callbacks: he may hold a lock that the hook takes.)
     #[inline]
     pub(crate) fn watch_callbacks(&'static self) {
         if self.watch.has_callback_hook() {

@@ -9,7 +9,7 @@ use crate::backtrace;
 use crate::clock;
 use crate::counters::RANKS;
 use crate::domain::Domain;
-use crate::grace::{self, PHASE, SCAN2};
+use crate::grace;
 use crate::holdouts::{Holdout, Sightings, holdout};
 use crate::kernel_state::KernelState;
 use crate::region::{Reader, Region};
@@ -283,7 +283,7 @@ impl Region {
         let waited = |since| Duration::from_nanos(clock::coarse().saturating_sub(since));
         Some(Stall {
             grace_period: GracePeriod { domain, number },
-            phase: if sequence & PHASE == SCAN2 { Phase::SecondScan } else { Phase::FirstScan },
+            phase: if grace.has_flipped(number) { Phase::SecondScan } else { Phase::FirstScan },
             age,
             waiters: self.waiters(domain, Some(number), now),
             async_waiters: self.engine.wakers.count(),
@@ -301,7 +301,7 @@ impl Region {
     ) -> Vec<Waiter> {
         let waiter = |(index, thread): (u32, ThreadInfo)| {
             let wait = threads::wait_entry(index)?.of(self)?;
-            let number = wait.cookie >> 2;
+            let number = grace::number_of_cookie(wait.cookie);
             let number = running.map_or(number, |running| number.clamp(running, running + 1));
             Some(Waiter {
                 index,

@@ -15,7 +15,7 @@ pub struct Stats {
     /// How long the grace period that runs has been running, to within a few milliseconds; `None`
     /// if none is.
     pub running_since: Option<Duration>,
-    /// Barriers on all running threads (`membarrier`) that grace periods have taken: one each if nobody reads.
+    /// Barriers on all running threads (`membarrier`) that grace periods have taken: one each, and rarely more.
     pub heavy_barriers: u64,
     /// Callbacks that have run, those that panicked included.
     pub callbacks_run: u64,

@@ -307,9 +307,9 @@ impl Domain {
     /// hook per domain; a later one replaces it.
     ///
     /// It is called by whoever finds that callbacks are being run by another thread: in
-    /// [`barrier`](Self::barrier), [`drive`](Self::drive) and what else waits or drives, and now and then in
-    /// [`call`](Self::call); on that thread, and outside of every lock of the domain. If nobody does, nobody
-    /// is told; [`running_callback`](Self::running_callback) tells who asks. A panic in it ends in it.
+    /// [`barrier`](Self::barrier), [`drive`](Self::drive) and what else waits or drives; on that thread, and
+    /// outside of every lock of the domain. If nobody does, nobody is told;
+    /// [`running_callback`](Self::running_callback) tells who asks. A panic in it ends in it.
     ///
     /// ```
     /// use gracepoint_rcu::Domain;

@@ -375,6 +375,41 @@ fn a_flood_is_bounded() {
 }
 
 /// A caller that holds what a callback needs is slowed, and not stopped.
+/// With very many callbacks, whoever drives is told to come back soon: at once at first, and later at least
+/// every millisecond. A turn that runs nothing does not end that; running them does.
+#[test]
+fn a_flood_hurries_grace_periods_until_it_was_run() {
+    let domain = Domain::new("hurried");
+    let guard = domain.read();
+    let pause = || match domain.poll() {
+        Progress::Pending(pause) => pause,
+        other => panic!("{other:?}"),
+    };
+    let _cookie = domain.start_poll();
+    while domain.poll() == Progress::Advanced {}
+    (0..200).for_each(|_| _ = pause());
+    assert!(pause() > Duration::from_millis(1), "nothing hurries");
+    for _ in 0..20_000 {
+        domain.call(|| {});
+    }
+    assert!(pause() <= Duration::from_micros(5));
+    domain.drive();
+    assert!(pause() <= Duration::from_micros(5), "nothing was run");
+    (0..5000).for_each(|_| _ = pause());
+    let later = pause();
+    assert!(later > Duration::from_micros(5), "a processor for as long as a reader sleeps");
+    assert!(later <= Duration::from_millis(1));
+    drop(guard);
+    domain.barrier().expect("outside");
+
+    let guard = domain.read();
+    let _cookie = domain.start_poll();
+    while domain.poll() == Progress::Advanced {}
+    (0..200).for_each(|_| _ = pause());
+    assert!(pause() > Duration::from_millis(1), "it is over");
+    drop(guard);
+}
+
 #[test]
 fn a_flood_under_a_lock_is_no_deadlock() {
     static DOMAIN: Domain = Domain::with_thread("flood under a lock");

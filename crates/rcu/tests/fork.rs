@@ -2,8 +2,11 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "a child can report in no other way")]
 
+#[path = "child/process.rs"]
+mod process;
+
 use gracepoint_rcu::{Domain, Progress};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use process::in_child;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
@@ -15,30 +18,6 @@ const HANG: Duration = Duration::from_secs(60);
 /// One test forks at a time: children inherit what other tests' threads are doing, which is
 /// allowed, but a failure would be hard to read.
 static ONE: Mutex<()> = Mutex::new(());
-
-/// Forks; true if `child` returned without a panic in the child.
-fn in_child(child: impl FnOnce()) -> bool {
-    // SAFETY: the child runs only code that works after fork in a threaded process: glibc
-    // keeps malloc usable, and what else it touches is what is being tested.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork failed");
-    if pid == 0 {
-        // A child that hangs elsewhere than in a grace period is killed, and has failed.
-        // SAFETY: asks for a signal, whose default ends the child.
-        unsafe { libc::alarm(180) };
-        let code = match catch_unwind(AssertUnwindSafe(child)) {
-            Ok(()) => 0,
-            Err(_) => 1,
-        };
-        // SAFETY: leaves the child at once, running nothing of the test harness.
-        unsafe { libc::_exit(code) };
-    }
-    let mut status = 0;
-    // SAFETY: waits for our own child; the status goes to a variable of ours.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!(waited, pid);
-    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
-}
 
 #[test]
 fn readers_that_the_child_does_not_have_hold_up_nothing() {
@@ -150,12 +129,39 @@ fn a_callback_may_fork() {
         let good = in_child(|| {
             assert_eq!(DOMAIN.pending_callbacks(), 2, "this one and the next");
             assert!(DOMAIN.barrier().is_err(), "this thread is in a callback in the child too");
+            let running = DOMAIN.running_callback().expect("it goes on in the child");
+            assert_eq!(running.thread.expect("known").tid, std::process::id());
             assert!(DOMAIN.synchronize_timeout(HANG).expect("outside"));
         });
         GOOD.store(good, Ordering::Relaxed);
     });
     DOMAIN.barrier().expect("outside");
     assert!(GOOD.load(Ordering::Relaxed));
+}
+
+/// The child does not have the thread that runs a callback, and so neither the callback.
+#[test]
+fn a_callback_that_hangs_elsewhere_does_not_hang_in_the_child() {
+    static DOMAIN: Domain = Domain::new("fork hanging");
+    let _one = ONE.lock();
+    let (begun, end) =
+        (&*Box::leak(Box::new(Barrier::new(2))), &*Box::leak(Box::new(Barrier::new(2))));
+    DOMAIN.call(|| {
+        begun.wait();
+        end.wait();
+    });
+    DOMAIN.call(|| {});
+    thread::scope(|scope| {
+        scope.spawn(|| DOMAIN.barrier().expect("outside"));
+        begun.wait();
+        assert_eq!(DOMAIN.running_callback().expect("it hangs").number, 1);
+        assert!(in_child(|| {
+            assert!(DOMAIN.running_callback().is_none());
+            DOMAIN.barrier().expect("outside");
+            assert_eq!(DOMAIN.pending_callbacks(), 0, "those behind it run");
+        }));
+        end.wait();
+    });
 }
 
 #[test]

@@ -3,14 +3,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "a child can report in no other way")]
 
+#[path = "child/process.rs"]
+mod process;
+
 use gracepoint_rcu::{Domain, Executor, Job};
+use process::in_child;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::sync::{Barrier, Mutex};
-use std::task::{Context, Waker};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,24 +21,6 @@ const HANG: Duration = Duration::from_secs(60);
 
 /// One test forks at a time.
 static ONE: Mutex<()> = Mutex::new(());
-
-/// Forks; true if `child` returned without a panic in the child.
-fn in_child(child: impl FnOnce()) -> bool {
-    // SAFETY: the child runs only code that works after fork in a threaded process: glibc
-    // keeps malloc and threads usable, and what else it touches is what is being tested.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork failed");
-    if pid == 0 {
-        let code = i32::from(catch_unwind(AssertUnwindSafe(child)).is_err());
-        // SAFETY: leaves the child at once, running nothing of the test harness.
-        unsafe { libc::_exit(code) };
-    }
-    let mut status = 0;
-    // SAFETY: waits for our own child; the status goes to a variable of ours.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!(waited, pid);
-    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
-}
 
 /// A callback runs, on another thread, although nobody here drives.
 fn expect_served(domain: &Domain) {
@@ -146,4 +130,51 @@ fn the_domains_thread_may_fork_and_so_may_a_job() {
     let good = by_callback(&GIVEN);
     jobs.recv_timeout(HANG).expect("a job").run();
     assert!(good.recv_timeout(patience).expect("it ran"), "by a job");
+}
+
+/// A waker that tells which process it was called in.
+struct Tells(mpsc::Sender<u32>);
+
+impl Wake for Tells {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(std::process::id());
+    }
+}
+
+/// A future that was pending at the fork: whoever uses the domain in the child has it woken there.
+#[test]
+fn futures_that_were_pending_are_woken_in_a_child_that_uses_the_domain() {
+    static DOMAIN: Domain = Domain::new("fork, pending");
+    let _one = ONE.lock();
+    let uses: [fn(); 4] = [
+        || DOMAIN.call(|| ()),
+        || {
+            let _cookie = DOMAIN.start_poll();
+        },
+        || DOMAIN.synchronize().expect("outside"),
+        || DOMAIN.barrier().expect("outside"),
+    ];
+    for using in uses {
+        let (inside, leave) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _guard = DOMAIN.read();
+                inside.wait();
+                leave.wait();
+            });
+            inside.wait();
+            let (sender, woken) = mpsc::channel();
+            let waker = Waker::from(Arc::new(Tells(sender)));
+            let mut cx = Context::from_waker(&waker);
+            let mut pending = pin!(DOMAIN.synchronized());
+            assert!(pending.as_mut().poll(&mut cx).is_pending(), "a reader is inside");
+            assert!(in_child(|| {
+                using();
+                let process = woken.recv_timeout(HANG).expect("it is not woken in the child");
+                assert_eq!(process, std::process::id());
+                assert!(pending.as_mut().poll(&mut cx).is_ready());
+            }));
+            leave.wait();
+        });
+    }
 }

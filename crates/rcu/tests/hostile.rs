@@ -3,9 +3,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::print_stderr, reason = "a child can report in no other way")]
 
-use gracepoint_rcu::{Domain, Executor, Job, Progress};
+#[path = "child/process.rs"]
+mod process;
+
+use gracepoint_rcu::{Domain, Executor, Job, Progress, RcuCell};
+use process::in_child;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -115,7 +118,7 @@ fn expect_served(domain: &Domain) {
     receiver.recv_timeout(HANG).expect("nobody serves the domain");
 }
 
-/// Runs `f` when the system has no memory for the stack of another thread.
+/// Runs `f` when the system has no memory for the stack of another thread, nor for the threads' slots in a domain.
 fn without_threads<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: all-zero is a valid rlimit; it goes to a variable of ours.
     let before = unsafe {
@@ -138,24 +141,6 @@ fn without_threads<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// In a process of its own, so that its limit is nobody else's.
-fn in_child(child: impl FnOnce()) -> bool {
-    // SAFETY: the child runs only code that works after fork in a threaded process: glibc
-    // keeps malloc and threads usable.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork failed");
-    if pid == 0 {
-        let code = i32::from(catch_unwind(AssertUnwindSafe(child)).is_err());
-        // SAFETY: leaves the child at once, running nothing of the test harness.
-        unsafe { libc::_exit(code) };
-    }
-    let mut status = 0;
-    // SAFETY: waits for our own child; the status goes to a variable of ours.
-    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
-    assert_eq!(waited, pid);
-    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
-}
-
 #[test]
 fn a_thread_that_could_not_be_started_is_started_later() {
     static CHOSEN: Domain = Domain::new("chosen");
@@ -176,6 +161,47 @@ fn a_thread_that_could_not_be_started_is_started_later() {
         assert_eq!(RAN.load(Ordering::Relaxed), 3, "in order");
         // Whoever waits meanwhile leaves nothing that is forgotten.
         expect_served(&SERVED);
+    });
+    assert!(good);
+}
+
+/// A domain has 4 MiB of addresses. One that gets none is slower, and a domain of its own all the same.
+#[test]
+fn domains_without_memory_for_slots_are_independent() {
+    let good = in_child(|| {
+        let (first, second) = (Domain::new("first"), Domain::new("second"));
+        without_threads(|| drop((first.read(), second.read())));
+        let held = first.read_owned("who holds the first");
+        let cookie = first.start_poll();
+        assert!(second.synchronize_timeout(HANG).expect("outside"), "held up by the other");
+        for _ in 0..10 {
+            first.poll();
+        }
+        assert!(!first.poll_state(cookie), "the guard is of this domain");
+        let stalls = first.stalls();
+        assert_eq!(stalls[0].grace_period.domain, "first");
+        assert!(second.stalls().is_empty());
+        let cell = RcuCell::new(&first, 7);
+        assert_eq!(cell.load(&held), &7);
+
+        second.run_callbacks_on(Executor::Thread).expect("a thread");
+        expect_served(&second);
+        second.barrier().expect("outside"); // That callback has said so, and has yet to return.
+        first.call(|| {});
+        assert_eq!((first.pending_callbacks(), second.pending_callbacks()), (1, 0));
+        drop((cell, held));
+        first.barrier().expect("outside");
+        // Whoever comes next has their memory, and nothing else of theirs.
+        drop((first, second));
+        let third = without_threads(|| {
+            let third = Domain::new("third");
+            drop(third.read());
+            third
+        });
+        third.call(|| {});
+        assert!(third.poll_state(gracepoint_rcu::Cookie::COMPLETED));
+        assert_eq!(third.stats().callbacks_pending, 1, "it has no thread");
+        third.barrier().expect("outside");
     });
     assert!(good);
 }

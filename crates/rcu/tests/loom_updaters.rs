@@ -26,102 +26,12 @@ shipped!(
     engine "../src/engine.rs"
 );
 
-/// Loom's side of the door.
-mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-    pub(crate) use loom::thread::yield_now;
-    use std::cell::{Cell, RefCell};
-
-    thread_local! {
-        /// Loom runs the threads of a program on the one that called it, so this is per test.
-        pub(crate) static FENCES: Cell<bool> = const { Cell::new(true) };
-        /// The places of a block whose end is explored.
-        pub(crate) static PLACES: RefCell<Option<Places>> = const { RefCell::new(None) };
-        pub(crate) static ENDED: Cell<u32> = const { Cell::new(0) };
-    }
-
-    /// Stands for a block's memory: using a place reads it, the block's end writes it.
-    pub(crate) type Places = std::sync::Arc<loom::cell::UnsafeCell<()>>;
-
-    pub(crate) fn block_ends() {
-        ENDED.set(ENDED.get() + 1);
-        let places = PLACES.with_borrow(Clone::clone);
-        places.expect("a program of blocks").with_mut(|_| ());
-    }
-
-    /// The fences of the engine, of which a twin has none.
-    pub(crate) fn fence(order: Ordering) {
-        if FENCES.get() {
-            loom::sync::atomic::fence(order);
-        }
-    }
-
-    pub(crate) mod unexplored {
-        pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
-    }
-
-    macro_rules! constant {
-        ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
-            $(#[$meta])* $vis fn $name($($arg: $ty),*) -> $ret $body
-        };
-    }
-    pub(crate) use constant;
-
-    #[derive(Debug)]
-    pub(crate) struct Guarded<T>(loom::cell::UnsafeCell<T>);
-
-    impl<T> Guarded<T> {
-        pub(crate) fn new(value: T) -> Self {
-            Self(loom::cell::UnsafeCell::new(value))
-        }
-
-        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
-            self.0.with_mut(f)
-        }
-    }
-}
-
-mod arch {
-    use crate::blocks::Shelf;
-    use crate::sync::{AtomicU64, Ordering};
-
-    /// Nobody has an index.
-    pub(crate) fn slot_word() -> usize {
-        0
-    }
-
-    /// No thread has one: blocks are explored by themselves.
-    pub(crate) fn with_shelf<R>(_: impl FnOnce(&Shelf) -> R) -> Option<R> {
-        None
-    }
-
-    pub(crate) fn increment(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-mod barrier {
-    pub(crate) fn light() {
-        crate::sync::fence(crate::sync::Ordering::SeqCst);
-    }
-
-    pub(crate) fn either() {
-        light();
-    }
-}
-
-/// Time stands still.
-mod clock {
-    pub(crate) fn now() -> u64 {
-        1
-    }
-
-    pub(crate) fn coarse() -> u64 {
-        1
-    }
-}
+#[allow(dead_code, reason = "each of the two tests that have it uses a part")]
+#[path = "loom/door.rs"]
+mod door;
 
 use counters::RANKS;
+use door::{arch, barrier, clock, sync};
 use engine::Engine;
 use grace::Readers;
 use loom::sync::Arc;

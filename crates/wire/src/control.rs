@@ -89,6 +89,8 @@ pub struct Program {
     /// Path of the shared object that this runtime and its events lie in; empty where that is the
     /// executable. A plugin that carries a runtime of its own has an agent of its own.
     pub object: String,
+    /// Its sessions, those that are off included: their names, or else what made them.
+    pub sessions: Vec<String>,
 }
 
 /// An event as listed.

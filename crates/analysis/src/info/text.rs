@@ -24,6 +24,9 @@ fn write(out: &mut String, info: &Info) -> std::fmt::Result {
         write!(out, ", pid {}", p.pid)?;
     }
     writeln!(out, "{}{}", if p.exe.is_empty() { "" } else { ", " }, command.join(" ").trim_end())?;
+    if !p.patching.is_empty() {
+        writeln!(out, "switched  by {}", name(&p.patching))?;
+    }
     match (info.begin_ns, info.end_ns) {
         (Some(begin), Some(end)) => {
             writeln!(out, "recorded  {}, for {}", moment(begin), duration(end - begin))?;

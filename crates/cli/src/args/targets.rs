@@ -1,7 +1,8 @@
 //! Which programs a command is about.
 
 use super::functions::Plugin;
-use crate::discover::{self, Live, Which};
+use crate::console::Console;
+use crate::discover::{self, Found, Which};
 use crate::failure;
 use clap::{Args, ValueEnum};
 
@@ -18,8 +19,8 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    pub(crate) fn find(&self) -> failure::Result<Vec<Live>> {
-        discover::find_all(&self.pid, self.name.as_deref())
+    pub(crate) fn find(&self, console: &mut Console) -> failure::Result<Found> {
+        discover::find_all(&self.pid, self.name.as_deref(), console)
     }
 }
 
@@ -65,7 +66,7 @@ impl StartTargets {
         self.plugin.or_else(|| self.pid.iter().rev().find_map(of))
     }
 
-    pub(crate) fn find(&self) -> failure::Result<Vec<Live>> {
+    pub(crate) fn find(&self, console: &mut Console) -> failure::Result<Found> {
         let of = |target: &PidOrPlugin| match target {
             PidOrPlugin::Pid(pid) => Some(*pid),
             PidOrPlugin::Plugin(_) => None,
@@ -74,7 +75,7 @@ impl StartTargets {
         if !pids.is_empty() && self.name.is_some() {
             return Err(failure::Failure::new("give -p PID or --name NAME, not both"));
         }
-        discover::find_all(&pids, self.name.as_deref())
+        discover::find_all(&pids, self.name.as_deref(), console)
     }
 }
 

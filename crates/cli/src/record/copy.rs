@@ -69,6 +69,8 @@ pub(crate) struct Copier {
     pub(crate) context: Context,
     /// What the recorder writes itself.
     pub(crate) own: Own,
+    /// The arena is copied as it is, while the program and other consumers go on, or after them.
+    pub(crate) as_it_is: bool,
     page: Vec<u8>,
 }
 
@@ -95,6 +97,7 @@ impl Copier {
             tells_throttling: false,
             context: Context::default(),
             own: Own::default(),
+            as_it_is: false,
             page: Vec::new(),
         }
     }
@@ -205,38 +208,6 @@ impl Copier {
         Ok(())
     }
 
-    /// Copies all pages, full and open ones, as they are while the program goes on, and others may
-    /// drain it. What is used again meanwhile is left out.
-    ///
-    /// # Errors
-    /// As for [`Copier::copy_full`].
-    pub(crate) fn copy_as_it_is(&mut self) -> io::Result<()> {
-        self.arena.refresh()?;
-        let mut pages: Vec<Page> = Vec::new();
-        for (index, seen) in self.arena.entries() {
-            if seen.slot < self.arena.header.slots && (is_owned(&seen) || is_full(&seen)) {
-                let entry = self.arena.entry(index)?;
-                if entry.continues(&seen) {
-                    pages.push(Page { index, entry });
-                }
-            }
-        }
-        pages.sort_by_key(|page| (page.entry.slot, page.entry.ordinal));
-        for page in pages {
-            let copies = self.read_twice(page.index)?;
-            fence(Ordering::Acquire); // the third look after the content
-            if self.arena.entry(page.index)?.continues(&page.entry) {
-                let slot = self.slots.entry(page.entry.slot).or_default();
-                // As if it were the one after the last that was copied.
-                let first = PacketHeader::parse(&copies.0).map_or(0, |header| header.seq);
-                slot.shift = slot.next_seq.wrapping_add(slot.shift).wrapping_sub(first);
-                let discarded = slot.discarded;
-                self.append_committed(&page.entry, &copies, discarded, None)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Copies what is committed in the pages that are being filled, in order; for the end, when
     /// full pages are copied. `discarded` tells a slot's losses, which go into its last packet.
     ///
@@ -287,12 +258,12 @@ impl Copier {
     ) -> io::Result<usize> {
         let stream = entry.slot;
         let mut after = self.slots.get(&stream).copied().unwrap_or_default();
-        let most = if self.arena.overwrites() { discarded } else { u64::MAX };
+        let most = if self.as_it_is { discarded } else { u64::MAX };
         let mut bytes = committed(marks, content, stream, &mut after, discarded..=most, next);
         after.next_ordinal = entry.ordinal.saturating_add(1);
-        // In overwrite mode the first packets of a stream are gone, and readers are told by the
-        // count of lost events, not by a gap.
-        if !after.begun && self.arena.overwrites() {
+        // The first packets of a stream may be gone. Readers are told by the count of lost events, where
+        // they are lost, and not by a gap.
+        if !after.begun && self.as_it_is {
             let first = PacketHeader::parse(&bytes).map_or(0, |header| header.seq);
             after.shift = 0u64.wrapping_sub(first);
         }

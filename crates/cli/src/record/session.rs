@@ -545,12 +545,7 @@ impl Session {
         let mut failure = None;
         if !matches!(ended, Ended::Failed(_)) {
             let told = self.copier.write_modules();
-            let snapshot = matches!(ended, Ended::Snapshot) && !self.copier.arena.overwrites();
-            let copied = if snapshot {
-                self.copier.copy_as_it_is().and_then(|()| self.tell_losses())
-            } else {
-                self.copy_rest()
-            };
+            let copied = self.copy_rest(matches!(ended, Ended::Snapshot));
             failure = told.and(copied).err().map(|e| e.to_string());
         }
         self.count_lost();
@@ -609,8 +604,9 @@ impl Session {
         }
     }
 
-    fn copy_rest(&mut self) -> io::Result<()> {
-        if self.copier.arena.overwrites() {
+    /// Copies what is left; with `look`, what is there now and goes on.
+    fn copy_rest(&mut self, look: bool) -> io::Result<()> {
+        if look || self.copier.arena.overwrites() {
             let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
             self.sidecar.lost = snapshot::copy(&mut self.copier, now)?.lost;
             return Ok(());
@@ -619,11 +615,7 @@ impl Session {
         let slots = self.copier.arena.slot_losses()?;
         let discarded = |slot| slots.iter().find(|s| s.slot == slot).map_or(0, |s| s.discarded);
         self.copier.copy_owned(discarded)?;
-        self.tell_losses()
-    }
-
-    /// Puts into the trace what its packets do not tell of losses.
-    fn tell_losses(&mut self) -> io::Result<()> {
+        // What the packets do not tell of losses.
         let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
         self.sidecar.lost = residue::write(&mut self.copier, now)?;
         Ok(())

@@ -1,7 +1,7 @@
 //! Copies what lies in an arena, as it lies there, while the program goes on or long after its end:
-//! a session that overwrites, and what a flight recorder left.
+//! a session that overwrites, what a flight recorder left, and a session that another consumer drains.
 //!
-//! Any page may be written over while it is copied. Its entry is looked at twice before and once
+//! Any page may be used again while it is copied. Its entry is looked at twice before and once
 //! after, as the top of the runtime's `ring/arena.rs` argues; a copy that may be mixed is left out
 //! and counted, and with it what is older in its stream, so that streams have no gaps. Losses are
 //! those of the moment before the first page was copied.
@@ -34,6 +34,7 @@ pub(crate) struct Missed {
 /// # Errors
 /// When the arena cannot be read or a file cannot be written.
 pub(crate) fn copy(copier: &mut Copier, now: u64) -> io::Result<Missed> {
+    copier.as_it_is = true;
     let (losses, mut slots) = (copier.arena.losses()?, copier.arena.slot_losses()?);
     let mut missed = Missed::default();
     let pages = pages(copier)?;

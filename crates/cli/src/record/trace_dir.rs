@@ -142,6 +142,7 @@ fn env(program: &Program, clock: &Clock) -> Vec<(&'static str, String)> {
         ("tracer_version", env!("CARGO_PKG_VERSION").into()),
         ("program", program.name.clone()),
         ("exe", program.exe.clone()),
+        ("patching", program.patching.clone()),
         ("vpid", program.pid.to_string()),
         ("boot_id", boot_id),
     ]

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 /// Runs `extract`.
 pub(crate) fn extract(args: &ExtractArgs, console: &mut Console) -> Result<u8> {
-    write_out(kept(&args.which)?, false, args, console)
+    write_out(kept(&args.which, console)?, false, args, console)
 }
 
 /// Runs `snapshot`.
 pub(crate) fn snapshot(args: &ExtractArgs, console: &mut Console) -> Result<u8> {
-    write_out(chosen(&args.which, |session| !session.counts)?, true, args, console)
+    write_out(chosen(&args.which, console, |session| !session.counts)?, true, args, console)
 }
 
 /// Writes each of the sessions to a trace: the only one to the directory itself.

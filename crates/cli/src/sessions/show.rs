@@ -28,7 +28,7 @@ pub(crate) fn show(args: &ShowArgs, console: &mut Console) -> Result<u8> {
     let mut rows: Vec<[String; 9]> = Vec::new();
     let mut log = Vec::new();
     let mut any = false;
-    for mut live in args.targets.find()? {
+    for mut live in args.targets.find(console)?.0 {
         let all = match sessions(&mut live) {
             Ok(all) => all,
             Err(failure) => {

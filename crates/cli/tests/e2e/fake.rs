@@ -102,6 +102,7 @@ impl Fake {
             events: 3,
             waiting: true,
             object: String::new(),
+            sessions: Vec::new(),
         };
         let mut hello = Hello::current(Some(program));
         if self.mode == "future" {

@@ -235,7 +235,7 @@ fn refusals() {
     refused(
         "half",
         "gracepoint: process PID does not answer: it may be stopped (`kill -CONT PID` lets it go \
-         on)\n",
+         on), or have no file descriptor left\n",
     );
     refused(
         "future",

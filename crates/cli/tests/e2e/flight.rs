@@ -17,9 +17,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("killed_programs_leave_every_committed_event", killed_programs),
         ("a_running_flight_recorder_can_be_read", a_running_flight_recorder_can_be_read),
+        ("snapshot_of_the_programs_own_recorder", snapshot_of_the_programs_own_recorder),
         ("a_panic_leaves_a_flight_recorder", a_panic_leaves_a_flight_recorder),
         ("scribbling_spoils_the_trace_and_no_more", scribbling_spoils_the_trace_and_no_more),
         ("a_recording_that_overwrites_counts_what_goes", overwriting_counts_what_goes),
@@ -167,6 +168,22 @@ fn a_running_flight_recorder_can_be_read() {
         let (_, summary) = recover(&scene);
         assert!(summary["events"].as_u64().unwrap() > 1000 && summary["spoilt"] == 0, "{summary}");
         check_info(&scene, summary["rejected"] == 0);
+    }
+    program.signal(Signal::KILL);
+    program.end();
+    let lost = recover(&scene).1["lost"].as_u64().unwrap();
+    check(&scene, &marks, lost);
+}
+
+/// `snapshot` beside `recover`: the file is there for both, and the recorder goes on.
+fn snapshot_of_the_programs_own_recorder() {
+    let scene = Scene::new();
+    let (program, marks) = start(&scene, "marks", "1M");
+    let pid = program.pid().to_string();
+    for _ in 0..3 {
+        let said = scene.run(&["snapshot", "-p", &pid, "-o", "t.trace", "--force"]);
+        assert_eq!(said.status, 0, "{}", said.err);
+        assert!(steps(&scene).values().all(|(first, last)| first <= last));
     }
     program.signal(Signal::KILL);
     program.end();

@@ -283,7 +283,7 @@ fn a_panic_ends_calls() {
     assert_eq!((count(&calls, "::caught", "exit"), calls.len()), (2, 4));
 }
 
-/// `demo/sleds`, built as the tests of the runtime build it, in the same folder.
+/// `crates/gracepoint/tests/sleds`, built as the tests of the runtime build it, in the same folder.
 fn sleds() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -291,7 +291,7 @@ fn sleds() -> &'static Path {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
         let folder = root.join("target/sleds");
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "gracepoint-demo-sleds", "--target", TARGET])
+            .args(["build", "--quiet", "--package", "gracepoint-sleds", "--target", TARGET])
             .arg("--target-dir")
             .arg(&folder)
             .current_dir(root)
@@ -302,7 +302,7 @@ fn sleds() -> &'static Path {
             .output()
             .unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        folder.join(TARGET).join("debug/gracepoint-demo-sleds")
+        folder.join(TARGET).join("debug/gracepoint-sleds")
     })
 }
 
@@ -318,7 +318,7 @@ fn with_sleds() {
     let pid = program.pid().to_string();
     let listed = done(scene.run(&["functions", "-p", &pid, "*::traced::outer"]));
     assert!(
-        listed.contains("gracepoint_demo_sleds::traced::outer") && listed.contains("traced.rs:"),
+        listed.contains("::traced::outer") && listed.contains("traced.rs:"),
         "{listed}"
     );
     let trace = scene.trace();

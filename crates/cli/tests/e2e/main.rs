@@ -10,6 +10,7 @@ mod fake;
 mod fakes;
 mod flight;
 mod functions;
+mod hardship;
 mod programs;
 mod reading;
 mod real;
@@ -56,6 +57,7 @@ fn main() {
     trials.extend(export::trials());
     trials.extend(flight::trials());
     trials.extend(functions::trials());
+    trials.extend(hardship::trials());
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());

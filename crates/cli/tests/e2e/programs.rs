@@ -79,6 +79,11 @@ pub(crate) fn main(args: &[String]) {
         "crowd" => crowd(number(1)),
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
+        "no-files" => no_files(),
+        "no-memory" => no_memory(),
+        "exec" => exec(),
+        "idlers" => idlers(number(1)),
+        "mayflies" => mayflies(number(1)),
         "undumpable" | "idle" => wait(),
         other => panic!("no program {other}"),
     }
@@ -288,4 +293,91 @@ fn knock(socket: &str) {
         std::io::Read::read_to_end(&mut stream, &mut bytes)
     });
     say(&format!("{} bytes, {:?}", bytes.len(), answer.map_err(|e| e.kind())));
+}
+
+/// On a line of input, uses up its descriptors and fires; on the next, gives them back and fires again.
+fn no_files() {
+    let limit = rustix::process::Rlimit { current: Some(128), maximum: Some(128) };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    wait();
+    let mut files = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        files.push(file);
+    }
+    (0..100).for_each(|n| step(0, n));
+    say("full");
+    wait();
+    drop(files);
+    (100..200).for_each(|n| step(0, n));
+    say("done");
+    wait();
+}
+
+/// On a line of input, leaves itself 32 MiB of address space; on each that follows, fires.
+fn no_memory() {
+    wait();
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    let most = Some(pages * rustix::param::page_size() as u64 + (32 << 20));
+    let limit = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+    say("tight");
+    rounds(100);
+}
+
+/// On a line of input, fires and becomes another program.
+fn exec() {
+    wait();
+    (0..100).for_each(|n| step(0, n));
+    let mut next = std::process::Command::new(std::env::current_exe().unwrap());
+    let error = std::os::unix::process::CommandExt::exec(next.args(["--program", "rounds", "10"]));
+    panic!("{error}");
+}
+
+/// What a stack is going to need is no cost of recording.
+#[inline(never)]
+fn use_stack() {
+    std::hint::black_box([1u8; 24 << 10]);
+}
+
+/// So many threads, which fire once on a line of input and stay until the next.
+fn idlers(threads: u64) {
+    let here = std::sync::Barrier::new(threads as usize + 1);
+    std::thread::scope(|scope| {
+        for worker in 0..threads {
+            let here = &here;
+            let idle = move || {
+                use_stack();
+                step(worker, 0);
+                (0..2).for_each(|_| drop(here.wait()));
+                step(worker, 1);
+                (0..2).for_each(|_| drop(here.wait()));
+            };
+            let builder = std::thread::Builder::new().stack_size(256 << 10);
+            builder.spawn_scoped(scope, idle).unwrap();
+        }
+        here.wait();
+        say("idle");
+        wait();
+        here.wait();
+        here.wait();
+        say("done");
+        wait();
+        here.wait();
+    });
+}
+
+/// On a line of input, so many threads, some at a time, that fire once and end.
+fn mayflies(threads: u64) {
+    const AT_ONCE: u64 = 8;
+    wait();
+    for first in (0..threads).step_by(AT_ONCE as usize) {
+        std::thread::scope(|scope| {
+            for worker in first..threads.min(first + AT_ONCE) {
+                scope.spawn(move || step(worker, 0));
+            }
+        });
+    }
+    say("done");
+    wait();
 }

@@ -128,6 +128,8 @@ fn every_event_is_recorded_with_its_fields() {
     assert_eq!(threads.len(), 4, "a worker is a thread");
     let times: Vec<_> = events.iter().map(|event| event["ts_ns"].as_u64()).collect();
     assert!(times.is_sorted());
+    let patching = &info(&scene)["program"]["patching"];
+    assert!(["text", "mem", "branch"].iter().any(|way| patching == way), "{patching}");
     assert_private(&scene);
 }
 

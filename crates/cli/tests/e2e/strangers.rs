@@ -19,9 +19,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     let unshared = works(Command::new("unshare").args(["-Urpmf", "--mount-proc", "true"]));
     let root = rustix::process::geteuid().is_root()
         && works(Command::new("setpriv").args(["--reuid", "454321", "--clear-groups", "true"]));
-    let tests: [Test; 7] = [
+    let tests: [Test; 8] = [
         ("a_peer_cannot_change_the_buffer", a_peer_cannot_change_the_buffer, true, "nothing"),
         ("a_program_in_a_container", a_program_in_a_container, unshared, "user namespaces"),
+        (
+            "a_sidecar_with_a_shared_volume",
+            a_sidecar_with_a_shared_volume,
+            unshared,
+            "user namespaces",
+        ),
         ("another_user_is_refused", another_user_is_refused, root, "root and setpriv"),
         (
             "a_strangers_socket_is_not_spoken_to",
@@ -94,6 +100,40 @@ fn a_program_in_a_container() {
     // It is not the process 1 of this place.
     let said = scene.run(&["list", "-p", "1"]);
     assert_ne!(said.status, 0, "{}", said.out);
+}
+
+/// Program and tool in containers of their own, which share nothing but the volume with the sockets:
+/// neither has a pid in the other's namespace.
+fn a_sidecar_with_a_shared_volume() {
+    let scene = Scene::new();
+    let share = format!("mount --bind {0} {0};", scene.sockets().display());
+    let mut program = contained(&scene, &["forever", "2"], &share);
+    program.expect("ready");
+    let tool = |args: &[&str]| {
+        let mut command = scene.command("unshare");
+        command.args(["-Urpmf", "--kill-child=KILL", "--mount-proc"]);
+        ended({
+            command.arg(env!("CARGO_BIN_EXE_gracepoint")).args(args);
+            command
+        })
+    };
+    let said = tool(&["ps", "--json"]);
+    let ps: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&ps["pid"], &ps["own_pid"], &ps["name"]), (&0.into(), &1.into(), &"worker".into()));
+    let said = tool(&["record", "--name", "worker", "-o", "t.trace", "--duration", "200ms"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let info: serde_json::Value =
+        serde_json::from_str(&scene.run(&["info", "t.trace", "--json"]).out).unwrap();
+    assert!(info["events"].as_u64() > Some(0) && info["lost"] == 0, "{info}");
+    // Sessions that stay, and the program's end while it is recorded.
+    for words in ["start --session s", "show", "snapshot -o s.trace", "reset"] {
+        let said = tool(&words.split(' ').collect::<Vec<_>>());
+        assert_eq!(said.status, 0, "{words}: {}", said.err);
+    }
+    drop(program.child.stdin.take());
+    assert_eq!(program.end().status, 0);
+    let said = tool(&["ps"]);
+    assert_eq!(said.status, 1, "{} {}", said.out, said.err);
 }
 
 fn a_read_only_place_is_no_harm() {

@@ -40,19 +40,19 @@ pub(crate) fn with_babeltrace() -> Vec<(&'static str, fn())> {
     vec![("verbs_babeltrace_reads_an_extract", babeltrace_reads_an_extract as fn())]
 }
 
-fn round(program: &mut Running) {
+pub(crate) fn round(program: &mut Running) {
     go(program);
     program.expect("done");
 }
 
 /// What `show --json` tells, a session each.
-fn show(scene: &Scene) -> Vec<Value> {
+pub(crate) fn show(scene: &Scene) -> Vec<Value> {
     let said = scene.run(&["show", "--json"]);
     assert!(said.status == 0 || said.out.is_empty(), "{} {}", said.status, said.err);
     said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn say(scene: &Scene, words: &str) -> Said {
+pub(crate) fn say(scene: &Scene, words: &str) -> Said {
     let said = scene.run(&words.split(' ').collect::<Vec<_>>());
     assert_ok(&said);
     said
@@ -442,7 +442,7 @@ fn stream_into_a_closed_pipe() {
 }
 
 /// The pieces in a directory, in order.
-fn pieces(scene: &Scene, dir: &str) -> Vec<String> {
+pub(crate) fn pieces(scene: &Scene, dir: &str) -> Vec<String> {
     let names = std::fs::read_dir(scene.dir.join(dir)).unwrap();
     let mut names: Vec<String> =
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -516,6 +516,12 @@ fn pieces_replace_pieces_alone() {
     assert_ok(&record(&[]));
     let said = record(&[]);
     assert!(said.status == 2 && said.err.contains("--force"), "{}", said.err);
+    // What cannot be recorded replaces nothing.
+    assert_eq!(record(&["--force", "-e", "no:such"]).status, 2);
+    std::fs::rename(scene.dir.join("p/000001"), scene.dir.join("p/000007")).unwrap();
+    let said = scene.run(&["record", "-o", "p", "--rotate", "1h", "--force", "--", "/no/such"]);
+    assert_eq!(said.status, 127, "{}", said.err);
+    assert_eq!(pieces(&scene, "p"), ["p/000007"]);
     assert_ok(&record(&["--force"]));
     assert_eq!(pieces(&scene, "p"), ["p/000001"]);
     std::fs::write(scene.dir.join("p/precious"), "").unwrap();

@@ -124,6 +124,13 @@ impl Held {
         }
     }
 
+    /// `main`, or what made it: `gracepoint record`; and whether it is off.
+    pub(super) fn label(&self) -> String {
+        let name = if self.name.is_empty() { &self.origin.tool } else { &self.name };
+        let off = self.recording().is_some_and(|session| !session.is_on());
+        format!("{name}{}", if off { " (off)" } else { "" })
+    }
+
     pub(super) fn switch_off(&self) {
         match &self.kind {
             Kind::Recording(session) => session.switch_off(),

@@ -139,7 +139,11 @@ fn read_events(header: &PacketHeader, mut bytes: &[u8]) -> Vec<Event> {
 
 /// Records an event whose fields `fill` writes.
 fn write(ring: &Ring, id: u32, len: usize, fill: impl FnOnce(*mut u8)) -> bool {
-    let Some(place) = ring.place::<true>(id, len) else { return false };
+    // The plain way looks at `last`, and is late only for what a handler's handler does: the twin goes
+    // the other way.
+    let plain = ring.is_plain() && ring.twin != Twin::ClockFirst;
+    let place = if plain { ring.place_plain(id, len) } else { ring.place(id, len) };
+    let Some(place) = place else { return false };
     fill(place.fields);
     ring.publish(&place);
     true

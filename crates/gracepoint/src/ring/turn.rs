@@ -58,7 +58,7 @@ impl Ring {
                 let reserved = self.turn(writer, index, &owner(Some(index)), id, len);
                 if reserved.is_none() {
                     // What handlers wrote on top of us is whole, and left to us to publish.
-                    self.commit(writer, &Reserved::NOTHING);
+                    self.commit(writer);
                 }
                 return reserved.map(|reserved| (writer, reserved));
             }
@@ -149,7 +149,7 @@ impl Ring {
             let end = self.page_end(writer);
             compiler_fence(Ordering::SeqCst);
             writer.limit.store(end, Relaxed);
-            if let Some(reserved) = self.reserve::<true>(writer, id, len) {
+            if let Some(reserved) = self.reserve(writer, id, len) {
                 return Some(reserved);
             }
             // Handlers filled the page in the meantime.

@@ -90,7 +90,10 @@ pub(super) fn shape(wanted: &Create, ids: u32, most: u64) -> Result<Shape, Failu
     if bytes > most {
         return Err(failure(
             "memory",
-            format!("a buffer of {bytes} bytes is more than the program allows ({most})"),
+            format!(
+                "a buffer of {bytes} bytes is more than the program allows ({most}): ask for less with \
+                 --buffer"
+            ),
         ));
     }
     // Many pages rather than large ones: each thread that records holds one.

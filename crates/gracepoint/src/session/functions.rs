@@ -186,8 +186,8 @@ unsafe fn record(data: *const (), hit: &Hit) {
     }
     let ring = this.target.ring();
     let id = if hit.exit { EXIT_ID } else { ENTRY_ID };
-    let place = ring.place_by::<false>(id, 8, |ring, index, id, len| {
-        function::apart(|| ring.slow(index, id, len))
+    let place = ring.place_by(id, 8, |ring, index, id, len| {
+        function::apart(|| ring.find_slowly(index, id, len))
     });
     let Some(place) = place else { return };
     // SAFETY: the place has room for 8 bytes.

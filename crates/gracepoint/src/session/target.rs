@@ -1,5 +1,6 @@
 //! Where one event goes: the data of a session's probe, and the functions that write into its ring.
 
+use crate::arch::local;
 use crate::context::Gathered;
 use crate::event::Event;
 use crate::key::SpanPoint;
@@ -7,6 +8,7 @@ use crate::limit::{Limit, Verdict};
 use crate::ring::{Place, Ring};
 use gracepoint_wire::schema::{Context, THROTTLE_ID, UNTHROTTLE_ID};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The data of a session's probe: where one event goes.
 pub(super) struct Target {
@@ -14,7 +16,7 @@ pub(super) struct Target {
     pub(super) event: u32,
     pub(super) begin: u32,
     pub(super) end: u32,
-    /// Not 0 where there is more to do than to write down the fields: [`LIMITED`], [`COUNTED`] and
+    /// Not 0 where there is more to do than to write down the fields: [`LIMITED`], [`UNCOMMON`] and
     /// the bits of the context. One test decides.
     pub(super) extras: u32,
     /// The program's pid, for the context.
@@ -25,8 +27,8 @@ pub(super) struct Target {
 /// Bit of `Target::extras`: not every event is recorded.
 pub(super) const LIMITED: u32 = 1 << 31;
 
-/// Bit of `Target::extras`: records are counted, since they may be written over.
-pub(super) const COUNTED: u32 = 1 << 30;
+/// Bit of `Target::extras`: the ring is not plain, or an id needs the longer header.
+pub(super) const UNCOMMON: u32 = 1 << 30;
 
 /// The sessions of one key, when there are several: the event is encoded once and copied.
 pub(crate) struct Merged {
@@ -69,20 +71,22 @@ pub(crate) unsafe fn record<E: Event>(
 ) -> bool {
     // SAFETY: the caller's promise.
     let target = unsafe { &*data.cast::<Target>() };
+    if span.is_null() && target.extras == 0 {
+        // SAFETY: the caller's promise: where there is no span there is an event.
+        let event = unsafe { &*event.cast::<E>() };
+        let prepared = event.prepare();
+        let ring = target.ring();
+        let Some(place) = ring.place_plain(target.event, event.size(&prepared)) else {
+            return false;
+        };
+        // SAFETY: the place has room for the `size` bytes that this writes.
+        unsafe { event.write(&prepared, place.fields) };
+        ring.publish(&place);
+        return true;
+    }
     // SAFETY: the caller's promise.
     let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
     match (event, span) {
-        (Some(event), None) if target.extras == 0 => {
-            let prepared = event.prepare();
-            let ring = target.ring();
-            let Some(place) = ring.place::<false>(target.event, event.size(&prepared)) else {
-                return false;
-            };
-            // SAFETY: the place has room for the `size` bytes that this writes.
-            unsafe { event.write(&prepared, place.fields) };
-            ring.publish(&place);
-            true
-        }
         // SAFETY: `data` is the caller's promise.
         (Some(event), span) => unsafe { record_each(&[data], event, span) },
         (None, span) => target.record_end(span),
@@ -118,28 +122,46 @@ pub(crate) unsafe fn record_all<E: Event>(
     }
 }
 
-/// [`record_each`] where there is neither a span nor anything extra.
+/// [`record_each`] where there is neither a span nor anything extra, and one reading of the clock for
+/// all: see the top of `ring.rs`.
 ///
 /// # Safety
 /// As for [`record_each`].
 #[inline(always)]
 unsafe fn record_plain<E: Event>(targets: &[*const ()], event: &E) -> bool {
+    const AT_ONCE: usize = 8;
+    let index = gracepoint_rcu::thread_index().filter(|_| targets.len() <= AT_ONCE);
+    let Some(index) = index else {
+        // SAFETY: the caller's promise.
+        return unsafe { record_each(targets, event, None) };
+    };
     let prepared = event.prepare();
     let len = event.size(&prepared);
     // SAFETY: the caller's promise.
-    let mut targets = targets.iter().map(|data| unsafe { &*data.cast::<Target>() });
-    let first = targets.find_map(|t| Some((t.ring(), t.ring().place::<false>(t.event, len)?)));
-    let Some((ring, place)) = first else { return false };
-    // SAFETY: the place has room for the `size` bytes that this writes.
-    unsafe { event.write(&prepared, place.fields) };
-    for target in targets {
-        if let Some(copy) = target.ring().place::<false>(target.event, len) {
+    let targets = targets.iter().map(|data| unsafe { &*data.cast::<Target>() });
+    let mut at = [0; AT_ONCE];
+    for (at, target) in at.iter_mut().zip(targets.clone()) {
+        *at = target.ring().begin(index);
+    }
+    compiler_fence(Ordering::SeqCst); // the clock after each `pos`
+    let now = local::counter();
+    let mut first: Option<(&Ring, Place<'_>)> = None;
+    // Each gets its place, also when others have none: `begin` has raised its depth.
+    for (&at, target) in at.iter().zip(targets) {
+        let ring = target.ring();
+        let Some(place) = ring.place_at(index, at, now, target.event, len) else { continue };
+        if let Some((_, first)) = &first {
             // SAFETY: both places have room for `len` bytes and are in different rings; the first
             // is written, and not published.
-            unsafe { copy_record(place.fields, copy.fields, len) };
-            target.ring().publish(&copy);
+            unsafe { copy_record(first.fields, place.fields, len) };
+            ring.publish(&place);
+        } else {
+            // SAFETY: the place has room for the `size` bytes that this writes.
+            unsafe { event.write(&prepared, place.fields) };
+            first = Some((ring, place));
         }
     }
+    let Some((ring, place)) = first else { return false };
     ring.publish(&place);
     true
 }
@@ -241,11 +263,11 @@ impl Target {
     /// A place for the context, which is written, and `len` more bytes, where the pointer leads.
     #[inline(always)]
     pub(super) fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
-        let context = self.extras & !(LIMITED | COUNTED);
+        let context = self.extras & !(LIMITED | UNCOMMON);
         if context != 0 {
             return self.place_with_context(context, id, len);
         }
-        let place = self.ring().place::<true>(id, len)?;
+        let place = self.ring().place(id, len)?;
         let at = place.fields;
         Some((place, at))
     }
@@ -259,7 +281,7 @@ impl Target {
     ) -> Option<(Place<'_>, *mut u8)> {
         let context = Gathered::now(Context::from_bits(context), self.pid);
         let bytes = context.bytes();
-        let place = self.ring().place::<true>(id, bytes.len() + len)?;
+        let place = self.ring().place(id, bytes.len() + len)?;
         // SAFETY: the place has room for the context and `len` bytes.
         let at = unsafe {
             place.fields.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
@@ -320,7 +342,7 @@ impl Target {
     /// Writes an event of the tracer's own about the events `of`.
     fn tell(&self, id: u32, of: u32, number: impl FnOnce() -> u64) {
         let context = self.ring().context as usize;
-        let Some(place) = self.ring().place::<true>(id, context + 12) else { return };
+        let Some(place) = self.ring().place(id, context + 12) else { return };
         // SAFETY: the place has room for the context, a u32 and a u64.
         unsafe {
             place.fields.write_bytes(0, context);

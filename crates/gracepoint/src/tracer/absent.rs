@@ -27,7 +27,11 @@ fn unsupported() -> Error {
     Error::new(ErrorKind::Unsupported, "this system, or this build of the program, has no tracing")
 }
 
-pub(crate) fn add(body: Arc<dyn Body>, _: Vec<(&'static Key, Entry)>) -> Result<(), Error> {
+pub(crate) fn add(
+    body: Arc<dyn Body>,
+    _: Vec<(&'static Key, Entry)>,
+    _: Option<&Arc<dyn Body>>,
+) -> Result<(), Error> {
     // SAFETY: nobody has seen the probe yet but its maker, who gives it up with the error.
     unsafe { body.drop_captured() };
     Err(unsupported())

@@ -74,6 +74,17 @@ impl Registry {
         Some((known.body.head().name().to_owned(), known.body.tracepoint(place)))
     }
 
+    /// Is this probe there, and not leaving?
+    fn stays(&self, id: u64) -> bool {
+        self.probes.get(&id).is_some_and(|known| !known.leaving)
+    }
+
+    fn leaves(&mut self, id: u64) {
+        if let Some(known) = self.probes.get_mut(&id) {
+            known.leaving = true;
+        }
+    }
+
     fn of_owner(&self, owner: u64) -> impl Iterator<Item = &Registered> {
         self.probes.values().filter(move |known| known.body.head().owner == owner)
     }
@@ -89,11 +100,15 @@ fn failure(body: &dyn Body) -> Option<ProbeFailure> {
     })
 }
 
-/// Attaches a probe.
+/// Attaches a probe; one that is there already goes in the same step.
 ///
 /// # Errors
 /// See [`Tracepoint::attach`](crate::Tracepoint::attach).
-pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> Result<(), Error> {
+pub(crate) fn add(
+    body: Arc<dyn Body>,
+    entries: Vec<(&'static Key, Entry)>,
+    instead: Option<&Arc<dyn Body>>,
+) -> Result<(), Error> {
     start::register();
     if is_held_here() {
         // SAFETY: nobody has seen the probe yet but its maker, who gives it up with the error.
@@ -102,28 +117,45 @@ pub(crate) fn add(body: Arc<dyn Body>, entries: Vec<(&'static Key, Entry)>) -> R
             "a probe cannot be attached from a probe that interrupted a change of probes; attach it later",
         ));
     }
-    let keys: Vec<KeyId> = entries.iter().map(|(key, _)| KeyId::of(key)).collect();
+    let mut keys: Vec<KeyId> = entries.iter().map(|(key, _)| KeyId::of(key)).collect();
     let (id, priority) = (body.head().id, body.head().priority);
     let member = |(key, entry)| (key, Member { entry, priority, session: false });
     let members = entries.into_iter().map(member).collect();
     super::pin(keys.iter().copied());
-    let mut garbage = Garbage::new();
+    let (mut garbage, mut leaving) = (Garbage::new(), Vec::new());
     let (result, due) = {
         let mut state = state::prepare(&keys);
-        let result = state.add(members, &mut garbage);
-        // Also where it failed: a hit may have found the probe in between, so it leaves like any other.
-        let leaving = result.is_err();
-        state.registry.probes.insert(id, Registered { body: Arc::clone(&body), leaving });
-        state.registry.ledgers.entry(body.head().owner).or_default();
+        let old = instead.filter(|old| state.registry.stays(old.head().id));
+        let places = old.into_iter().flat_map(|old| old.places());
+        let places: Vec<_> = places.map(|place| (place.key, place.data)).collect();
+        let result = state.add(members, &places, &mut garbage);
+        if result.is_ok() {
+            state
+                .registry
+                .probes
+                .insert(id, Registered { body: Arc::clone(&body), leaving: false });
+            state.registry.ledgers.entry(body.head().owner).or_default();
+        }
+        if let (Ok(()), Some(old)) = (&result, old) {
+            // Not killed: a hit that has found it calls it, since it does not find the other.
+            state.registry.leaves(old.head().id);
+            leaving.push(Arc::clone(old));
+            state.take(&places, &mut garbage);
+            keys.extend(places.iter().map(|(key, _)| *key));
+        }
         (result, state.hooks_due(keys.into_iter()))
     };
-    if result.is_err() {
-        leave(vec![body], garbage);
+    if !leaving.is_empty() {
+        leave(leaving, garbage);
     } else if !garbage.is_empty() {
         drive::after_grace_period(bytes(&mut garbage), move || drop(garbage));
     }
     due.iter().for_each(|hook| hook.settle());
-    result.map_err(|error| Error::new(ErrorKind::Patching, error.to_string()))
+    result.map_err(|error| {
+        // SAFETY: nothing has been published, so nobody has seen the probe but its maker.
+        unsafe { body.drop_captured() };
+        Error::new(ErrorKind::Patching, error.to_string())
+    })
 }
 
 /// Bytes of memory that arrays keep, whose own list is made to fit.
@@ -181,8 +213,8 @@ fn leave(bodies: Vec<Arc<dyn Body>>, mut garbage: Garbage) {
 
 /// Drops what a probe captured, reports what is to be reported, and forgets it. On the callback thread.
 fn bury(body: &dyn Body) {
-    // SAFETY: a probe gets here once (who sets `leaving`, or failed to attach it, brings it here) and a
-    // grace period after it was taken off its tracepoints.
+    // SAFETY: a probe gets here once (who sets `leaving` brings it here) and a grace period after it was
+    // taken off its tracepoints.
     let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { body.drop_captured() }));
     let mut failed = failure(body);
     if let Err(payload) = dropped {

@@ -242,34 +242,39 @@ pub(super) fn switch(keys: &[&'static Key], on: bool) -> Result<(), PatchError> 
 }
 
 impl State {
-    /// Adds probes; sites of keys that had none are switched on.
+    /// Adds probes; sites of keys that had none are switched on. Where one of those at `instead` is, it goes in
+    /// the same step: a hit finds the one or the other.
     ///
     /// # Errors
-    /// When that is refused; then no probe has been added, but a hit may have found one in between.
+    /// When sites cannot be switched on; then nothing has changed.
     pub(super) fn add(
         &mut self,
         members: Vec<(&'static Key, Member)>,
+        instead: &[(KeyId, *const ())],
         garbage: &mut Garbage,
     ) -> Result<(), PatchError> {
-        let mut fresh = Vec::with_capacity(members.len());
+        let is_fresh = |(key, _): &&(&'static Key, Member)| self.count(KeyId::of(key)) == 0;
+        let fresh: Vec<_> = members.iter().filter(is_fresh).map(|(key, _)| *key).collect();
+        // Before the arrays: a hit in between finds none.
+        switch(&fresh, true)?;
         self.keys.reserve(members.len());
-        let mut places = Vec::with_capacity(members.len());
+        let goes: HashMap<_, _, BuildHasherDefault<Spread>> = instead.iter().copied().collect();
         for (key, member) in members {
             let id = KeyId::of(key);
-            places.push((id, member.entry.data));
             let before = self.keys.get(&id).map_or(&[][..], Attached::members);
-            if before.is_empty() {
-                fresh.push(key);
-            }
-            let at = before.partition_point(|other| other.priority >= member.priority);
-            let (first, last) = before.split_at(at);
-            let array: Box<[Member]> = match before {
-                [] => Box::new([member, Member::END]),
-                _ => [first, &[member], last, &[Member::END]].concat().into(),
+            let array: Box<[Member]> = if before.is_empty() {
+                Box::new([member, Member::END])
+            } else {
+                let goes = goes.get(&id);
+                let stays = |other: &&Member| goes != Some(&other.entry.data);
+                let at = before.partition_point(|other| other.priority >= member.priority);
+                let (first, last) = before.split_at(at);
+                let (first, last) = (first.iter().filter(stays), last.iter().filter(stays));
+                first.chain([&member]).chain(last).chain([&Member::END]).copied().collect()
             };
             self.replace(key, array, garbage);
         }
-        switch(&fresh, true).inspect_err(|_| self.take_off(&places, garbage))
+        Ok(())
     }
 
     /// Removes from each key the probe with this data; sites of keys that have none left are switched off

@@ -6,6 +6,9 @@
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "probes exist on Linux alone"))]
 
 #[cfg(target_os = "linux")]
+#[path = "../client/mod.rs"]
+mod client;
+#[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
 mod places;
@@ -31,7 +34,7 @@ fn main() -> std::process::ExitCode {
         program::begin(&args.next().unwrap_or_default());
         return std::process::ExitCode::SUCCESS;
     }
-    let tests: [(&str, program::Test); 14] = [
+    let tests: [(&str, program::Test); 15] = [
         ("stale_data", stale_data::ours),
         ("stale_data_is_caught_in_the_kernels_design", stale_data::twin),
         ("teardown_stall", teardown_stall::test),
@@ -41,6 +44,7 @@ fn main() -> std::process::ExitCode {
         ("before_main_and_after", places::test_main),
         ("before_the_sites_are_known", places::test_earliest),
         ("a_forked_child_exits", places::test_fork_exit),
+        ("a_program_ends_inside_a_hit_and_on_the_callback_thread", places::test_exit_inside),
         ("in_destructors_of_thread_locals", places::test_thread_locals),
         ("in_signal_handlers", places::test_signals),
         ("in_forked_children", places::test_fork),

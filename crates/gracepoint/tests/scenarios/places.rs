@@ -369,3 +369,58 @@ pub(crate) fn program_fork_while_attaching() {
 pub(crate) fn test_fork_while_attaching() -> Result<(), Failed> {
     says("fork-while-attaching", "100 children ended")
 }
+
+/// Ends the program when it is dropped.
+struct Exits;
+
+impl Drop for Exits {
+    fn drop(&mut self) {
+        println!("from the callback thread");
+        std::process::exit(0);
+    }
+}
+
+/// Keeps a thread at hits, and another in the middle of one for ever.
+fn others(tracer: &Tracer) -> Probe {
+    static NEVER: Gate = Gate::new();
+    let sleeper = tracer.tracepoint::<Hit>().priority(1).attach(|hit| {
+        if hit.n == 15 {
+            NEVER.pass();
+        }
+    });
+    std::thread::spawn(|| gracepoint::trace!(Hit { n: 15 }));
+    until(|| NEVER.standing() == 1);
+    std::thread::spawn(|| {
+        loop {
+            gracepoint::trace!(Hit { n: 16 });
+        }
+    });
+    sleeper.unwrap()
+}
+
+/// The program ends in the middle of a hit, by its exit handlers, while others are in the middle of theirs.
+pub(crate) fn program_exit_in_probe() {
+    let tracer = Tracer::new("exit");
+    let _sleeper = others(&tracer);
+    let _exits = tracer.tracepoint::<Hit>().attach(|hit| {
+        if hit.n == 17 {
+            println!("from a probe");
+            std::process::exit(0);
+        }
+    });
+    gracepoint::trace!(Hit { n: 17 });
+}
+
+/// The same where a probe's captures are dropped.
+pub(crate) fn program_exit_in_callback() {
+    let tracer = Tracer::new("exit");
+    let exits = Exits;
+    let probe = tracer.tracepoint::<Hit>().attach(move |_| _ = &exits);
+    probe.unwrap().detach();
+    until(|| false);
+}
+
+pub(crate) fn test_exit_inside() -> Result<(), Failed> {
+    says("exit-in-probe", "from a probe")?;
+    says("exit-in-callback", "from the callback thread")
+}

@@ -13,7 +13,7 @@ pub(crate) type Test = fn() -> Result<(), Failed>;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) fn begin(name: &str) {
-    let programs: [(&str, fn()); 13] = [
+    let programs: [(&str, fn()); 15] = [
         ("teardown-stall", teardown_stall::program),
         ("exit", teardown_stall::program_exit),
         ("system-calls", system_calls::program),
@@ -26,6 +26,8 @@ pub(crate) fn begin(name: &str) {
         ("signals", places::program_signals),
         ("fork", places::program_fork),
         ("allocator", places::program_allocator),
+        ("exit-in-probe", places::program_exit_in_probe),
+        ("exit-in-callback", places::program_exit_in_callback),
         ("fork-while-attaching", places::program_fork_while_attaching),
     ];
     let found = programs.iter().find(|(known, _)| *known == name);

@@ -1,15 +1,15 @@
 //! Recorders that leave while a reader sleeps in a probe: killed, by Ctrl-C, and by the book. Each is
 //! a process of its own; the traced program sees to it that their sessions end.
 
+use crate::client::Tool;
 use crate::program::{command, run, until};
 use crate::teardown_stall::{GATE, sleeper};
 use gracepoint::Tracer;
-use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, next_frame};
+use gracepoint_wire::control::Message;
 use libtest_mimic::Failed;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -20,61 +20,16 @@ struct Tick {
     n: u64,
 }
 
-struct Link {
-    stream: UnixStream,
-    inbox: Vec<u8>,
-}
-
-impl Link {
-    fn new(path: &Path) -> Link {
-        let mut stream = UnixStream::connect(path).unwrap();
-        stream.write_all(&Message::Hello(Hello::current(None)).to_frame()).unwrap();
-        Link { stream, inbox: Vec::new() }
-    }
-
-    fn send(&mut self, message: &Message) {
-        self.stream.write_all(&message.to_frame()).unwrap();
-    }
-
-    fn receive(&mut self) -> Message {
-        loop {
-            if let Some((payload, taken)) = next_frame(&self.inbox, MAX_REPLY).unwrap() {
-                let message = Message::parse(payload).unwrap();
-                self.inbox.drain(..taken);
-                return message;
-            }
-            let mut chunk = [0; 4096];
-            let n = self.stream.read(&mut chunk).unwrap();
-            assert!(n > 0, "the agent answers");
-            self.inbox.extend_from_slice(&chunk[..n]);
-        }
-    }
-}
-
 /// Records until it is told on standard input to stop, by the book.
 pub(crate) fn program_recorder() {
     let path = std::env::var_os("SCENARIO_SOCKET").unwrap();
-    let mut link = Link::new(Path::new(&path));
-    let globs = vec!["recorded:*".into(), "stall:*".into()];
-    link.send(&Message::Create(Create { globs, buffer_bytes: 1 << 20, ..Create::default() }));
-    let session = loop {
-        match link.receive() {
-            Message::Created(created) => break created.session,
-            Message::Failure(failure) => panic!("{failure:?}"),
-            _ => {}
-        }
-    };
-    link.send(&Message::Start(session));
-    while !matches!(link.receive(), Message::Started(_)) {}
+    let (mut tool, _) = Tool::connect(Path::new(&path));
+    let session = tool.record(&["recorded:*", "stall:*"]).session;
     println!("recording");
     let _ = std::io::stdin().read(&mut [0]);
-    link.send(&Message::Stop(session));
-    loop {
-        if let Message::Stopped(stopped) = link.receive() {
-            println!("settled: {}, {}", stopped.settled, stopped.holdouts.join("; "));
-            return;
-        }
-    }
+    let stopped = tool.ask(&Message::Stop(session));
+    let Message::Stopped(stopped) = stopped else { panic!("{stopped:?}") };
+    println!("settled: {}, {}", stopped.settled, stopped.holdouts.join("; "));
 }
 
 fn recorder(socket: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
@@ -90,14 +45,8 @@ fn recorder(socket: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
 
 /// Sessions that the event is on for.
 fn sessions(socket: &Path) -> u32 {
-    let mut link = Link::new(socket);
-    link.send(&Message::List);
-    loop {
-        if let Message::Events(events) = link.receive() {
-            let tick = events.iter().find(|listed| listed.schema.name == "recorded:tick");
-            return tick.expect("it has a site").on;
-        }
-    }
+    let events = Tool::connect(socket).0.events();
+    events.into_iter().find(|(name, _)| name == "recorded:tick").expect("it has a site").1
 }
 
 pub(crate) fn program() {

@@ -10,6 +10,7 @@ use libtest_mimic::Failed;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
 
 /// The tracepoint whose probe sleeps.
 #[derive(gracepoint::Event)]
@@ -37,6 +38,9 @@ static OTHER_DOMAIN: Domain = Domain::new("other");
 
 /// Most bytes that may be kept for each detached probe, beside what it captured.
 const MOST_KEPT: usize = 512;
+
+/// How long the reader sleeps at least in the long form.
+const ASLEEP: Duration = Duration::from_secs(10);
 
 /// A reader inside a probe, where it stays until the gate is opened.
 pub(crate) fn sleeper(tracer: &Tracer) -> (Probe, std::thread::JoinHandle<()>) {
@@ -118,6 +122,7 @@ pub(crate) fn program() {
         STORMS.fetch_add(1, Relaxed);
     });
     let (probe, reader) = sleeper(&tracer);
+    let begun = Instant::now();
     let mut threads = begin_hits();
     threads.push(begin_storm());
     until(|| STORMS.load(Relaxed) > 100);
@@ -140,6 +145,9 @@ pub(crate) fn program() {
     assert!(allocated <= MOST_KEPT + size_of::<Captured>(), "{allocated} bytes");
     assert!(counted >= allocated * 3 / 4, "{counted} bytes of {allocated} are visible");
     assert_eq!(tracer.statistics().leaving, cycles + 1);
+
+    // He sleeps for ten seconds, in the long form.
+    until(|| !is_full() || begun.elapsed() >= ASLEEP);
 
     // Who is to blame.
     let named = |stall: &gracepoint::Stall| {

@@ -26,6 +26,12 @@ pub(crate) fn increment(counter: &AtomicU64) {
     compiler_fence(Ordering::SeqCst);
 }
 
+/// The same, with release.
+#[inline(always)]
+pub(crate) fn increment_release(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Release);
+}
+
 /// The calling thread's `ThreadWords::slot`.
 #[inline(always)]
 pub(crate) fn slot_word() -> usize {

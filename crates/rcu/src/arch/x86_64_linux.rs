@@ -33,6 +33,13 @@ pub(crate) fn increment(counter: &AtomicU64) {
     unsafe { asm!("inc qword ptr [{}]", in(reg) counter.as_ptr(), options(nostack)) }
 }
 
+/// The same, with release: on this processor every store comes after all loads and stores before it, and the asm
+/// block keeps the compiler from moving them.
+#[inline(always)]
+pub(crate) fn increment_release(counter: &AtomicU64) {
+    increment(counter);
+}
+
 /// The calling thread's `ThreadWords::slot`.
 #[inline(always)]
 pub(crate) fn slot_word() -> usize {

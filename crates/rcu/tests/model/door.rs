@@ -90,18 +90,37 @@ pub(crate) fn access<T: Default>(make: impl FnOnce(&Context) -> Step<T>) -> T {
 }
 
 fn store(word: Word, value: u64, name: Named) {
+    // How often it was looked in vain decides delays alone; without it there are fewer states.
+    if name != Named::Attempts {
+        access(|cx| cx.store(word, value));
+    }
+}
+
+/// The old value. What grace periods do to `seq` is here: they begin with both ranks awaited (3), and lose one or
+/// both by confirmations.
+fn compare_exchange(word: Word, from: u64, to: u64, name: Named) -> u64 {
     let run = run();
     match (run.twin, name) {
-        // How often it was looked in vain decides delays alone; without it there are fewer states.
-        (_, Named::Attempts) => return,
-        (Twin::LateBegin, Named::Seq) if value & 3 == 1 => {
-            run.late.set(Some((word, value)));
-            return;
+        (Twin::LateBegin, Named::Seq) if to & 3 == 3 => {
+            run.late.set(Some((word, to)));
+            from
         }
-        (Twin::OldConfirmations, Named::Awaited) if value == 3 => return,
-        _ => {}
+        (Twin::OldConfirmations, Named::Seq) if to & 3 == 3 => {
+            access(|cx| cx.compare_exchange(word, from, to - 1))
+        }
+        (Twin::LateConfirmation, Named::Seq) if from & 3 != 0 => {
+            let confirmed = from & !if to & 3 == 0 { 0 } else { to } & 3;
+            loop {
+                let now = access(|cx| cx.load(word));
+                let left = now & 3 & !confirmed;
+                let next = if left == 0 { (now + 3) & !3 } else { (now & !3) | left };
+                if access(|cx| cx.compare_exchange(word, now, next)) == now {
+                    return from;
+                }
+            }
+        }
+        _ => access(|cx| cx.compare_exchange(word, from, to)),
     }
-    access(|cx| cx.store(word, value));
 }
 
 /// Stores what was held back.
@@ -115,7 +134,6 @@ pub(crate) fn catch_up() {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     Seq,
-    Awaited,
     Attempts,
     Other,
 }
@@ -125,7 +143,6 @@ fn named(word: Word) -> Named {
         let is = |name: &str| build.as_ref().is_some_and(|b| b.words.get(name) == Some(&word));
         match () {
             () if is("seq") => Named::Seq,
-            () if is("awaited") => Named::Awaited,
             () if is("attempts") => Named::Attempts,
             () => Named::Other,
         }
@@ -196,8 +213,9 @@ pub(crate) mod sync {
                     _: Ordering,
                     _: Ordering,
                 ) -> Result<$int, $int> {
+                    let (from_word, to_word) = (from as u64, to as u64);
                     let old =
-                        access(|cx| cx.compare_exchange(self.word, from as u64, to as u64)) as $int;
+                        super::compare_exchange(self.word, from_word, to_word, self.named) as $int;
                     if old == from { Ok(old) } else { Err(old) }
                 }
             }
@@ -243,6 +261,11 @@ pub(crate) mod arch {
         } else {
             access(|cx| cx.increment(counter.word));
         }
+    }
+
+    /// Here every store is a release.
+    pub(crate) fn increment_release(counter: &AtomicU64) {
+        increment(counter);
     }
 }
 

@@ -120,6 +120,46 @@ fn passer_by(twin: Twin) -> Program {
     program
 }
 
+/// A driver that may be stopped anywhere in its step, and one who waits and steps beside it.
+fn beside_the_driver(twin: Twin) -> Program {
+    let (mut program, world) = World::new("beside the driver", twin, Form::Membarrier, 1);
+    world.server(&mut program, "driver", |world| {
+        world.start_poll();
+        world.poll(128);
+    });
+    world.thread(&mut program, "reader", |world| world.section(0));
+    world.thread(&mut program, "updater", |world| {
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish_beside(cookie);
+        world.free_old();
+    });
+    program
+}
+
+/// A driver whose grace period ends without it, so that its step comes to its end in the next one.
+fn late_driver(twin: Twin) -> Program {
+    let (mut program, world) = World::new("late driver", twin, Form::Membarrier, 1);
+    let first = 4;
+    world.server(&mut program, "driver", move |world| {
+        world.grace.request(first);
+        world.poll(128);
+    });
+    world.thread(&mut program, "reader", move |world| {
+        world.wait(first);
+        world.section(0);
+    });
+    world.thread(&mut program, "updater", move |world| {
+        world.grace.request(first);
+        world.finish_beside(first);
+        world.remove();
+        let cookie = world.start_poll();
+        world.finish_beside(cookie);
+        world.free_old();
+    });
+    program
+}
+
 /// Two threads without slots of their own.
 fn shared_slot(twin: Twin) -> Program {
     let (mut program, world) = World::new("shared slot", twin, Form::Membarrier, 1);
@@ -203,7 +243,7 @@ const TWINS: &[(Twin, Make)] = &[
     (Twin::SharedSlotNotAtomic, shared_slot),
     (Twin::NoFenceInLeave, owned_guard),
     (Twin::LateHighWater, newcomer),
-    (Twin::NoDriverLock, passer_by),
+    (Twin::LateConfirmation, late_driver),
     (Twin::NoReaderFence, one_fencing_reader),
 ];
 
@@ -249,11 +289,29 @@ sound!(
     sound_late_removal late_removal,
     sound_two_drivers two_drivers,
     sound_passer_by passer_by,
+
     sound_shared_slot shared_slot,
     sound_owned_guard owned_guard,
     sound_fencing_owned_guard fencing_owned_guard,
     sound_newcomer newcomer,
     sound_interrupted interrupted
+);
+
+macro_rules! sound_and_large {
+    ($($test:ident $program:ident),*) => {$(
+        /// A million states and more, all of them sound, with `GRACEPOINT_MODEL=all`.
+        #[test]
+        fn $test() {
+            let report = crate::bounded(3).explore(&$program(Twin::Sound));
+            report.expect_sound();
+            println!("{}: {} states", report.program, report.states);
+        }
+    )*};
+}
+
+sound_and_large!(
+    sound_beside_the_driver beside_the_driver,
+    sound_late_driver late_driver
 );
 
 /// The fast path is an argument in `src/grace.rs`; here it is taken, in all schedules in which

@@ -90,8 +90,8 @@ enum Twin {
     LateHighWater,
     /// A thread that has given its slot back goes on using it.
     SlotAfterGivingBack,
-    /// Two threads drive at once.
-    NoDriverLock,
+    /// A step that comes late stores what it has found, whichever grace period runs by then.
+    LateConfirmation,
     /// In the fence form: the reader's fence.
     NoReaderFence,
 }

@@ -60,7 +60,7 @@ impl World {
         let handed = program.word("handed", 0);
         let high_water = program.word("high_water", (slots - unseen) as u64);
         let inactive_at_start = program.word("inactive_at_start", 1);
-        let engine = ["rank", "seq", "needed", "awaited", "attempts", "driver"].map(String::from);
+        let engine = ["rank", "seq", "needed", "attempts", "driver"].map(String::from);
         let counters = (0..slots).flat_map(|slot| {
             (0..RANKS).flat_map(move |rank| {
                 ["lock", "unlock"].map(|half| format!("{half}[{slot}][{rank}]"))
@@ -231,17 +231,30 @@ impl World {
     /// One step by whoever gets the lock; false if somebody is waited for.
     pub(crate) fn poll(&self, me: usize) -> bool {
         run().known.take();
-        let lock = (self.twin != Twin::NoDriverLock).then(|| self.driver.try_lock(me));
-        let step = match &lock {
-            Some(None) => {
-                // What it is now is not known; that it is free is what to wait for.
-                access(|cx| cx.wait(self.words["driver"], Until::Is(0)));
-                return true;
-            }
-            _ => self.grace.step(self),
+        let Some(lock) = self.driver.try_lock(me) else {
+            // What it is now is not known; that it is free is what to wait for.
+            access(|cx| cx.wait(self.words["driver"], Until::Is(0)));
+            return true;
         };
+        let step = self.grace.step(self);
         drop(lock);
         !matches!(step, Step::Waiting(_))
+    }
+
+    /// One step beside whoever drives; as `Engine::poll`, for one who has run out of patience.
+    pub(crate) fn poll_beside(&self) -> bool {
+        run().known.take();
+        !matches!(self.grace.step(self), Step::Waiting(_))
+    }
+
+    /// As `finish`, without ever asking for the lock.
+    pub(crate) fn finish_beside(&self, cookie: u64) {
+        while !self.grace.is_done(cookie) {
+            if !self.poll_beside() {
+                let known = run().known.take();
+                access(|cx| cx.wait_for_change(&known));
+            }
+        }
     }
 
     /// Drives until the cookie is done, sleeping while nothing changes.

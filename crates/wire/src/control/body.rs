@@ -24,6 +24,9 @@ pub(super) fn write_hello(b: &mut Builder, hello: &Hello) {
             if !p.object.is_empty() {
                 b.str(10, &p.object);
             }
+            for session in &p.sessions {
+                b.str(11, session);
+            }
         });
     }
 }
@@ -58,6 +61,7 @@ pub(super) fn read_program(body: &[u8]) -> Result<Program> {
             8 => p.events = item.u32()?,
             9 => p.waiting = item.u64()? != 0,
             10 => p.object = item.string()?,
+            11 => p.sessions.push(item.string()?),
             _ => {}
         }
     }

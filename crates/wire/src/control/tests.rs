@@ -122,6 +122,7 @@ fn program() -> Program {
         events: 2,
         waiting: true,
         object: "/lib/libplugin.so".into(),
+        sessions: vec!["main".into(), "gracepoint record (off)".into()],
     }
 }
 

@@ -38,13 +38,15 @@ pub(crate) struct Pieces {
     /// Bytes in the ones before.
     bytes: u64,
     old: VecDeque<TraceDir>,
+    /// Pieces of another recording, which this one replaces.
+    replaced: Vec<PathBuf>,
 }
 
-/// Fails where `parent` cannot hold pieces; with `force`, removes those that are there.
+/// Makes `parent`, where it is not there. Also says which pieces it holds, if it may, with `force`.
 ///
 /// # Errors
 /// When it holds anything else.
-fn make_parent(parent: &Path, force: bool) -> Result<PathBuf> {
+fn make_parent(parent: &Path, force: bool) -> Result<(PathBuf, Vec<PathBuf>)> {
     let named = || shown(&parent.to_string_lossy()).into_owned();
     let failed =
         |e: std::io::Error| Failure::new(format!("cannot make the directory {}: {e}", named()));
@@ -69,13 +71,10 @@ fn make_parent(parent: &Path, force: bool) -> Result<PathBuf> {
         );
         return Err(Failure::new(text));
     }
-    for piece in there {
-        fs::remove_dir_all(piece).map_err(failed)?;
-    }
     let mut builder = fs::DirBuilder::new();
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(parent).map_err(failed)?;
-    fs::canonicalize(parent).map_err(failed)
+    Ok((fs::canonicalize(parent).map_err(failed)?, there))
 }
 
 fn piece(parent: &Path, number: u64) -> PathBuf {
@@ -90,11 +89,20 @@ impl Pieces {
         rotate: Rotate,
         keep: Option<usize>,
     ) -> Result<(Pieces, PathBuf)> {
-        let parent = make_parent(parent, force)?;
+        let (parent, replaced) = make_parent(parent, force)?;
         let first = piece(&parent, 1);
         let keep = keep.unwrap_or(usize::MAX).max(1);
         let (began, old) = (Instant::now(), VecDeque::new());
-        Ok((Pieces { parent, rotate, keep, number: 1, began, bytes: 0, old }, first))
+        Ok((Pieces { parent, rotate, keep, number: 1, began, bytes: 0, old, replaced }, first))
+    }
+
+    /// The first piece is begun, in the place of the one that was there: the others go too.
+    pub(crate) fn begun(mut self) -> Pieces {
+        let first = piece(&self.parent, 1);
+        for old in self.replaced.drain(..).filter(|old| old.file_name() != first.file_name()) {
+            let _ = fs::remove_dir_all(old);
+        }
+        self
     }
 
     /// How many there have been.

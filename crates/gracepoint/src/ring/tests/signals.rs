@@ -30,11 +30,15 @@ struct Storm(libc::timer_t);
 
 impl Storm {
     fn start() -> Storm {
+        Storm::start_with(handler)
+    }
+
+    fn start_with(handler: extern "C" fn(libc::c_int)) -> Storm {
         // SAFETY: zeroed sigaction, sigevent and timer are valid to be filled in; the handler only
         // does what is allowed in one (that is what is tested).
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+            action.sa_sigaction = handler as usize;
             action.sa_flags = libc::SA_RESTART;
             assert_eq!(libc::sigaction(libc::SIGUSR2, &raw const action, std::ptr::null_mut()), 0);
             let mut event: libc::sigevent = std::mem::zeroed();
@@ -179,4 +183,71 @@ fn a_commit_that_does_not_look_again_is_caught() {
 #[test]
 fn a_nested_writer_that_publishes_is_caught() {
     caught("nested", || storm(Twin::NestedPublishes, 5_000));
+}
+
+/// The second of two rings into which everything goes.
+static SECOND: AtomicPtr<Ring> = AtomicPtr::new(std::ptr::null_mut());
+
+/// An event in both rings, as a session writer does it: was it recorded in each, with one time?
+fn put_twice(rings: [&Ring; 2], id: u32, value: u64) -> [Option<u64>; 2] {
+    let index = gracepoint_rcu::thread_index().unwrap();
+    let at = rings.map(|ring| ring.begin(index));
+    compiler_fence(Ordering::SeqCst);
+    let now = local::counter();
+    let places = [0, 1].map(|n| rings[n].place_at(index, at[n], now, id, 16));
+    for place in places.iter().flatten() {
+        // SAFETY: `fields` has room for two words; tests write a multiple of 8, so no tail follows.
+        unsafe {
+            place.fields.cast::<u64>().write_unaligned(value * 8);
+            place.fields.add(8).cast::<u64>().write_unaligned(!(value * 8));
+        }
+    }
+    [1, 0].map(|n| places[n].as_ref().inspect(|place| rings[n].publish(place)).map(|p| p.now))
+}
+
+extern "C" fn handler_of_two(_signal: libc::c_int) {
+    // SAFETY: null, or the rings of the test that runs, which outlive its timer.
+    let rings = unsafe { [RING.load(Acquire).as_ref(), SECOND.load(Acquire).as_ref()] };
+    if let [Some(first), Some(second)] = rings {
+        let value = HANDLED.fetch_add(1, Relaxed);
+        let put = put_twice([first, second], BY_HANDLER, value);
+        KEPT.fetch_add(put.iter().flatten().count() as u64, Relaxed);
+    }
+}
+
+#[test]
+fn two_rings_are_whole_and_in_order_with_one_reading_of_the_clock() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let rings = [(); 2].map(|()| shaped(4096, 1024, Mode::Discard, Twin::None));
+    if !rings[0].is_plain() {
+        return; // no counter to read: such an event is placed in each ring for itself
+    }
+    HANDLED.store(0, Relaxed);
+    KEPT.store(0, Relaxed);
+    RING.store(Arc::as_ptr(&rings[0]).cast_mut(), Release);
+    SECOND.store(Arc::as_ptr(&rings[1]).cast_mut(), Release);
+    let mut consumers = rings.each_ref().map(Consumer::new);
+    let (mut fired, mut kept, mut same) = (0, 0, 0);
+    let timer = Storm::start_with(handler_of_two);
+    while HANDLED.load(Relaxed) < 300 {
+        for _ in 0..1000 {
+            let put = put_twice([&rings[0], &rings[1]], 16, fired);
+            kept += put.iter().flatten().count() as u64;
+            same += u64::from(put[0].is_some_and(|time| time != 0) && put[0] == put[1]);
+            fired += 1;
+        }
+        consumers.iter_mut().for_each(Consumer::drain);
+    }
+    drop(timer);
+    RING.store(std::ptr::null_mut(), Release);
+    SECOND.store(std::ptr::null_mut(), Release);
+    // Whole, in order of their times, and counted: the consumer looks.
+    let found = consumers.map(Consumer::finish);
+    let count = |id| found.iter().map(|found| found.values(id).len() as u64).sum::<u64>();
+    assert_eq!((count(16), count(BY_HANDLER)), (kept, KEPT.load(Relaxed)));
+    let lost = |id| rings.iter().map(|ring| ring.arena.loss(id).lost.load(Relaxed)).sum::<u64>();
+    assert_eq!(kept + lost(16), 2 * fired);
+    assert_eq!(KEPT.load(Relaxed) + lost(BY_HANDLER), 2 * HANDLED.load(Relaxed));
+    // All but those that turned a page or met a handler.
+    assert!(same * 10 > fired * 9, "{same} of {fired} have one time");
 }

@@ -333,7 +333,12 @@ impl Ring {
     /// one would take that way too.
     #[cold]
     #[inline(never)]
-    pub(crate) fn find_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<(&Writer, *mut u8)> {
+    pub(crate) fn find_slowly(
+        &self,
+        index: Option<u32>,
+        id: u32,
+        len: usize,
+    ) -> Option<(&Writer, *mut u8)> {
         let (writer, reserved) = self.slow(index, id, len)?;
         Some((writer, put_header(id, &reserved)))
     }

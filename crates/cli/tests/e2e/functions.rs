@@ -317,10 +317,7 @@ fn with_sleds() {
     program.expect("/");
     let pid = program.pid().to_string();
     let listed = done(scene.run(&["functions", "-p", &pid, "*::traced::outer"]));
-    assert!(
-        listed.contains("::traced::outer") && listed.contains("traced.rs:"),
-        "{listed}"
-    );
+    assert!(listed.contains("::traced::outer") && listed.contains("traced.rs:"), "{listed}");
     let trace = scene.trace();
     let dir = trace.to_str().unwrap();
     done(scene.run(&["record", "-p", &pid, "-l", "*::traced::*", "-d", "200ms", "-o", dir]));

@@ -114,7 +114,6 @@ pub extern "C" fn gp1_unload_module(start: *const u8, _end: *const u8) {
 /// A record and the number of the object that it lies in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
-    #[cfg_attr(gp_branch, allow(dead_code, reason = "only patching groups by object"))]
     pub(crate) module: usize,
     pub(crate) record: &'static Record,
 }
@@ -151,6 +150,11 @@ pub(crate) fn unpinned(wanted: impl Fn(&'static Key) -> bool) -> Vec<usize> {
         .collect();
     starts.dedup();
     starts
+}
+
+/// Does the object of this record stay loaded?
+pub(crate) fn is_pinned(found: &Found) -> bool {
+    MODULES[found.module].pinned.load(Relaxed)
 }
 
 /// Makes objects stay loaded, and the one that the runtime itself lies in. The caller does not hold

@@ -106,15 +106,12 @@ pub(crate) struct Writer {
 
 /// Space for one record, reserved and not yet committed.
 #[derive(Clone, Copy)]
-pub(crate) struct Reserved {
+struct Reserved {
     pos: u64,
     end: u64,
     now: u64,
     extended: bool,
 }
-
-/// What [`Ring::slow`] has found: whose place, and where.
-pub(crate) type Slowly<'a> = (&'a Writer, Reserved);
 
 /// Where an event goes, between [`Ring::place`] and [`Ring::publish`].
 pub(crate) struct Place<'a> {
@@ -236,16 +233,16 @@ impl Ring {
     /// or if this is a forked child.
     #[inline(always)]
     pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        self.place_by(id, len, Ring::find_slowly)
+        self.place_by(id, len, Ring::place_slowly)
     }
 
-    /// The same for callers that have to do something around [`Ring::find_slowly`].
+    /// The same for callers that have to do something around [`Ring::place_slowly`].
     #[inline(always)]
     pub(crate) fn place_by(
         &self,
         id: u32,
         len: usize,
-        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<(&'a Writer, *mut u8)>,
+        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<Place<'a>>,
     ) -> Option<Place<'_>> {
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
@@ -264,10 +261,7 @@ impl Ring {
             Some((writer, reserved)) => {
                 Some(Place::quick(put_header(id, &reserved), writer, &reserved))
             }
-            None => {
-                let (writer, fields) = slow(self, index, id, len)?;
-                Some(Place { fields, writer, end: 0, now: 0 })
-            }
+            None => slow(self, index, id, len),
         }
     }
 
@@ -324,7 +318,12 @@ impl Ring {
 
     /// `depth` is raised where there is an index.
     #[inline(always)]
-    fn place_slowly(&self, index: Option<u32>, id: u32, len: usize) -> Option<Place<'_>> {
+    pub(crate) fn place_slowly(
+        &self,
+        index: Option<u32>,
+        id: u32,
+        len: usize,
+    ) -> Option<Place<'_>> {
         let (writer, fields) = self.find_slowly(index, id, len)?;
         Some(Place { fields, writer, end: 0, now: 0 })
     }

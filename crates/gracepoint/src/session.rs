@@ -19,7 +19,7 @@ use crate::{clock, function, sys, tracer};
 use choice::{Chosen, is_limited, shape};
 use functions::Recorder;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Failure, Limits, Module, Stopped};
+use gracepoint_wire::control::{Create, Created, ENTRY_ID, Failure, Limits, Module, Stopped};
 use gracepoint_wire::packet::needs_extended;
 use gracepoint_wire::schema::{Context, Declared, module_event, throttle_events};
 use modules::Modules;
@@ -120,7 +120,8 @@ impl Session {
             limit: Limit::new(wanted.limits.max_rate, wanted.limits.sample),
         };
         let targets = ids.into_iter().map(of).collect();
-        let recorder = |chosen: functions::Chosen| chosen.recorder(&raw const *ring, extras);
+        let recorder =
+            |chosen: functions::Chosen| chosen.recorder(&raw const *ring, extras(ENTRY_ID));
         let functions = functions.map(recorder).transpose()?.map(Box::new);
         let session = Arc::new(Session {
             id,

@@ -21,7 +21,10 @@ pub(super) fn list() -> [(usize, &'static str); 9] {
         (super::hit::apart_address(), "calls what may use any register"),
         (record, "writes a session's record"),
         (chosen, "the same with a depth, a threshold, threads or a context"),
-        (Ring::slow as fn(&'static Ring, _, _, _) -> _ as usize, "turns the page of a record"),
+        (
+            Ring::find_slowly as fn(&'static Ring, _, _, _) -> _ as usize,
+            "turns the page of a record",
+        ),
     ]
 }
 

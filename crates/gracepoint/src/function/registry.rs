@@ -5,7 +5,7 @@ use super::ops::{Op, Published};
 use super::table::{self, Place, Table};
 use crate::key::Key;
 use crate::patch::{self, PatchError};
-use crate::tracer;
+use crate::{module, tracer};
 use gracepoint_wire::control::Functions;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,7 +25,14 @@ fn with<T>(body: impl FnOnce(&mut Registry) -> T) -> T {
 /// Finds functions that were loaded since the last time, and gives `body` the table. Not from an operation that
 /// interrupted a change of ours.
 pub(crate) fn with_table<T>(body: impl FnOnce(&Table) -> T) -> T {
-    let before = with(|registry| registry.table.loaded());
+    // Not under the tracer's lock: both ask the loader (see `module.rs`).
+    let (before, open) = with(|registry| {
+        let open = module::unpinned(|key| key.point().is_some());
+        (registry.table.loaded(), open)
+    });
+    if !open.is_empty() {
+        module::pin(&open);
+    }
     let look = table::look(before);
     with(|registry| {
         registry.table.add(look);

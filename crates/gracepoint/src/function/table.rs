@@ -114,7 +114,8 @@ impl Table {
                 }
             }
         }
-        for found in module::records() {
+        // What the table refers to must stay; an object that came since the caller pinned them is for the next time.
+        for found in module::records().filter(module::is_pinned) {
             let site = found.record.site();
             let point = site.key.point().filter(|_| site.kind == SiteKind::Function);
             if let Some(point) = point.filter(|point| point.id() == 0) {

@@ -4,7 +4,7 @@
 //! it first sets `limit` to 0, which sends handlers that interrupt it to a borrowed slot, and only
 //! then touches the rest of the [`Writer`].
 
-use super::{BORROWED, Reserved, Ring, Slowly, TAKEN, Writer, keep, word};
+use super::{BORROWED, Reserved, Ring, TAKEN, Writer, keep, word};
 use crate::arch::local;
 use crate::sys;
 use gracepoint_wire::packet::{
@@ -45,7 +45,12 @@ impl Ring {
     /// that the quick path raised is lowered again.
     #[cold]
     #[inline(never)]
-    pub(crate) fn slow(&self, index: Option<u32>, id: u32, len: usize) -> Option<Slowly<'_>> {
+    pub(super) fn slow(
+        &self,
+        index: Option<u32>,
+        id: u32,
+        len: usize,
+    ) -> Option<(&Writer, Reserved)> {
         if !self.alive() {
             if let Some(index) = index {
                 local::decrement(&self.writer(index).depth);

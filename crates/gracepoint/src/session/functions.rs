@@ -1,6 +1,6 @@
 //! The functions of a session: what is written when one begins and ends.
 //!
-//! The record is 8 bytes, which two stores write; the page is turned by `Ring::slow`, with all registers kept that the
+//! The record is 8 bytes, which two stores write; the page is turned by `Ring::place_slowly`, with all registers kept that the
 //! traced function may have in use (`function/hit.rs`).
 
 use super::failure;
@@ -20,11 +20,27 @@ pub(super) struct Recorder {
     set: Set,
     /// Threads, depth, threshold or context: not just two numbers for each hit.
     is_plain: bool,
-    /// Thread ids; none for all.
+    /// Thread ids, sorted; none for all.
     threads: Vec<u32>,
     depth: u32,
     threshold: Option<u64>,
     frames: Option<Frames>,
+}
+
+/// Most threads that a session may be for: each hit looks for its own among them.
+const MOST_THREADS: usize = 256;
+
+/// The ids of these ranges, up to `most`, each once however often a peer names it.
+fn each_once(ranges: &[(u32, u32)], most: u32) -> impl Iterator<Item = u32> {
+    let mut ranges = ranges.to_vec();
+    ranges.sort_unstable();
+    let mut next = 1;
+    ranges.into_iter().flat_map(move |(first, last)| {
+        let from = first.max(next);
+        let last = last.min(most);
+        next = next.max(last.saturating_add(1));
+        from..=last
+    })
 }
 
 /// What is wanted of functions, before the ring is there.
@@ -43,8 +59,14 @@ impl Chosen {
             return Err(failure("functions", text));
         }
         let known = function::count();
-        let ids = wanted.ids.iter().flat_map(|&(first, last)| first.max(1)..=last.min(known));
-        let set: Set = ids.collect();
+        if wanted.threads.len() > MOST_THREADS {
+            let text = format!(
+                "{} threads are too many: name {MOST_THREADS}, or none for all",
+                wanted.threads.len()
+            );
+            return Err(failure("functions", text));
+        }
+        let set: Set = each_once(&wanted.ids, known).collect();
         if set == Set::default() {
             let text = if known == 0 {
                 "this program has no functions that can be traced: build it with \
@@ -90,7 +112,7 @@ impl Chosen {
             is_plain: extras == 0 && !needs_frames && threads.is_empty(),
             target,
             set: self.set,
-            threads,
+            threads: sorted(threads),
             depth: if depth == 0 { u32::MAX } else { depth },
             threshold: (threshold_ns > 0).then(|| ticks(threshold_ns)),
             frames,
@@ -105,7 +127,7 @@ impl Recorder {
 
     #[inline(never)]
     fn record_chosen(&self, hit: &Hit) {
-        if !self.threads.is_empty() && !self.threads.contains(&this_thread()) {
+        if !self.threads.is_empty() && self.threads.binary_search(&this_thread()).is_err() {
             return;
         }
         let Some(frames) = &self.frames else { return self.write(hit) };
@@ -154,6 +176,11 @@ impl Recorder {
     }
 }
 
+fn sorted(mut ids: Vec<u32>) -> Vec<u32> {
+    ids.sort_unstable();
+    ids
+}
+
 /// The calling thread's id, as the program sees it.
 fn this_thread() -> u32 {
     let info = gracepoint_rcu::thread_index().and_then(gracepoint_rcu::thread_info);
@@ -187,10 +214,24 @@ unsafe fn record(data: *const (), hit: &Hit) {
     let ring = this.target.ring();
     let id = if hit.exit { EXIT_ID } else { ENTRY_ID };
     let place = ring.place_by(id, 8, |ring, index, id, len| {
-        function::apart(|| ring.find_slowly(index, id, len))
+        function::apart(|| ring.place_slowly(index, id, len))
     });
     let Some(place) = place else { return };
     // SAFETY: the place has room for 8 bytes.
     unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };
     ring.publish(&place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::each_once;
+
+    #[test]
+    fn ranges_may_overlap_and_reach_too_far() {
+        let all = |ranges: &[(u32, u32)]| each_once(ranges, 10).collect::<Vec<_>>();
+        assert_eq!(all(&[(0, 2), (2, 3), (1, 1)]), [1, 2, 3]);
+        assert_eq!(all(&[(9, u32::MAX), (8, 9)]), [8, 9, 10]);
+        assert_eq!(all(&[(11, 20), (4, 4)]), [4]);
+        assert_eq!(all(&vec![(1, u32::MAX); 100_000]).len(), 10, "and at no greater cost");
+    }
 }

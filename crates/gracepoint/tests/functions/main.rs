@@ -4,6 +4,10 @@
 //! The program is `crates/gracepoint/tests/sleds`, built here once, in `target/sleds`, with `-Z instrument-xray` and a stable compiler that is told
 //! to allow it. `GRACEPOINT_BLIND_SPOT=50000000` makes the scenario as long as that many calls.
 #![cfg(all(target_os = "linux", target_arch = "x86_64", not(gp_branch)))]
+#![allow(
+    clippy::print_stdout,
+    reason = "what the program says is for those who look, with --nocapture"
+)]
 
 mod own;
 

@@ -36,6 +36,9 @@ struct Object {
     symbols: Option<Symbols>,
 }
 
+/// Functions of one file: where they stand in a table, and their addresses.
+type Addresses = Vec<(usize, u64)>;
+
 /// The functions of a program, with their names.
 pub(crate) struct Listing {
     functions: Vec<Function>,
@@ -232,7 +235,7 @@ impl Listing {
     /// What a sidecar tells of these functions.
     fn table(&self, chosen: &[usize]) -> Table {
         let entries: Vec<FunctionEntry> = chosen.iter().map(|&at| self.entry(at)).collect();
-        let mut of_file: Vec<(Option<File>, Vec<(usize, u64)>)> = self
+        let mut of_file: Vec<(Option<File>, Addresses)> = self
             .objects
             .iter()
             .map(|o| (o.file.as_ref().and_then(|f| f.try_clone().ok()), Vec::new()))

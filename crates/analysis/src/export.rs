@@ -6,6 +6,7 @@
 //! many events). Spans are written when they end (`spans` says where they are drawn), so times in the
 //! output are not in order; the viewers sort.
 
+mod calls;
 mod chrome;
 mod folded;
 mod functions;
@@ -21,6 +22,7 @@ use crate::read::{Event, Reader};
 use crate::report::spell::push_json_value;
 use crate::trace::is_loss;
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
+use calls::{Calls, is_call};
 use gracepoint_wire::schema::{Field, LOSS_ID, Role, THROTTLE_ID, Type, UNTHROTTLE_ID};
 use serde::Serialize;
 use spans::{Open, Spans};
@@ -76,13 +78,15 @@ pub struct Exported {
     pub events: u64,
     /// Spans whose begin and end are there.
     pub spans: u64,
-    /// Of these, how many do not nest on their thread and have tracks of their own.
+    /// Calls of functions that have ended, or were left without an exit.
+    pub calls: u64,
+    /// Of spans and calls, how many do not nest on their thread and have tracks of their own.
     pub apart: u64,
     /// Slices of spans that threads enter and leave.
     pub visits: u64,
-    /// Spans that have begun and not ended.
+    /// Spans and calls that have begun and not ended.
     pub unfinished: u64,
-    /// Spans that have ended and not begun, which are not exported.
+    /// Spans and calls that have ended and not begun, which are not exported.
     pub without_begin: u64,
     /// Values of counters.
     pub samples: u64,
@@ -251,14 +255,16 @@ pub fn export(
     with_notes(trace, &mut choice);
     let whole = options.filter.is_empty();
     let mut reader = trace.reader_of(&choice);
+    let calls = Calls::of(trace)?;
+    let kinds = &calls.kinds;
     let sink: Box<dyn Sink + '_> = match options.format {
-        Format::Perfetto => Box::new(perfetto::Perfetto::new(trace, &counters)),
-        Format::Chrome => Box::new(chrome::Chrome::new(trace, &counters)),
-        Format::Folded | Format::Pprof => Box::new(folded::Folded::new(trace, false)),
-        Format::Flamegraph => Box::new(folded::Folded::new(trace, true)),
-        Format::Page => Box::new(page::Page::new(trace)),
+        Format::Perfetto => Box::new(perfetto::Perfetto::new(trace, kinds, &counters)),
+        Format::Chrome => Box::new(chrome::Chrome::new(trace, kinds, &counters)),
+        Format::Folded | Format::Pprof => Box::new(folded::Folded::new(trace, kinds, false)),
+        Format::Flamegraph => Box::new(folded::Folded::new(trace, kinds, true)),
+        Format::Page => Box::new(page::Page::new(trace, kinds)),
     };
-    let mut export = Export::new(trace, sink, &counters);
+    let mut export = Export::new(trace, sink, &counters, calls);
     export.run(&mut reader, out, go_on)?;
     if whole {
         export.untold();
@@ -277,7 +283,7 @@ fn with_notes(trace: &Trace, choice: &mut Choice) {
         return; // the first so many events are left out, of which these must not be some
     }
     for (event, wanted) in trace.events().iter().zip(&mut choice.wanted) {
-        *wanted |= event.is_own();
+        *wanted |= event.is_own() && !event.is_function();
     }
 }
 
@@ -329,6 +335,7 @@ struct Export<'t> {
     visits: Visits,
     /// Which of the trace's events are begins and ends of spans that are entered and left.
     visited: Vec<bool>,
+    calls: Calls,
     /// Names by id, of `gp:loss` and its like.
     names: HashMap<u32, u32>,
     /// Per stream, events discarded by the first and the last packet's header.
@@ -340,7 +347,12 @@ struct Export<'t> {
 }
 
 impl<'t> Export<'t> {
-    fn new(trace: &'t Trace, sink: Box<dyn Sink + 't>, counters: &'t [Counter]) -> Export<'t> {
+    fn new(
+        trace: &'t Trace,
+        sink: Box<dyn Sink + 't>,
+        counters: &'t [Counter],
+        calls: Calls,
+    ) -> Export<'t> {
         let events = trace.events();
         Export {
             trace,
@@ -351,6 +363,7 @@ impl<'t> Export<'t> {
             spans: Spans::default(),
             visits: Visits::default(),
             visited: visited(events),
+            calls,
             names: events.iter().zip(0..).map(|(event, i)| (event.declared.id, i)).collect(),
             discarded: HashMap::new(),
             own: events.iter().map(EventType::is_own).collect(),
@@ -396,6 +409,9 @@ impl<'t> Export<'t> {
         let counts = (event.stream, event.header.discarded);
         if self.discarded.len() < MOST_STREAMS || self.discarded.contains_key(&counts.0) {
             self.discarded.entry(counts.0).or_insert((counts.1, 0)).1 = counts.1;
+        }
+        if let Some(hit) = self.calls.functions.hit(event) {
+            return self.call(hit, event, thread);
         }
         if self.own[event.index as usize] {
             return self.own(event, thread);
@@ -459,6 +475,7 @@ impl<'t> Export<'t> {
             }
             return;
         }
+        let parent = self.around(parent, thread);
         let node =
             self.sink.begin(event.ns, &self.threads[thread], event.index, self.spans.node(parent));
         let (kind, begin_ns) = (event.index, event.ns);
@@ -486,7 +503,7 @@ impl<'t> Export<'t> {
 
     /// A span goes to the output.
     fn over(&mut self, open: Open, end_ns: Option<u64>) {
-        let kind = &self.trace.events()[open.kind as usize];
+        let kind = &self.calls.kinds[open.kind as usize];
         let begin = Record { kind, index: open.kind, payload: &open.payload };
         let later = self.visits.get(open.of).map_or(&[][..], |life| &life.later);
         let later = later_records(self.trace, later);
@@ -495,7 +512,10 @@ impl<'t> Export<'t> {
         match end_ns {
             _ if open.of != 0 => done.visits += 1,
             Some(_) => {
-                done.spans += 1;
+                match is_call(open.id) {
+                    true => done.calls += 1,
+                    false => done.spans += 1,
+                }
                 done.apart += u64::from(open.apart);
             }
             None => done.unfinished += 1,
@@ -634,6 +654,7 @@ impl<'t> Export<'t> {
     }
 
     fn finish(&mut self) -> Result<()> {
+        self.tell_rest();
         for span in self.spans.rest() {
             self.over(span, None);
         }
@@ -667,7 +688,7 @@ fn later_records<'a>(trace: &'a Trace, later: &'a [(u32, Vec<u8>)]) -> Vec<Recor
 
 /// The ids that the role adds, a missing second one as 0: behind what the session adds and before
 /// the event's own fields, which may have the same names.
-fn role_fields(event: &Event<'_>) -> Option<(u64, u64)> {
+pub(crate) fn role_fields(event: &Event<'_>) -> Option<(u64, u64)> {
     let declared = &event.kind.declared;
     let ids = declared.role.ids();
     if ids == 0 {

@@ -206,7 +206,7 @@ impl<'t> Count<'t> {
             throttled: BTreeMap::new(),
             loss,
             unthrottle,
-            own: events.iter().map(|e| e.is_own()).collect(),
+            own: events.iter().map(|e| e.is_own() && !e.is_function()).collect(),
             threads: HashMap::new(),
             packets: 0,
             discarded: 0,
@@ -317,7 +317,7 @@ impl<'t> Count<'t> {
         let mut per_event = Vec::new();
         let wanted = trace.events().iter().zip(&self.asked);
         for ((event, wanted), &events) in wanted.zip(&self.events) {
-            if *wanted && !event.is_own() {
+            if *wanted && (!event.is_own() || event.is_function()) {
                 let (name, id) = (event.name.clone(), event.declared.id);
                 let (lost, throttled) = (lost(id), throttled(id));
                 per_event.push(EventInfo { name, events, lost, throttled });

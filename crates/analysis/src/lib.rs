@@ -21,6 +21,7 @@
 //! | [`spans`] | begin and end paired |
 //! | [`profile`] | where the time went, by functions, threads and spans |
 //! | [`slow`] | where the time of slow spans went |
+//! | [`functions`] | calls: graph, table, names from an object's file |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
 //! | [`why`] | why a program is stuck, from what it says or from its memory |
@@ -49,6 +50,7 @@ pub mod error;
 mod escape;
 pub mod export;
 pub mod filter;
+pub mod functions;
 pub mod hang;
 pub mod hist;
 pub mod info;

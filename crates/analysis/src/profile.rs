@@ -13,6 +13,7 @@
 mod symbols;
 mod text;
 
+use crate::export::role_fields;
 use crate::filter::{Choice, Filter};
 use crate::read::{Event, Reader};
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
@@ -388,15 +389,7 @@ impl Adding {
     }
 }
 
-/// The id of a span, behind what the session adds.
+/// The id of the span that an event tells of.
 pub(crate) fn span_id(event: &Event<'_>) -> Option<u64> {
-    let own = match event.kind.declared.role {
-        Role::Event => return None,
-        Role::Begin => event.kind.declared.schema.fields.len() + 2,
-        Role::End => 1,
-    };
-    match event.value(event.kind.fields.len().checked_sub(own)?)? {
-        Value::Uint(id) => Some(id),
-        _ => None,
-    }
+    role_fields(event).map(|(id, _)| id)
 }

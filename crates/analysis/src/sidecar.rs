@@ -72,15 +72,24 @@ pub struct FunctionEntry {
     /// Its path, demangled; `0x` and its address where no symbol says more.
     pub name: String,
     /// Its source file; empty where that is not known.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub file: String,
     /// The line there.
+    #[serde(skip_serializing_if = "is_zero")]
     pub line: u32,
     /// File name of the object that it lies in; empty for those with the attribute.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub object: String,
     /// The event that follows its entry and tells its arguments; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub args: String,
     /// The event that comes before its exit and tells what it returned; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub returns: String,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// The traced program.

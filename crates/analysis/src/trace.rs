@@ -39,7 +39,7 @@ pub struct EventType {
 }
 
 impl EventType {
-    fn new(declared: Declared, context: &[Field]) -> Result<EventType> {
+    pub(crate) fn new(declared: Declared, context: &[Field]) -> Result<EventType> {
         let (name, own) = (declared.full_name(), declared.full_fields());
         let fields = [context, &own].concat();
         let plan = Plan::new(&fields).ok_or_else(|| {

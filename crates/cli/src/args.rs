@@ -2,6 +2,7 @@
 //! themselves are here, their arguments in the files beside.
 
 mod explain;
+mod functions;
 mod live;
 mod perf;
 mod profile;
@@ -12,11 +13,12 @@ mod targets;
 mod why;
 
 pub(crate) use explain::{ExplainArgs, Form, Scenario, ScenarioArgs};
+pub(crate) use functions::{ChooseFunctions, FunctionsArgs};
 pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
 pub(crate) use perf::{KernelSideArgs, LaunchArgs, PerfArgs, PerfCommand, PerfStatArgs};
 pub(crate) use profile::ProfileArgs;
 pub(crate) use reading::{
-    ExportArgs, ExportFormat, HistArgs, InfoArgs, ReportArgs, SlowArgs, ViewArgs,
+    ExportArgs, ExportFormat, GraphArgs, HistArgs, InfoArgs, ReportArgs, SlowArgs, SortBy, ViewArgs,
 };
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};
@@ -79,6 +81,17 @@ Examples:
 A GLOB has * for anything, ? for one character and [a-z] for a set. Exits with 1 when none
 matches.")]
     List(ListArgs),
+    /// Show the functions of a program that can be traced, and where they are
+    #[command(after_long_help = "\
+Examples:
+  gracepoint functions -p 4242
+  gracepoint functions --name kv 'kv::store::*' '*::flush'
+  gracepoint functions --name kv --json | jq -r 'select(.kind == \"sleds\") | .name'
+
+Those with #[gracepoint::function], and all of a program that was built with `cargo gracepoint build`. A
+GLOB is compared with the path as it is shown, and with the path without what is generic: kv::Store::get
+is <kv::Store>::get::<u8>. Exits with 1 when none matches.")]
+    Functions(FunctionsArgs),
     /// Record events of a running program or of a command
     #[command(
         override_usage = "gracepoint record [OPTIONS] <-p PID|--name NAME>
@@ -89,6 +102,8 @@ Examples:
   gracepoint record --name kv -e 'kv:*' --duration 2s
   gracepoint record -o slow.trace --buffer 64M -- ./kv --port 0
   gracepoint record -p 4242 -o day --rotate 1h --keep 24
+  gracepoint record -p 4242 --functions 'kv::*' --notrace '*::fmt' --threshold 10us
+  gracepoint record --functions all -e 'kv:*' -- ./kv --port 0
 
 A recording ends by Ctrl-C, after --duration, or with the program. What does not fit into the
 buffer while the disk is busy is lost, counted and reported. The trace is a directory in CTF 1.8,
@@ -140,8 +155,11 @@ Examples:
   gracepoint start -e all                       in every program of yours that runs
   gracepoint start -p 4242 -e 'kv:*' --buffer 64M
   gracepoint start --session slow -e 'db:*' --flight-recorder
+  gracepoint start -p function_graph -p 4242 --functions 'kv::*'
 
-The session stays when this command has ended; nobody drains it. When its buffer is full new events
+-p takes process ids, and the tracers that trace-cmd's -p takes: `function` and `function_graph` (here the
+same: entries and exits) record the functions of --functions, or all; `nop` with -e records events alone, and
+without ends the session as if `start` had never been. The session stays when this command has ended; nobody drains it. When its buffer is full new events
 are lost and counted, or with --flight-recorder the oldest ones. `gracepoint stop` switches it off and
 keeps what it has, `extract` writes that to a trace, `reset` forgets it. It ends with the program.")]
     Start(StartArgs),
@@ -235,6 +253,8 @@ Examples:
   gracepoint report --since 12:30:00 --until 12:30:01.5 --thread 'worker-*'
   gracepoint report --since -10s --last 100
   gracepoint report --json | jq .
+  gracepoint report --functions --sort self
+  gracepoint report '--functions=kv::store::*' --json
 
 A TIME is 2026-01-02T03:04:05.678 or 2026-01-02, 03:04:05.678 (on the day of the trace) or
 @1767323045.678, all UTC; or +1.5s after the first event; or -200ms before the trace's end. What is
@@ -242,6 +262,19 @@ chosen must meet all conditions; --last counts what meets the others. A trace th
 whole is read as far as it goes, and what is missing is said; with --strict that is an error at the
 end (2).")]
     Report(ReportArgs),
+    /// Show who called whom: the calls of functions, indented, with their durations
+    #[command(after_long_help = "\
+Examples:
+  gracepoint record -p 4242 --functions all --duration 1s && gracepoint graph | less
+  gracepoint graph slow.trace --functions kv::Store::get --depth 3
+  gracepoint graph --thread 'worker-*' --since -10ms -e 'kv:*'
+  gracepoint graph --json | jq 'select(.duration_ns > 1000000)'
+
+As the kernel's function_graph: marks stand before durations of more than 10 us (+), 100 us (!), 1 ms (#),
+10 ms (*), 100 ms (@) and 1 s ($). Events stand as comments between the calls. A line is written when it
+is known, so lines of several threads are mixed: choose one with --thread. A call without an exit was
+unwound by a panic, or its exit is not in the trace. Conditions are those of `gracepoint report`.")]
+    Graph(GraphArgs),
     /// Show what a trace contains: events, losses, threads, clock
     #[command(after_long_help = "\
 Examples:
@@ -353,6 +386,30 @@ mod tests {
             let example = format!("\n  gracepoint {}", command.get_name());
             assert!(help.contains(&example), "{}: {help}", command.get_name());
         }
+    }
+
+    #[test]
+    fn start_takes_pids_and_tracers() {
+        let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Start(args)) => Ok(args),
+            other => Err(other.map(|_| ()).unwrap_err().to_string()),
+        };
+        let wanted = |line: &str| parse(line).unwrap().wanted();
+        let all = vec!["*".to_owned()];
+        assert_eq!(wanted("gracepoint start").unwrap().0, all);
+        let (events, functions) =
+            wanted("gracepoint start -p function_graph -p 7 --depth 3").unwrap();
+        assert_eq!((events, functions.functions), (vec![], all.clone()));
+        let (events, functions) = wanted("gracepoint start --plugin function -l a -e b").unwrap();
+        assert_eq!((events, functions.functions), (vec!["b".into()], vec!["a".into()]));
+        assert_eq!(wanted("gracepoint start -p nop -e x").unwrap().0, ["x"]);
+        assert!(parse("gracepoint start -p nop").unwrap().is_nothing());
+        assert!(!parse("gracepoint start -p nop -e all").unwrap().is_nothing());
+        assert!(wanted("gracepoint start -p nop --functions x").is_err());
+        assert!(wanted("gracepoint start --depth 3").unwrap_err().starts_with("--depth is about"));
+        let error = parse("gracepoint start -p functions").unwrap_err();
+        assert!(error.contains("neither a process id nor a tracer"), "{error}");
+        assert!(parse("gracepoint start -p 0").is_err());
     }
 
     #[test]

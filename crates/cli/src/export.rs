@@ -198,11 +198,14 @@ fn tell(
     if name == "-" {
         return Ok(());
     }
+    let mut spans = plural(done.spans, "span", "spans");
+    if done.calls > 0 {
+        spans += &format!(", {}", plural(done.calls, "call", "calls"));
+    }
     let mut text = format!(
-        "{}: {}, {} from {}, {}",
+        "{}: {}, {spans} from {}, {}",
         shown(&name),
         plural(done.events, "event", "events"),
-        plural(done.spans, "span", "spans"),
         plural(done.threads, "thread", "threads"),
         bytes(done.bytes),
     );

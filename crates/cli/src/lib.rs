@@ -15,6 +15,7 @@
 //! | `scenario` | `scenario`: how the kernel's ways fail, and ours on the same schedules |
 //! | `explain` | `explain`: kernel logs |
 //! | `export`, `draft` | `export`, `view`: traces for other viewers, and a page that is one |
+//! | `functions` | `functions`, `graph`, `report --functions` |
 //! | `traces` | `report`, `info`, `hist` |
 //! | `console`, `escape`, `quantity` | what people read |
 //! | `interrupt`, `failure` | how a command ends early |
@@ -29,6 +30,7 @@ mod escape;
 mod explain;
 mod export;
 mod failure;
+mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod interrupt;
@@ -99,6 +101,8 @@ fn run(command: &Command, console: &mut Console) -> Result<u8> {
     match command {
         Command::Ps(args) => programs::ps(args, console),
         Command::List(args) => programs::list(args, console),
+        Command::Functions(args) => functions::functions(args, console),
+        Command::Graph(args) => functions::graph(args, console),
         Command::Record(args) => record::run(args, console),
         Command::Perf(args) => match &args.command {
             PerfCommand::Stat(args) => perf::stat::run(args, console),

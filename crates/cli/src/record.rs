@@ -20,9 +20,10 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::perf::sides::Asked;
 use crate::quantity;
+use crate::sessions::what_is_on;
 use gracepoint_analysis::Trace;
 use gracepoint_wire::control::{Limits, Mode};
-use gracepoint_wire::schema::{Context, FIRST_USER_ID};
+use gracepoint_wire::schema::Context;
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Pieces, Plan, Recorded, Session, Until};
@@ -35,6 +36,11 @@ const OWN_FAILURE: u8 = 125;
 
 /// Runs the command; returns its exit status.
 pub(crate) fn run(args: &RecordArgs, console: &mut Console) -> Result<u8> {
+    if let Some(idle) = args.functions.idle().filter(|_| !args.functions.is_any()) {
+        return Err(Failure::new(format!(
+            "{idle} is about functions: say which with --functions GLOB"
+        )));
+    }
     if args.command.is_empty() {
         record_running(args, console)
     } else {
@@ -42,9 +48,10 @@ pub(crate) fn run(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     }
 }
 
-fn plan<'a>(args: &'a RecordArgs, dir: &'a Path) -> Plan<'a> {
+fn plan<'a>(args: &'a RecordArgs, globs: &'a [String], dir: &'a Path) -> Plan<'a> {
     Plan {
-        globs: &args.events,
+        globs,
+        functions: &args.functions,
         buffer_bytes: args.buffer.unwrap_or(0),
         mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
         context: args.context.iter().fold(Context::default(), |all, one| all.with(*one)),
@@ -78,7 +85,7 @@ fn record_running(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(true)?;
     let live = discover::find(&args.target.which())?;
     let (pieces, dir) = place(args)?;
-    let mut session = Session::begin(live, &plan(args, &dir))?;
+    let mut session = Session::begin(live, &plan(args, &args.globs(), &dir))?;
     session.pieces = pieces.map(Pieces::begun);
     if interrupts.take().is_some() {
         session.discard();
@@ -112,7 +119,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
         return Ok(command.exit_status());
     };
     let late = !live.program.waiting;
-    let mut session = match Session::begin(live, &plan(args, &dir)) {
+    let mut session = match Session::begin(live, &plan(args, &args.globs(), &dir)) {
         Ok(session) => session,
         Err(failure) => {
             // It waits in init(), or has barely begun: better ended than run without a trace.
@@ -158,11 +165,12 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
     if args.quiet {
         return;
     }
-    let events =
-        session.events.iter().filter(|e| e.role.is_first() && e.id >= FIRST_USER_ID).count();
+    for note in &session.notes {
+        console.note(shown(note));
+    }
     console.note(format_args!(
         "recording {} of {} (pid {}) to {}{}",
-        quantity::plural(events as u64, "kind of event", "kinds of event"),
+        what_is_on(&session.events, session.functions()),
         shown(&session.program.name),
         session.pid,
         shown(&args.output.to_string_lossy()),

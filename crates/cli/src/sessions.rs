@@ -7,16 +7,19 @@
 pub(crate) mod extract;
 pub(crate) mod show;
 
-use crate::args::{ResetArgs, SessionArgs, StartArgs};
+use crate::args::{ChooseFunctions, ResetArgs, SessionArgs, StartArgs};
 use crate::console::Console;
 use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
+use crate::functions;
 use crate::quantity;
 use crate::record::session::{ask, check_globs, unexpected};
-use gracepoint_wire::control::{Create, Message, Mode, SessionInfo, Sessions, Stopped};
+use gracepoint_wire::control::{
+    Create, FunctionsWanted, Message, Mode, SessionInfo, Sessions, Stopped,
+};
 use gracepoint_wire::glob;
-use gracepoint_wire::schema::FIRST_USER_ID;
+use gracepoint_wire::schema::{Declared, FIRST_USER_ID};
 
 /// `kv (pid 4242)`.
 fn title(live: &Live) -> String {
@@ -56,49 +59,22 @@ fn sessions(live: &mut Live) -> Result<Sessions> {
 
 /// Runs `start`.
 pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
+    let (events, functions) = args.wanted().map_err(Failure::new)?;
     let (mut programs, silent) = args.targets.find(console)?;
+    if args.is_nothing() {
+        return Ok(nothing(programs, &args.session, console)?.max(silent));
+    }
     if programs.len() > 1 {
         // A pattern that is some program's need not be every program's.
-        programs = having(programs, &args.events)?;
+        programs = having(programs, &events, &functions)?;
     }
+    let alone = programs.len() == 1;
     let status = each(programs, console, |mut live, console| {
-        let Message::Events(events) = ask(&mut live.link, &Message::List)? else {
-            return Err(unexpected());
+        let wanted = match functions.is_any() {
+            true => wanted_functions(&mut live, &functions, alone, console)?,
+            false => None,
         };
-        let matches = |glob: &&String| events.iter().any(|e| glob::matches(glob, &e.schema.name));
-        let any = live.program.makes_events;
-        let wanted = |glob: &&String| any || matches(glob);
-        let globs: Vec<String> = args.events.iter().filter(wanted).cloned().collect();
-        if globs.is_empty() {
-            check_globs(&args.events, &events, &live.program)?;
-        }
-        sessions(&mut live)?; // a program that cannot show a session is too old to keep one
-        let create = Message::Create(Create {
-            globs,
-            buffer_bytes: args.buffer.unwrap_or(0),
-            mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
-            keep: true,
-            name: args.session.clone(),
-            tool: "gracepoint start".into(),
-            level: args.level,
-            ..Create::default()
-        });
-        let Message::Created(created) = ask(&mut live.link, &create)? else {
-            return Err(unexpected());
-        };
-        if let Err(failure) = ask(&mut live.link, &Message::Start(created.session)) {
-            let _ = ask(&mut live.link, &Message::End(created.session));
-            return Err(failure);
-        }
-        let kinds =
-            created.events.iter().filter(|e| e.role.is_first() && e.id >= FIRST_USER_ID).count();
-        console.note(format_args!(
-            "{}: {} on in {}",
-            shown(&args.session),
-            quantity::plural(kinds as u64, "kind of event", "kinds of event"),
-            title(&live),
-        ));
-        Ok(())
+        start_one(args, live, &events, wanted, console)
     })?;
     if status == 0 {
         console.words("see: gracepoint show; end it: gracepoint extract, or gracepoint reset");
@@ -106,22 +82,129 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
     Ok(status.max(silent))
 }
 
-/// Those of the programs that have an event which one of the patterns matches.
-fn having(programs: Vec<Live>, globs: &[String]) -> Result<Vec<Live>> {
+fn start_one(
+    args: &StartArgs,
+    mut live: Live,
+    events: &[String],
+    functions: Option<FunctionsWanted>,
+    console: &mut Console,
+) -> Result<()> {
+    let Message::Events(listed) = ask(&mut live.link, &Message::List)? else {
+        return Err(unexpected());
+    };
+    let matches = |glob: &&String| listed.iter().any(|e| glob::matches(glob, &e.schema.name));
+    let any = live.program.makes_events;
+    let wanted = |glob: &&String| any || matches(glob);
+    let globs: Vec<String> = events.iter().filter(wanted).cloned().collect();
+    if globs.is_empty() && functions.is_none() {
+        check_globs(events, &listed, &live.program)?;
+    }
+    sessions(&mut live)?; // a program that cannot show a session is too old to keep one
+    let ranges = functions.as_ref().map_or(&[][..], |functions| &functions.ids);
+    let many: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
+    let create = Message::Create(Create {
+        globs,
+        buffer_bytes: args.buffer.unwrap_or(0),
+        mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
+        keep: true,
+        name: args.session.clone(),
+        tool: "gracepoint start".into(),
+        level: args.level,
+        functions,
+        ..Create::default()
+    });
+    let Message::Created(created) = ask(&mut live.link, &create)? else {
+        return Err(unexpected());
+    };
+    if let Err(failure) = ask(&mut live.link, &Message::Start(created.session)) {
+        let _ = ask(&mut live.link, &Message::End(created.session));
+        return Err(failure);
+    }
+    console.note(format_args!(
+        "{}: {} on in {}",
+        shown(&args.session),
+        what_is_on(&created.events, many),
+        title(&live),
+    ));
+    Ok(())
+}
+
+/// `3 kinds of event and 12 functions`
+pub(crate) fn what_is_on(events: &[Declared], functions: u64) -> String {
+    let own = |event: &&Declared| event.role.is_first() && event.id >= FIRST_USER_ID;
+    let events = events.iter().filter(own).count() as u64;
+    let events = quantity::plural(events, "kind of event", "kinds of event");
+    let of = quantity::plural(functions, "function", "functions");
+    match functions {
+        0 => events,
+        _ if events.starts_with("0 ") => of,
+        _ => format!("{events} and {of}"),
+    }
+}
+
+/// The functions that a program is to record; none where it has none of them and others may.
+fn wanted_functions(
+    live: &mut Live,
+    choice: &ChooseFunctions,
+    alone: bool,
+    console: &mut Console,
+) -> Result<Option<FunctionsWanted>> {
+    let listing = match functions::listing(live) {
+        Ok(listing) => listing,
+        Err(failure) if alone => return Err(failure),
+        Err(_) => return Ok(None),
+    };
+    if !alone && !listing.has_some(choice) {
+        return Ok(None);
+    }
+    listing.notes.iter().for_each(|note| console.note(shown(note)));
+    Ok(Some(listing.choose(choice, &live.program)?.0))
+}
+
+/// Ends what `start` left on under this name.
+fn nothing(programs: Vec<Live>, name: &str, console: &mut Console) -> Result<u8> {
+    each(programs, console, |mut live, console| {
+        for session in sessions(&mut live)?.sessions {
+            if session.name != name || !session.kept {
+                continue;
+            }
+            let attach = Message::Attach { session: session.session, look: false };
+            let Message::Created(_) = ask(&mut live.link, &attach)? else {
+                return Err(unexpected());
+            };
+            drop(live.link.take_descriptor());
+            ask(&mut live.link, &Message::End(session.session))?;
+            console.note(format_args!("{} of {} ended", shown(name), title(&live)));
+        }
+        Ok(())
+    })
+}
+
+/// Those of the programs that have an event, or a function, which one of the patterns matches.
+fn having(programs: Vec<Live>, globs: &[String], choice: &ChooseFunctions) -> Result<Vec<Live>> {
     let mut found = Vec::new();
     for mut live in programs {
-        if let Ok(Message::Events(events)) = ask(&mut live.link, &Message::List) {
-            let any = |name: &str| globs.iter().any(|glob| glob::matches(glob, name));
-            if events.iter().any(|event| any(&event.schema.name)) {
-                found.push(live);
-            }
+        let any = |name: &str| globs.iter().any(|glob| glob::matches(glob, name));
+        let has_event = match ask(&mut live.link, &Message::List) {
+            Ok(Message::Events(events)) => events.iter().any(|event| any(&event.schema.name)),
+            _ => false,
+        };
+        let mut has_function =
+            || functions::listing(&mut live).is_ok_and(|listing| listing.has_some(choice));
+        if has_event || choice.is_any() && has_function() {
+            found.push(live);
         }
     }
     if found.is_empty() {
-        let globs: Vec<_> = globs.iter().map(|glob| format!("`{}`", shown(glob))).collect();
+        let all = globs.iter().chain(&choice.functions);
+        let all: Vec<_> = all.map(|glob| format!("`{}`", shown(glob))).collect();
+        let (what, list) = match choice.is_any() {
+            true => ("a function", "gracepoint functions"),
+            false => ("an event", "gracepoint list"),
+        };
         return Err(Failure::new(format!(
-            "no program has an event that matches {}: `gracepoint list` shows what there is",
-            globs.join(" or ")
+            "no program has {what} that matches {}: `{list}` shows what there is",
+            all.join(" or ")
         )));
     }
     Ok(found)

@@ -13,6 +13,9 @@ const DAMAGE_SHOWN: usize = 5;
 
 /// Runs `report`.
 pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
+    if let Some(glob) = &args.functions {
+        return crate::functions::table(glob, args, console);
+    }
     let trace = Trace::open(&args.dir)?;
     warn(trace.damage(), console);
     if args.profile {

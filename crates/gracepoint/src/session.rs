@@ -8,9 +8,9 @@ mod points;
 mod target;
 
 pub(crate) use counting::Counting;
-pub(crate) use points::{record_hit, record_hit_all};
 #[cfg(not(gp_branch))]
 pub(crate) use functions::recorded_by;
+pub(crate) use points::{record_hit, record_hit_all};
 pub(crate) use target::{Merged, record, record_all};
 
 use crate::dynamic::registry::door;

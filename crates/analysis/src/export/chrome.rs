@@ -7,7 +7,7 @@
 use super::{About, Counter, Note, Record, Sink, Span, Thread, push_field};
 use crate::escape::push_json;
 use crate::report::spell::push_json_value;
-use crate::{Result, Trace, Value};
+use crate::{EventType, Result, Trace, Value};
 use gracepoint_wire::schema::{Field, Role, Type};
 use std::io::Write;
 
@@ -27,9 +27,9 @@ pub(super) struct Chrome<'t> {
 }
 
 impl<'t> Chrome<'t> {
-    pub(super) fn new(trace: &Trace, counters: &'t [Counter]) -> Chrome<'t> {
+    pub(super) fn new(trace: &Trace, kinds: &[EventType], counters: &'t [Counter]) -> Chrome<'t> {
         let program = crate::info::program(trace);
-        let kind = |event: &crate::EventType| {
+        let kind = |event: &EventType| {
             let name = match event.declared.role {
                 Role::Begin | Role::Enter => &event.declared.schema.name,
                 _ => &event.name,
@@ -48,7 +48,7 @@ impl<'t> Chrome<'t> {
         };
         let mut chrome = Chrome {
             out: b"{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n".to_vec(),
-            kinds: trace.events().iter().map(kind).collect(),
+            kinds: kinds.iter().map(kind).collect(),
             counters,
             pid: format!(",\"pid\":{}", program.pid),
             tids: Vec::new(),

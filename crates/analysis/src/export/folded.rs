@@ -1,4 +1,4 @@
-//! Stacks of spans and the time spent in each: text for programs that draw flame graphs, or the
+//! Stacks of spans and calls, and the time spent in each: text for programs that draw flame graphs, or the
 //! drawing itself, by `inferno`.
 //!
 //! A span's time without that of its children goes to its stack: the thread on which it began, the spans
@@ -6,7 +6,7 @@
 //! counted.
 
 use super::{Note, Record, Sink, Span, Thread};
-use crate::{Error, Result, Trace, Value, escape};
+use crate::{Error, EventType, Result, Trace, Value, escape};
 use inferno::flamegraph;
 use std::collections::HashMap;
 
@@ -36,13 +36,13 @@ pub(super) struct Folded {
 }
 
 impl Folded {
-    pub(super) fn new(trace: &Trace, draw: bool) -> Folded {
+    pub(super) fn new(trace: &Trace, kinds: &[EventType], draw: bool) -> Folded {
         let program = crate::info::program(trace).name;
         let title = match program.is_empty() {
             true => "Spans".to_owned(),
             false => format!("Spans of {}", escape::name(&program)),
         };
-        let names = trace.events().iter().map(|event| frame(&event.declared.schema.name));
+        let names = kinds.iter().map(|event| frame(&event.declared.schema.name));
         Folded {
             out: Vec::new(),
             draw,

@@ -12,7 +12,7 @@ mod rows;
 use super::{About, Note, Record, Sink, Span, Thread, push_field};
 use crate::escape::push_json;
 use crate::report::spell::push_json_value;
-use crate::{Error, Result, Trace, escape};
+use crate::{Error, EventType, Result, Trace, escape};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -51,6 +51,8 @@ struct Track {
 
 pub(super) struct Page<'t> {
     trace: &'t Trace,
+    /// The trace's events, and its functions.
+    all: Vec<EventType>,
     out: Vec<u8>,
     threads: Vec<Track>,
     /// By kind, slices that do not nest on their thread.
@@ -66,13 +68,14 @@ pub(super) struct Page<'t> {
 }
 
 impl<'t> Page<'t> {
-    pub(super) fn new(trace: &'t Trace) -> Page<'t> {
+    pub(super) fn new(trace: &'t Trace, all: &[EventType]) -> Page<'t> {
         let mut out =
             b"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>".to_vec();
         out.extend_from_slice(html(&title(trace)).as_bytes());
         let _ = write!(out, "</title>\n<style>\n{STYLE}</style>\n{BODY}");
         Page {
             trace,
+            all: all.to_vec(),
             out,
             threads: Vec::new(),
             apart: BTreeMap::new(),
@@ -130,7 +133,7 @@ impl<'t> Page<'t> {
             }
         }
         for (kind, items) in std::mem::take(&mut self.apart) {
-            let name = escape::name(&self.trace.events()[kind as usize].declared.schema.name);
+            let name = escape::name(&self.all[kind as usize].declared.schema.name);
             tracks.push(("apart", format!("{name} (across threads)"), rows::pack(items)));
         }
         tracks
@@ -162,7 +165,7 @@ impl<'t> Page<'t> {
 
     /// The kinds as the page knows them; the last two are what the tracer itself tells.
     fn kinds(&self) -> Vec<Json> {
-        let kind = |event: &crate::EventType| {
+        let kind = |event: &EventType| {
             let declared = &event.declared;
             let name = match declared.role {
                 Role::Begin | Role::Enter => &declared.schema.name,
@@ -177,7 +180,7 @@ impl<'t> Page<'t> {
         };
         let own =
             ["lost", "throttled"].map(|name| json!({ "name": name, "docs": "", "fields": [] }));
-        self.trace.events().iter().map(kind).chain(own).collect()
+        self.all.iter().map(kind).chain(own).collect()
     }
 
     /// Rows as levels, those of the first picture in the first of the two parts.
@@ -272,7 +275,7 @@ impl Sink for Page<'_> {
     }
 
     fn note(&mut self, note: &Note<'_>) {
-        let kind = self.trace.events().len() as u32 + u32::from(note.about == About::Throttle);
+        let kind = self.all.len() as u32 + u32::from(note.about == About::Throttle);
         let item = self.item(note.ns, 0, kind, |out| {
             out.extend_from_slice(b"\"what\":");
             push_json(out, note.name);

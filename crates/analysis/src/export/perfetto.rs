@@ -71,14 +71,14 @@ pub(super) struct Perfetto<'t> {
 }
 
 impl<'t> Perfetto<'t> {
-    pub(super) fn new(trace: &Trace, counters: &'t [Counter]) -> Perfetto<'t> {
+    pub(super) fn new(trace: &Trace, all: &[EventType], counters: &'t [Counter]) -> Perfetto<'t> {
         let program = crate::info::program(trace);
         let pid = Some(program.pid).filter(|&pid| pid != 0 && i32::try_from(pid).is_ok());
         let triple = trace.clock().triples.first().copied().unwrap_or_default();
         let seed = mix(triple.real_ns ^ mix(u64::from(program.pid) ^ mix(triple.ticks)));
         let mut perfetto = Perfetto {
             out: Vec::new(),
-            kinds: kinds(trace.events()),
+            kinds: kinds(all),
             counters,
             pid,
             seed,

@@ -159,6 +159,12 @@ impl Spans {
         self.open.get(&id).map(|span| span.node)
     }
 
+    /// Whether a span began before another one, or is not open.
+    pub(super) fn is_older(&self, span: u64, than: u64) -> bool {
+        let began = |id: u64| self.open.get(&id).map(|span| span.begin_ns);
+        began(span).is_none_or(|began_ns| Some(began_ns) <= began(than))
+    }
+
     /// Gives back a span's memory.
     pub(super) fn recycle(&mut self, mut span: Open) {
         if self.spare.len() < MOST_SPARE && span.payload.capacity() <= 4096 {

@@ -4,8 +4,10 @@
 use super::{Format, Time};
 use crate::escape::{self, push_hex, push_json, push_name, push_text};
 use crate::read::Event;
+use crate::sidecar::FunctionEntry;
 use crate::value::{Numbers, Text};
 use crate::{Trace, Value};
+use std::collections::HashMap;
 use std::io::Write;
 
 /// Spells events of one trace.
@@ -27,6 +29,8 @@ pub struct Lines {
     format: Format,
     time: Time,
     labels: Vec<Label>,
+    /// Names of functions, escaped.
+    functions: HashMap<u64, String>,
     first_ns: Option<u64>,
     previous_ns: u64,
     /// The second that `clock` spells, and what it spells, up to the point.
@@ -43,6 +47,8 @@ struct Label {
     keys: Vec<Vec<u8>>,
     /// Which fields are masked where they are nothing.
     sensitive: Vec<bool>,
+    /// Which field is the number of a function.
+    function: Option<usize>,
 }
 
 impl Lines {
@@ -69,13 +75,17 @@ impl Lines {
                     Format::Text => spell(" ", &event.name, ": {"),
                     Format::JsonLines => spell(",\"name\":", &event.name, ",\"tid\":"),
                 },
+                function: event.is_function().then(|| event.field("function")).flatten(),
                 sensitive: event.fields.iter().map(|f| f.is_sensitive()).collect(),
                 keys: fields.map(|(f, before)| spell(before, &f.name, after)).collect(),
             }
         };
         let labels = trace.events().iter().map(label).collect();
+        let told = trace.sidecar().map_or(&[][..], |sidecar| &sidecar.functions);
+        let named = |entry: &FunctionEntry| (u64::from(entry.id), escape::name(&entry.name));
+        let functions = told.iter().map(named).collect();
         let (second, clock) = (u64::MAX, Vec::new());
-        Lines { format, time, labels, first_ns: None, previous_ns: 0, second, clock }
+        Lines { format, time, labels, functions, first_ns: None, previous_ns: 0, second, clock }
     }
 
     /// Appends the line of `event`, line feed included. The event must be of the trace that this
@@ -116,6 +126,10 @@ impl Lines {
             out.extend_from_slice(key);
             match &value {
                 Value::None if label.sensitive[i] => out.extend_from_slice(b"***"),
+                Value::Uint(id) if label.function == Some(i) => match self.functions.get(id) {
+                    Some(name) => out.extend_from_slice(name.as_bytes()),
+                    None => push_value(&value, out),
+                },
                 value => push_value(value, out),
             }
         }

@@ -7,6 +7,7 @@ mod corruption;
 mod counting;
 mod drawing;
 mod exporting;
+mod functions;
 mod perfetto;
 mod reading;
 mod recording;

@@ -26,7 +26,56 @@ pub(crate) struct ReportArgs {
     /// How to tell time
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) time: TimeFormat,
+    /// Instead of events, the functions that were recorded, or those that match GLOB: how often they were called
+    /// and how long they took
+    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
+    pub(crate) functions: Option<String>,
+    /// With --functions: the largest first
+    #[arg(long, value_enum, value_name = "BY", default_value_t, requires = "functions")]
+    pub(crate) sort: SortBy,
     /// Print one JSON object per event
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// By what functions are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum SortBy {
+    /// Time from entry to exit
+    #[default]
+    Total,
+    /// Time outside of other functions that were recorded
+    #[value(name = "self")]
+    Own,
+    /// How often
+    Calls,
+    /// The average
+    Avg,
+    /// The longest
+    Max,
+    /// What 99 % of the calls do not exceed
+    P99,
+    /// From A to Z
+    Name,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphArgs {
+    /// Directory of the trace
+    #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
+    pub(crate) dir: PathBuf,
+    /// Only calls of functions that match, with what they call; may be given more than once
+    #[arg(long = "functions", value_name = "GLOB")]
+    pub(crate) functions: Vec<String>,
+    /// Only so many levels
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) depth: Option<u32>,
+    /// Name the function also where it ends
+    #[arg(long)]
+    pub(crate) tail: bool,
+    #[command(flatten)]
+    pub(crate) choose: ChooseArgs,
+    /// Print one JSON object per call, when it ends, and per event
     #[arg(long)]
     pub(crate) json: bool,
 }

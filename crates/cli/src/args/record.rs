@@ -1,5 +1,6 @@
 //! Arguments of `record` and `recover`.
 
+use super::functions::ChooseFunctions;
 use super::parse_glob;
 use super::profile::RateArgs;
 use super::targets::RecordTarget;
@@ -16,12 +17,15 @@ use std::time::Duration;
 pub(crate) struct RecordArgs {
     #[command(flatten)]
     pub(crate) target: RecordTarget,
-    /// Record events that match this pattern; may be given more than once
-    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
+    /// Record events that match this pattern; may be given more than once. Default: all, or none with
+    /// --functions
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) level: Option<Level>,
+    #[command(flatten)]
+    pub(crate) functions: ChooseFunctions,
     /// Directory of the trace; made by this command
     #[arg(short, long, value_name = "DIR", default_value = DEFAULT_DIR)]
     pub(crate) output: PathBuf,
@@ -90,6 +94,16 @@ pub(crate) struct RecoverArgs {
     /// Print a JSON object for each recorder
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl RecordArgs {
+    /// The events that are meant.
+    pub(crate) fn globs(&self) -> Vec<String> {
+        match self.events.is_empty() && !self.functions.is_any() {
+            true => vec!["*".into()],
+            false => self.events.clone(),
+        }
+    }
 }
 
 /// A size or a length of time; without a unit it is neither.

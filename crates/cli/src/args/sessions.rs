@@ -1,7 +1,8 @@
 //! Arguments of the verbs on kept sessions.
 
+use super::functions::{ChooseFunctions, Plugin};
 use super::parse_glob;
-use super::targets::Targets;
+use super::targets::{StartTargets, Targets};
 use crate::quantity::parse_size;
 use crate::record::DEFAULT_DIR;
 use clap::Args;
@@ -11,13 +12,16 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
     #[command(flatten)]
-    pub(crate) targets: Targets,
-    /// Switch on events that match this pattern, or `all`; may be given more than once
-    #[arg(short, long = "event", value_name = "GLOB", default_value = "*", value_parser = parse_glob)]
+    pub(crate) targets: StartTargets,
+    /// Switch on events that match this pattern, or `all`; may be given more than once. Default: all, or
+    /// none with functions
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = parse_glob)]
     pub(crate) events: Vec<String>,
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) level: Option<Level>,
+    #[command(flatten)]
+    pub(crate) functions: ChooseFunctions,
     /// What to call the session, so that several can be told apart
     #[arg(short, long, value_name = "NAME", default_value = "main")]
     pub(crate) session: String,
@@ -27,6 +31,35 @@ pub(crate) struct StartArgs {
     /// When the buffer is full, write over the oldest events instead of losing new ones
     #[arg(long)]
     pub(crate) flight_recorder: bool,
+}
+
+impl StartArgs {
+    /// The events that are meant, and the functions: a tracer that is asked for without any means all.
+    ///
+    /// # Errors
+    /// When the tracer is `nop` and there are functions, or what is about functions is given without any.
+    pub(crate) fn wanted(&self) -> Result<(Vec<String>, ChooseFunctions), String> {
+        let mut functions = self.functions.clone();
+        match self.targets.plugin() {
+            Some(Plugin::Nop) if functions.is_any() => {
+                return Err("-p nop is without functions: leave it or --functions out".into());
+            }
+            Some(Plugin::Function | Plugin::FunctionGraph) if !functions.is_any() => {
+                functions.functions = vec!["*".into()];
+            }
+            _ => {}
+        }
+        if let Some(idle) = functions.idle().filter(|_| !functions.is_any()) {
+            return Err(format!("{idle} is about functions: say which with --functions GLOB"));
+        }
+        let all = self.events.is_empty() && !functions.is_any();
+        Ok((if all { vec!["*".into()] } else { self.events.clone() }, functions))
+    }
+
+    /// Whether nothing is to be on: `-p nop` without events.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.targets.plugin() == Some(Plugin::Nop) && self.events.is_empty()
+    }
 }
 
 /// Which kept sessions.

@@ -1,9 +1,10 @@
 //! Which programs a command is about.
 
+use super::functions::Plugin;
 use crate::console::Console;
 use crate::discover::{self, Found, Which};
 use crate::failure;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// Which programs.
 #[derive(Debug, Args)]
@@ -20,6 +21,61 @@ pub(crate) struct Targets {
 impl Targets {
     pub(crate) fn find(&self, console: &mut Console) -> failure::Result<Found> {
         discover::find_all(&self.pid, self.name.as_deref(), console)
+    }
+}
+
+/// Which programs, and as with `trace-cmd start -p` which tracer.
+#[derive(Debug, Args)]
+pub(crate) struct StartTargets {
+    /// The program with this process id; may be given more than once. Default: all programs. Or a
+    /// tracer, as with trace-cmd: function or function_graph record functions (all, or those of
+    /// --functions), nop does not
+    #[arg(short, long, value_name = "PID|PLUGIN", value_parser = parse_pid_or_plugin)]
+    pid: Vec<PidOrPlugin>,
+    /// The tracer: function, function_graph or nop
+    #[arg(long, value_enum, hide_possible_values = true)]
+    plugin: Option<Plugin>,
+    /// The programs whose name matches this pattern
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PidOrPlugin {
+    Pid(u32),
+    Plugin(Plugin),
+}
+
+fn parse_pid_or_plugin(text: &str) -> Result<PidOrPlugin, String> {
+    if let Ok(plugin) = Plugin::from_str(text, false) {
+        return Ok(PidOrPlugin::Plugin(plugin));
+    }
+    let pid = text.parse().ok().filter(|&pid| pid > 0);
+    pid.map(PidOrPlugin::Pid).ok_or_else(|| {
+        format!("`{text}` is neither a process id nor a tracer (function, function_graph, nop)")
+    })
+}
+
+impl StartTargets {
+    /// The tracer that is asked for.
+    pub(crate) fn plugin(&self) -> Option<Plugin> {
+        let of = |target: &PidOrPlugin| match target {
+            PidOrPlugin::Plugin(plugin) => Some(*plugin),
+            PidOrPlugin::Pid(_) => None,
+        };
+        self.plugin.or_else(|| self.pid.iter().rev().find_map(of))
+    }
+
+    pub(crate) fn find(&self, console: &mut Console) -> failure::Result<Found> {
+        let of = |target: &PidOrPlugin| match target {
+            PidOrPlugin::Pid(pid) => Some(*pid),
+            PidOrPlugin::Plugin(_) => None,
+        };
+        let pids: Vec<u32> = self.pid.iter().filter_map(of).collect();
+        if !pids.is_empty() && self.name.is_some() {
+            return Err(failure::Failure::new("give -p PID or --name NAME, not both"));
+        }
+        discover::find_all(&pids, self.name.as_deref(), console)
     }
 }
 

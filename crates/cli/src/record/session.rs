@@ -16,18 +16,22 @@ use super::own::Own;
 use super::streams::Streams;
 use super::trace_dir::{Description, TraceDir};
 use super::{residue, snapshot};
+use crate::args::ChooseFunctions;
 use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
+use crate::functions::{self, Table};
 use crate::interrupt::{Interrupts, Signal};
 use crate::perf::sides::{Asked, Sides};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
-use gracepoint_wire::control::{Create, Created, Limits, Listed, Message, Mode, Program, Stopped};
+use gracepoint_wire::control::{
+    Create, Created, ENTRY_ID, EXIT_ID, Limits, Listed, Message, Mode, Program, Stopped, WHOLE_ID,
+};
 use gracepoint_wire::glob;
 use gracepoint_wire::schema::{Context, Declared, LOSS_ID, Level, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
@@ -98,6 +102,7 @@ impl Ended {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan<'a> {
     pub(crate) globs: &'a [String],
+    pub(crate) functions: &'a ChooseFunctions,
     pub(crate) buffer_bytes: u64,
     pub(crate) mode: Mode,
     pub(crate) context: Context,
@@ -168,6 +173,10 @@ pub(crate) struct Session {
     pub(crate) pieces: Option<Pieces>,
     /// What the kernel tells of its threads.
     pub(crate) sides: Sides,
+    /// What the sidecar tells of functions.
+    functions: Table,
+    /// What kept functions, or their names, out.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Session {
@@ -175,12 +184,17 @@ impl Session {
     ///
     /// # Errors
     /// When a glob matches nothing, the program refuses, or the directory cannot be made.
-    pub(crate) fn begin(live: Live, plan: &Plan<'_>) -> Result<Session> {
-        let Live { mut link, pid, program } = live;
-        let Message::Events(events) = ask(&mut link, &Message::List)? else {
+    pub(crate) fn begin(mut live: Live, plan: &Plan<'_>) -> Result<Session> {
+        let Message::Events(events) = ask(&mut live.link, &Message::List)? else {
             return Err(unexpected());
         };
-        check_globs(plan.globs, &events, &program)?;
+        check_globs(plan.globs, &events, &live.program)?;
+        let (mut functions, mut table, mut notes) = (None, Table::default(), Vec::new());
+        if plan.functions.is_any() {
+            let listing = functions::listing(&mut live)?;
+            let chosen = listing.choose(plan.functions, &live.program)?;
+            (functions, table, notes) = (Some(chosen.0), chosen.1, listing.notes);
+        }
         let create = Message::Create(Create {
             globs: plan.globs.to_vec(),
             buffer_bytes: plan.buffer_bytes,
@@ -191,10 +205,11 @@ impl Session {
             name: String::new(),
             tool: "gracepoint record".into(),
             level: plan.level,
-            functions: None,
+            functions,
         });
-        let reply = ask(&mut link, &create)?;
-        let mut session = Session::of(Live { link, pid, program }, reply, plan.dir, plan.force)?;
+        let reply = ask(&mut live.link, &create)?;
+        let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
+        session.notes = notes;
         match session.begin_sides(plan.sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
@@ -218,7 +233,14 @@ impl Session {
     ) -> Result<Session> {
         super::trace_dir::check(dir, force)?;
         let reply = ask(&mut live.link, &Message::Attach { session: id, look })?;
-        let mut session = Session::of(live, reply, dir, force)?;
+        let (mut table, mut notes) = (Table::default(), Vec::new());
+        if matches!(&reply, Message::Created(created) if created.events.iter().any(is_of_functions))
+        {
+            let listing = functions::listing(&mut live)?;
+            (table, notes) = (listing.whole_table(), listing.notes);
+        }
+        let mut session = Session::of(live, reply, table, dir, force)?;
+        session.notes = notes;
         // The triple before the last is from when the session was made.
         let made = session.clock.triples.iter().rev().nth(1);
         session.copier.since = made.map_or(0, |triple| triple.ticks);
@@ -226,7 +248,13 @@ impl Session {
     }
 
     /// Our side of a session that the program describes in `reply`, and its directory.
-    fn of(live: Live, reply: Message, dir: &Path, force: bool) -> Result<Session> {
+    fn of(
+        live: Live,
+        reply: Message,
+        mut functions: Table,
+        dir: &Path,
+        force: bool,
+    ) -> Result<Session> {
         let Live { mut link, pid, program } = live;
         let Message::Created(created) = reply else {
             return Err(unexpected());
@@ -269,7 +297,11 @@ impl Session {
             late: false,
             pieces: None,
             sides: Sides::default(),
+            notes: Vec::new(),
+            functions: Table::default(),
         };
+        session.sidecar.functions = functions.entries(false);
+        session.functions = functions;
         session.copier.tells_throttling =
             session.events.iter().any(|event| event.id == UNTHROTTLE_ID);
         session.copier.context = session.context;
@@ -290,6 +322,11 @@ impl Session {
         self.events.extend(events);
         self.sidecar.events = self.events.iter().map(Into::into).collect();
         self.describe()
+    }
+
+    /// How many functions it wants.
+    pub(crate) fn functions(&self) -> u64 {
+        self.sidecar.functions.len() as u64
     }
 
     /// Ends it as if it had never been.
@@ -575,6 +612,7 @@ impl Session {
             self.copier.streams.lengths().iter().map(|(&n, &len)| (n, len)).collect();
         self.sidecar.ended = ended.word().into();
         self.sidecar.holdouts = holdouts.clone();
+        self.sidecar.functions = self.functions.entries(true);
         if let Err(e) = self.describe() {
             failure.get_or_insert(e.to_string());
         }
@@ -649,6 +687,20 @@ pub(crate) fn ask(link: &mut Connection, request: &Message) -> Result<Message> {
     understood(reply, link.pid)
 }
 
+/// Like [`ask`], but what the program refuses comes back as it says it.
+///
+/// # Errors
+/// When it does not answer.
+pub(crate) fn ask_for(
+    link: &mut Connection,
+    request: &Message,
+) -> Result<std::result::Result<Message, gracepoint_wire::control::Failure>> {
+    match self::request(link, request) {
+        Ok(Message::Failure(failure)) => Ok(Err(failure)),
+        reply => understood(reply, link.pid).map(Ok),
+    }
+}
+
 fn request(link: &mut Connection, request: &Message) -> std::result::Result<Message, Lost> {
     link.send(request);
     link.receive(Instant::now() + REPLY_WITHIN)
@@ -677,6 +729,11 @@ pub(crate) fn unexpected() -> Failure {
     Failure::new(
         "the program answers something else than it was asked: is its gracepoint newer than this?",
     )
+}
+
+/// Whether an event tells of functions that begin or end.
+fn is_of_functions(event: &Declared) -> bool {
+    [ENTRY_ID, EXIT_ID, WHOLE_ID].contains(&event.id)
 }
 
 /// Every pattern must match an event.

@@ -89,6 +89,9 @@ fn write_one(
 ) -> Result<()> {
     let who = title(&live);
     let recording = Session::attach(live, session.session, look, dir, force)?;
+    for note in &recording.notes {
+        console.note(shown(note));
+    }
     let path = recording.dir.path.clone();
     let ended = if look { Ended::Snapshot } else { Ended::Extracted };
     let recorded = recording.finish(ended, console);

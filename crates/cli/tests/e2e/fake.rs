@@ -4,7 +4,8 @@
 use crate::ring::{Ring, triple};
 use gracepoint_wire::clock::{Clock, Source};
 use gracepoint_wire::control::{
-    Created, Failure, Flushed, Hello, Listed, MAX_REQUEST, Message, Program, Stopped, next_frame,
+    Create, Created, Failure, Flushed, Function, FunctionKind, FunctionObject, Functions, Hello,
+    Listed, MAX_REQUEST, Message, Program, Stopped, next_frame,
 };
 use gracepoint_wire::schema::{Declared, Field, Role, Schema, loss_event};
 use rustix::fd::AsFd;
@@ -132,7 +133,16 @@ impl Fake {
                 text: "process 7 is recording already: wait for it\x1b[2J".into(),
             }),
             Message::Create(_) if self.mode == "drop" => return false,
-            Message::Create(_) => return self.create(stream),
+            Message::Create(create) => {
+                self.asked(&create);
+                return self.create(stream);
+            }
+            Message::ListFunctions => match functions(&self.mode) {
+                Some(functions) => Message::Functions(functions),
+                None => {
+                    Message::Failure(Failure { code: "unsupported".into(), text: String::new() })
+                }
+            },
             Message::Start(_) => self.start(),
             Message::Stop(_) => {
                 self.running = false;
@@ -162,6 +172,16 @@ impl Fake {
             std::thread::sleep(Duration::from_millis(50));
         }
         stream.write_all(&reply.to_frame()).is_ok()
+    }
+
+    fn asked(&self, create: &Create) {
+        if let Some(f) = &create.functions {
+            let (ids, depth, threads) = (&f.ids, f.depth, &f.threads);
+            say(&format!(
+                "asked {:?} {ids:?} {depth} {} {threads:?}",
+                create.globs, f.threshold_ns
+            ));
+        }
     }
 
     fn create(&mut self, stream: &UnixStream) -> bool {
@@ -257,6 +277,44 @@ fn schema(name: &str) -> Schema {
         docs: "Time passes.\nAlways.".into(),
         fields: vec![field("n", "u64", "How often so far."), field("text", "str", "")],
     }
+}
+
+/// Three with the attribute, and one with sleds, which is `main` here.
+fn functions(mode: &str) -> Option<Functions> {
+    let attribute = |id, name: &str, line| Function {
+        id,
+        name: name.into(),
+        file: if line == 0 { "" } else { "src/store.rs" }.into(),
+        line,
+        ..Function::default()
+    };
+    match mode {
+        "functions" | "other-build" => {}
+        "functionless" => {
+            let notes =
+                vec!["sleds of version 9 in libold.so: build it with a newer compiler".into()];
+            return Some(Functions { notes, ..Functions::default() });
+        }
+        _ => return None,
+    }
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let bias = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
+    let path = std::env::current_exe().unwrap().to_string_lossy().into_owned();
+    let build_id = if mode == "other-build" { vec![1; 20] } else { Vec::new() };
+    let mut all = vec![
+        attribute(1, "kv::store::get", 12),
+        attribute(2, "kv::store::put", 40),
+        attribute(3, "kv::main", 0),
+    ];
+    all[0].args = "kv.store:get_args".into();
+    all.push(Function {
+        id: 4,
+        kind: FunctionKind::Sleds,
+        address: main as fn(&[String]) -> ! as usize as u64 - bias,
+        ..Function::default()
+    });
+    let objects = vec![FunctionObject { path, build_id, bias }];
+    Some(Functions { objects, functions: all, notes: Vec::new() })
 }
 
 fn listed(mode: &str) -> Vec<Listed> {

@@ -10,6 +10,7 @@ mod export;
 mod fake;
 mod fakes;
 mod flight;
+mod functions;
 mod hardship;
 mod kernel;
 mod profile;
@@ -58,6 +59,7 @@ fn main() {
     trials.extend(explain::trials());
     trials.extend(export::trials());
     trials.extend(flight::trials());
+    trials.extend(functions::trials());
     trials.extend(hardship::trials());
     trials.extend(sessions::trials());
     trials.extend(verbs::trials());

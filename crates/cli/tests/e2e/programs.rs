@@ -75,6 +75,7 @@ pub(crate) fn main(args: &[String]) {
         "jobs" => jobs(number(1)),
         "marks" => marks(number(1), &args[2]),
         "panics" => panics(),
+        "calls" => calls(),
         "crowd" => crowd(number(1)),
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
@@ -119,6 +120,46 @@ fn marks(threads: u64, path: &str) {
 fn panics() {
     (0..10).for_each(|n| step(0, n));
     panic!("as it is meant to");
+}
+
+/// Calls functions for each line of input.
+fn calls() {
+    say("ready");
+    let lines = std::io::stdin().lock().lines();
+    for (n, _) in lines.enumerate() {
+        let n = n as u64;
+        outer(n);
+        std::panic::catch_unwind(|| caught(n)).unwrap_or_default();
+        say("round");
+    }
+}
+
+#[gracepoint::function]
+fn outer(n: u64) {
+    step(0, n);
+    inner(n);
+    left_out();
+}
+
+#[gracepoint::function(args(n), ret)]
+fn inner(n: u64) -> u64 {
+    std::hint::black_box(n * n)
+}
+
+#[gracepoint::function]
+fn left_out() {
+    std::thread::sleep(Duration::from_millis(10));
+}
+
+#[gracepoint::function]
+fn caught(n: u64) {
+    std::panic::set_hook(Box::new(|_| ()));
+    let _ = std::panic::catch_unwind(|| panicking(n));
+}
+
+#[gracepoint::function]
+fn panicking(n: u64) {
+    assert_eq!(n, u64::MAX, "as it is meant to");
 }
 
 fn say(text: &str) {

@@ -155,6 +155,7 @@ impl Session {
         // What is behind us is told by the pieces before; the baseline of the clock stays.
         self.sidecar = Sidecar::new(self.sidecar.program.clone(), &self.clock, &self.events);
         self.sidecar.piece = self.pieces.as_ref().map_or(0, Pieces::count);
+        self.sidecar.functions = self.functions.entries(false);
         self.late = false;
         self.describe()
     }
@@ -167,6 +168,7 @@ impl Session {
         self.sidecar.streams =
             self.copier.streams.lengths().iter().map(|(&n, &len)| (n, len)).collect();
         self.sidecar.ended = ended.into();
+        self.sidecar.functions = self.functions.entries(false);
         let before = |id: &u32| self.copier.told_before.get(id).copied().unwrap_or(0);
         let told: BTreeMap<u32, u64> =
             self.copier.told.iter().map(|(id, told)| (*id, told - before(id))).collect();

@@ -1,0 +1,335 @@
+//! Functions: listed, recorded, drawn and added up; of a fake program, of one with the attribute and of one with sleds.
+
+use crate::scene::{Running, Said, Scene};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let tests: [(&str, fn()); 9] = [
+        ("functions_are_listed", are_listed),
+        ("functions_errors_say_what_to_do", errors_say_what_to_do),
+        ("functions_are_asked_for_by_number", are_asked_for_by_number),
+        ("functions_are_recorded_and_drawn", are_recorded_and_drawn),
+        ("functions_that_are_slow_are_recorded", slow_ones_are_recorded),
+        ("functions_of_kept_sessions_have_names", kept_sessions_have_names),
+        ("functions_of_pieces_have_names", pieces_have_names),
+        ("functions_of_a_panic_end", a_panic_ends_calls),
+        ("functions_with_sleds_are_recorded", with_sleds),
+    ];
+    tests.into_iter().map(crate::trial).collect()
+}
+
+fn json(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
+}
+
+#[track_caller]
+fn done(said: Said) -> String {
+    assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+    said.out
+}
+
+fn are_listed() {
+    let scene = Scene::new();
+    let fake = scene.fake("functions");
+    let pid = fake.pid().to_string();
+    let said = scene.run(&["functions", "-p", &pid]);
+    assert_eq!(said.err, "gracepoint: 4 functions\n");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(
+        lines[0].starts_with("e2e::fake::main  ") && lines[0].contains("fake.rs:"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1..],
+        ["kv::main", "kv::store::get  src/store.rs:12", "kv::store::put  src/store.rs:40"]
+    );
+    let found = json(&done(scene.run(&["functions", "--name", "kv", "--json", "*::get", "e2e*"])));
+    assert_eq!(found.len(), 2);
+    assert_eq!((&found[0]["kind"], &found[1]["kind"]), (&"sleds".into(), &"attribute".into()));
+    assert_eq!(found[1]["args"], "kv.store:get_args");
+    let said = scene.run(&["functions", "-p", &pid, "kv::store::gte"]);
+    assert_eq!(said.status, 1);
+    assert!(
+        said.err
+            .contains("no function of kv matches `kv::store::gte`: did you mean kv::store::get"),
+        "{}",
+        said.err
+    );
+}
+
+fn errors_say_what_to_do() {
+    let scene = Scene::new();
+    for (mode, status, want) in [
+        (
+            "good",
+            2,
+            "kv cannot trace functions: its gracepoint is too old, build it with a newer one",
+        ),
+        (
+            "functionless",
+            1,
+            "put #[gracepoint::function] on some, or build it with `cargo gracepoint build`",
+        ),
+    ] {
+        let fake = scene.fake(mode);
+        let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
+        assert_eq!(said.status, status, "{}", said.err);
+        assert!(said.err.contains(want), "{}", said.err);
+        let record = ["record", "-p", &fake.pid().to_string(), "-l", "all"];
+        let said = scene.run(&record);
+        assert_eq!(said.status, 2, "{}", said.err);
+        assert!(said.err.contains(want), "{}", said.err);
+    }
+    let fake = scene.fake("functionless");
+    let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
+    assert!(said.err.contains("gracepoint: sleds of version 9 in libold.so"), "{}", said.err);
+    let fake = scene.fake("other-build");
+    let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
+    assert!(said.err.contains("is not what runs (its build id is another one)"), "{}", said.err);
+    assert!(said.out.lines().any(|line| line.starts_with("0x")), "{}", said.out);
+    let said = scene.run(&["functions", "-p", "1000000000"]);
+    assert!(said.status == 2 && said.err.contains("no process 1000000000"), "{}", said.err);
+    let said = scene.run(&["record", "-p", "1", "--depth", "3"]);
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (2, "gracepoint: --depth is about functions: say which with --functions GLOB\n")
+    );
+}
+
+fn are_asked_for_by_number() {
+    let scene = Scene::new();
+    let mut fake = scene.fake("functions");
+    let pid = fake.pid().to_string();
+    let trace = scene.trace();
+    let record = |more: &[&str]| {
+        let mut args =
+            vec!["record", "-p", &pid, "-d", "100ms", "--force", "-o", trace.to_str().unwrap()];
+        args.extend(more);
+        scene.run(&args)
+    };
+    done(record(&[
+        "-l",
+        "kv::*",
+        "-n",
+        "*put",
+        "--depth",
+        "3",
+        "--threshold",
+        "10us",
+        "--tid",
+        "7",
+    ]));
+    assert_eq!(fake.expect("asked "), "[] [(1, 1), (3, 3)] 3 10000 [7]");
+    done(record(&["-l", "all", "-e", "t:*"]));
+    assert_eq!(fake.expect("asked "), "[\"t:*\"] [(1, 4)] 0 0 []");
+    let said = record(&["-l", "kv::*", "-n", "kv::*"]);
+    assert!(said.status == 2 && said.err.contains("--notrace leaves no function"), "{}", said.err);
+    let said = record(&["-l", "kv::nothing::at::all"]);
+    assert!(said.status == 2 && said.err.contains("no function of kv matches"), "{}", said.err);
+}
+
+/// Records what this very binary does with functions that have the attribute, while it does `rounds` of it.
+fn recorded(scene: &Scene, rounds: u32, more: &[&str]) -> PathBuf {
+    let mut program = scene.program(&["calls"]);
+    program.expect("ready");
+    let recorder = scene.recorder(program.pid(), more);
+    work(&mut program, rounds);
+    program.end();
+    done(recorder.end());
+    scene.trace()
+}
+
+fn work(program: &mut Running, rounds: u32) {
+    use std::io::Write;
+    for _ in 0..rounds {
+        program.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        program.expect("round");
+    }
+}
+
+fn calls(scene: &Scene, trace: &Path) -> Vec<Value> {
+    let mut lines = json(&done(scene.run(&["graph", trace.to_str().unwrap(), "--json"])));
+    lines.retain(|line| line.get("call").is_some());
+    lines
+}
+
+fn count(calls: &[Value], name: &str, end: &str) -> usize {
+    let it = |call: &&Value| call["call"].as_str().unwrap().ends_with(name) && call["end"] == end;
+    calls.iter().filter(it).count()
+}
+
+fn are_recorded_and_drawn() {
+    let scene = Scene::new();
+    let trace = recorded(
+        &scene,
+        5,
+        &[
+            "-l",
+            "*::outer",
+            "-l",
+            "*::inner",
+            "-l",
+            "*::left_out",
+            "-n",
+            "*left_out",
+            "-e",
+            "work:*",
+        ],
+    );
+    let drawn = done(scene.run(&["graph", trace.to_str().unwrap()]));
+    let inner = "  e2e::programs::inner(n = 4); /* = value = 16 */\n";
+    assert!(drawn.contains(inner) && !drawn.contains("left_out"), "{drawn}");
+    assert!(drawn.contains("/* work:step: { "), "{drawn}");
+    let calls = calls(&scene, &trace);
+    assert_eq!((count(&calls, "::outer", "exit"), count(&calls, "::inner", "exit")), (5, 5));
+    let inner = calls.iter().find(|call| call["call"] == "e2e::programs::inner").unwrap();
+    assert!(
+        inner["depth"] == 1 && inner["file"].as_str().unwrap().ends_with("programs.rs"),
+        "{inner}"
+    );
+    let table = json(&done(scene.run(&[
+        "report",
+        trace.to_str().unwrap(),
+        "--functions",
+        "--sort",
+        "calls",
+        "--json",
+    ])));
+    let names: Vec<&str> = table.iter().map(|row| row["function"].as_str().unwrap()).collect();
+    assert_eq!(names, ["e2e::programs::inner", "e2e::programs::outer"]);
+    assert!(table.iter().all(|row| row["calls"] == 5 && row["without_exit"] == 0), "{table:?}");
+    let text = done(scene.run(&["report", trace.to_str().unwrap(), "--functions=*outer"]));
+    assert!(text.lines().count() == 2 && text.contains("e2e::programs::outer"), "{text}");
+}
+
+fn slow_ones_are_recorded() {
+    let scene = Scene::new();
+    let trace = recorded(&scene, 3, &["-l", "*::programs::*", "--threshold", "5ms"]);
+    let calls = calls(&scene, &trace);
+    // They sleep for longer than that, and the others hardly ever take as long.
+    assert_eq!((count(&calls, "::outer", "exit"), count(&calls, "::left_out", "exit")), (3, 3));
+    assert!(
+        calls.iter().all(|call| call["duration_ns"].as_u64().unwrap() >= 5_000_000),
+        "{calls:?}"
+    );
+}
+
+fn kept_sessions_have_names() {
+    let scene = Scene::new();
+    let mut program = scene.program(&["calls"]);
+    program.expect("ready");
+    let pid = program.pid().to_string();
+    done(scene.run(&[
+        "start",
+        "-p",
+        "function_graph",
+        "-p",
+        &pid,
+        "--functions",
+        "*::programs::*",
+        "-s",
+        "kept",
+    ]));
+    done(scene.run(&[
+        "start",
+        "--plugin",
+        "function",
+        "-p",
+        &pid,
+        "--flight-recorder",
+        "-s",
+        "flight",
+    ]));
+    work(&mut program, 4);
+    let (now, trace) = (scene.dir.join("now.trace"), scene.trace());
+    done(scene.run(&["snapshot", "-p", &pid, "-s", "flight", "-o", now.to_str().unwrap()]));
+    assert_eq!(count(&calls(&scene, &now), "::inner", "exit"), 4);
+    done(scene.run(&["extract", "-p", &pid, "-s", "kept", "-o", trace.to_str().unwrap()]));
+    assert_eq!(count(&calls(&scene, &trace), "e2e::programs::inner", "exit"), 4);
+    let said = scene.run(&["start", "-p", "nop", "-p", &pid, "-s", "flight"]);
+    assert!(said.status == 0 && said.err.contains("flight of "), "{}", said.err);
+    assert_eq!(scene.run(&["show", "-p", &pid]).status, 1, "nothing is on");
+    program.end();
+}
+
+fn pieces_have_names() {
+    let scene = Scene::new();
+    let trace = recorded(&scene, 30, &["-l", "*::inner", "--rotate", "50ms"]);
+    let mut pieces: Vec<_> =
+        std::fs::read_dir(&trace).unwrap().map(|e| e.unwrap().path()).collect();
+    pieces.sort();
+    assert!(pieces.len() > 1);
+    let found: usize = pieces
+        .iter()
+        .map(|piece| match scene.run(&["graph", piece.to_str().unwrap(), "--json"]) {
+            said if said.status == 0 => count(&json(&said.out), "e2e::programs::inner", "exit"),
+            said => panic!("{}", said.err),
+        })
+        .sum();
+    assert!(found > 0);
+}
+
+fn a_panic_ends_calls() {
+    let scene = Scene::new();
+    let trace = recorded(&scene, 2, &["-l", "*::caught", "-l", "*::panicking"]);
+    let calls = calls(&scene, &trace);
+    assert_eq!(count(&calls, "::panicking", "exit"), 2, "its guard is dropped: {calls:?}");
+    assert_eq!((count(&calls, "::caught", "exit"), calls.len()), (2, 4));
+}
+
+/// `crates/gracepoint/tests/sleds`, built as the tests of the runtime build it, in the same folder.
+fn sleds() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        const TARGET: &str = "x86_64-unknown-linux-gnu";
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let folder = root.join("target/sleds");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "gracepoint-sleds", "--target", TARGET])
+            .arg("--target-dir")
+            .arg(&folder)
+            .current_dir(root)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUSTFLAGS", "-Z instrument-xray=always")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env_remove("GRACEPOINT_PATCH")
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        folder.join(TARGET).join("debug/gracepoint-sleds")
+    })
+}
+
+fn with_sleds() {
+    if cfg!(not(target_arch = "x86_64")) || option_env!("GRACEPOINT_PATCH") == Some("branch") {
+        return; // there are no sleds
+    }
+    let scene = Scene::new();
+    let mut command = scene.command(sleds());
+    command.arg("serve");
+    let mut program = Running::start(command);
+    program.expect("/");
+    let pid = program.pid().to_string();
+    let listed = done(scene.run(&["functions", "-p", &pid, "*::traced::outer"]));
+    assert!(listed.contains("::traced::outer") && listed.contains("traced.rs:"), "{listed}");
+    let trace = scene.trace();
+    let dir = trace.to_str().unwrap();
+    done(scene.run(&["record", "-p", &pid, "-l", "*::traced::*", "-d", "200ms", "-o", dir]));
+    let table = json(&done(scene.run(&["report", dir, "--functions", "--json"])));
+    let outer =
+        table.iter().find(|row| row["function"].as_str().unwrap().ends_with("::outer")).unwrap();
+    assert!(outer["calls"].as_u64().unwrap() > 0 && outer["line"].as_u64().unwrap() > 0, "{outer}");
+    assert!(outer["without_exit"].as_u64().unwrap() <= 1, "all but the last one ended: {outer}");
+    let calls = calls(&scene, &trace);
+    assert!(
+        calls.iter().any(|call| call["depth"].as_u64().unwrap() > 0),
+        "something calls something"
+    );
+    program.end();
+}

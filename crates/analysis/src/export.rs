@@ -666,7 +666,7 @@ impl<'t> Export<'t> {
 }
 
 /// Of each event, whether it is the begin or the end of a span that is entered and left.
-fn visited(events: &[EventType]) -> Vec<bool> {
+pub(crate) fn visited(events: &[EventType]) -> Vec<bool> {
     let of = |event: &EventType| (event.declared.schema.name.clone(), event.declared.role);
     let entered = events.iter().map(of).filter(|(_, role)| *role == Role::Enter);
     let entered: HashSet<String> = entered.map(|(name, _)| name).collect();

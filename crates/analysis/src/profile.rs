@@ -13,7 +13,7 @@
 mod symbols;
 mod text;
 
-use crate::export::role_fields;
+use crate::export::{role_fields, visited};
 use crate::filter::{Choice, Filter};
 use crate::read::{Event, Reader};
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
@@ -186,6 +186,7 @@ pub fn profile(trace: &Trace, filter: &Filter) -> Result<Profile> {
         totals: HashMap::new(),
         threads: BTreeMap::new(),
         spans: HashMap::new(),
+        visited: visited(trace.events()),
     };
     let filter = Filter { events: Vec::new(), last: None, ..filter.clone() };
     let mut choice = trace.choose(&filter)?;
@@ -233,6 +234,8 @@ struct Adding {
     threads: BTreeMap<u32, Thread>,
     /// By position of the kind.
     spans: HashMap<u32, (u64, u64)>,
+    /// By position of the kind: whether its spans are entered and left.
+    visited: Vec<bool>,
 }
 
 impl Adding {
@@ -242,14 +245,18 @@ impl Adding {
             thread.name = event.thread.to_owned();
         }
         match (event.kind.declared.role, event.kind.declared.id) {
-            (Role::Begin, _) => {
-                if let Some(id) = span_id(event)
+            // One that threads enter and leave is theirs between the two alone.
+            (Role::Begin, _) if self.visited[event.index as usize] => {}
+            (Role::Begin | Role::Enter, _) => {
+                if let Some((id, _)) = role_fields(event)
                     && thread.open.len() < MOST_OPEN
                 {
                     thread.open.push((id, event.index));
                 }
             }
-            (Role::End, _) => self.end(event),
+            (Role::End, _) if self.visited[event.index as usize] => {}
+            (Role::End | Role::Exit, _) => self.end(event),
+            (Role::Record | Role::Follows, _) => {}
             (_, SAMPLE_ID) => self.sample(event),
             (_, SWITCH_ID) => self.switch(event),
             (_, LOSS_ID) => {
@@ -266,7 +273,7 @@ impl Adding {
     }
 
     fn end(&mut self, event: &Event<'_>) {
-        let Some(id) = span_id(event) else { return };
+        let Some((id, _)) = role_fields(event) else { return };
         let close = |thread: &mut Thread| {
             let at = thread.open.iter().rposition(|(open, _)| *open == id);
             at.map(|at| thread.open.remove(at)).is_some()
@@ -387,9 +394,4 @@ impl Adding {
         profile.unnamed = self.symbols.unnamed();
         profile
     }
-}
-
-/// The id of the span that an event tells of.
-pub(crate) fn span_id(event: &Event<'_>) -> Option<u64> {
-    role_fields(event).map(|(id, _)| id)
 }

@@ -7,7 +7,7 @@
 
 mod text;
 
-use crate::profile::span_id;
+use crate::export::role_fields;
 use crate::read::Event;
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
 use gracepoint_wire::profile::{FIRST_KERNEL_ID, SWITCH_ID, SWITCH_NAME};
@@ -167,7 +167,7 @@ impl Looking {
         }
         match (event.kind.declared.role, event.kind.declared.id) {
             (Role::Begin, _) => {
-                let Some(id) = span_id(event) else { return };
+                let Some((id, _)) = role_fields(event) else { return };
                 if thread.open.len() < MOST_OPEN {
                     thread.open.push((id, event.index));
                 }
@@ -183,7 +183,7 @@ impl Looking {
     }
 
     fn end(&mut self, event: &Event<'_>) {
-        let Some(id) = span_id(event) else { return };
+        let Some((id, _)) = role_fields(event) else { return };
         let on = |thread: &Thread| thread.open.iter().any(|(open, _)| *open == id);
         let tid = match self.threads.get(&event.tid).is_some_and(on) {
             true => event.tid,

@@ -105,8 +105,6 @@ fn perf_close_storm() {
     PerfEvent::close_all(handles);
     assert!(sleeping.load(Relaxed), "the reader sleeps, and all are closed");
     let kept = tracer.statistics();
-    let each = (kept.waiting_bytes - before.waiting_bytes) / HITS.len();
-    println!("kept for him: {each} bytes for each handle");
     assert!(kept.waiting_bytes > before.waiting_bytes, "what he may use is kept, and counted");
     until(|| tracer.stalls().iter().any(|stall| stall.holdout.contains("(the-reader)")));
     // The storm goes on, and so do those who hit what is off now.

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(walked(0x1000, &[0x1009, 11]), [11], "between words");
         assert_eq!(walked(0x1000, &[0x9000, 11]), [11], "where nothing is");
         assert_eq!(walked(0x1000, &[u64::MAX - 7, 11]), [11], "at the end of everything");
-        assert_eq!(walked(0, &[1, 1]), [], "no frame");
+        assert!(walked(0, &[1, 1]).is_empty(), "no frame");
         let deep: Vec<u64> = (0..100).flat_map(|n| [0x1000 + (n + 1) * 16, n + 1]).collect();
         assert_eq!(walked(0x1000, &deep), (1..=DEEPEST as u64).collect::<Vec<_>>());
     }

@@ -276,7 +276,7 @@ struct Kind {
 }
 
 fn kind(id: u32, random: &mut Random) -> Kind {
-    let role = [Role::Event, Role::Begin, Role::End][random.below(3)];
+    let role = Role::ALL[random.below(Role::ALL.len())];
     let fields: Vec<(usize, usize)> =
         (0..random.below(12)).map(|_| (random.below(KINDS), 3 + random.below(40))).collect();
     let field = |(at, &(kind, limit)): (usize, &(usize, usize))| schema::Field {
@@ -290,8 +290,8 @@ fn kind(id: u32, random: &mut Random) -> Kind {
         docs: "\"Docs\"\n".into(),
         fields: fields.iter().enumerate().map(field).collect(),
     };
-    // The end of a span has no fields of its own.
-    let fields = if role == Role::End { Vec::new() } else { fields };
+    // The end of a span, and some others, have no fields of their own.
+    let fields = if role.has_fields() { fields } else { Vec::new() };
     Kind { declared: Declared { id, role, schema }, fields }
 }
 
@@ -325,11 +325,7 @@ fn arbitrary(random: &mut Random, may_be_open: bool) -> (Recording, Vec<Wanted>)
                 };
                 let kind = &kinds[random.below(kinds.len())];
                 let (mut payload, mut values) = (Vec::new(), Vec::new());
-                let added = match kind.declared.role {
-                    Role::Event => 0,
-                    Role::Begin => 2,
-                    Role::End => 1,
-                };
+                let added = kind.declared.role.ids();
                 let own = kind.fields.iter().copied();
                 for (kind, limit) in [(3, 3)].repeat(added).into_iter().chain(own) {
                     let (_, bytes, want) = make(kind, limit, random);

@@ -152,7 +152,7 @@ mod tests {
             (number(start), number(end))
         };
         let base = range(of_exe().next().unwrap()).0;
-        let size = range(of_exe().last().unwrap()).1 - base;
+        let size = range(of_exe().next_back().unwrap()).1 - base;
         let lies = Lies { base, size, build_id: String::new(), path: exe };
         let address = a_function_to_be_found as fn() as usize as u64;
         let mut symbols = Symbols::new(vec![lies.clone()]);

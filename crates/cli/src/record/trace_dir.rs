@@ -14,6 +14,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+/// How the name of a trace ends that is being removed; it begins with a dot.
+pub(crate) const GONE: &str = ".gone";
+
 /// The directory of a trace.
 #[derive(Debug)]
 pub(crate) struct TraceDir {
@@ -66,6 +69,18 @@ fn is_trace(path: &Path) -> bool {
     described
 }
 
+/// Removes a trace. It loses its name at once, so that whoever is killed here leaves no half of a trace
+/// that looks like one.
+pub(crate) fn remove(path: &Path) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let gone = path.with_file_name(format!(".{name}{GONE}"));
+    let is_named = !name.ends_with(GONE);
+    let _ = match is_named && fs::rename(path, &gone).is_ok() {
+        true => fs::remove_dir_all(gone),
+        false => fs::remove_dir_all(path),
+    };
+}
+
 impl TraceDir {
     /// Whether a directory holds nothing but a trace.
     pub(crate) fn is_trace(path: &Path) -> bool {
@@ -92,10 +107,10 @@ impl TraceDir {
         Ok(TraceDir { path, identity: (meta.dev(), meta.ino()) })
     }
 
-    /// Removes it: nothing was recorded.
+    /// Removes it: nothing was recorded, or nobody wants it any more.
     pub(crate) fn discard(&self) {
         if is_trace(&self.path) {
-            let _ = fs::remove_dir_all(&self.path);
+            remove(&self.path);
         }
     }
 

@@ -136,7 +136,9 @@ fn pieces_of_a_killed_recorder() {
     });
     recorder.signal(Signal::KILL);
     assert_eq!(recorder.end().status, -9);
-    let kept = pieces(&scene, "t.trace");
+    let mut kept = pieces(&scene, "t.trace");
+    // One that was being removed has lost its name first.
+    kept.retain(|piece| !piece.starts_with("t.trace/."));
     assert!((2..=4).contains(&kept.len()), "{kept:?}");
     // All that ended are whole, and the last one is read as far as it goes. It may have been killed
     // between making a directory and describing it.

@@ -524,6 +524,11 @@ fn pieces_replace_pieces_alone() {
     assert_eq!(pieces(&scene, "p"), ["p/000007"]);
     assert_ok(&record(&["--force"]));
     assert_eq!(pieces(&scene, "p"), ["p/000001"]);
+    // What a killed recorder was removing is nobody's.
+    std::fs::create_dir(scene.dir.join("p/.000003.gone")).unwrap();
+    std::fs::write(scene.dir.join("p/.000003.gone/stream_0"), "half").unwrap();
+    assert_ok(&record(&["--force"]));
+    assert_eq!(pieces(&scene, "p"), ["p/000001"]);
     std::fs::write(scene.dir.join("p/precious"), "").unwrap();
     let said = record(&["--force"]);
     assert!(said.status == 2 && said.err.contains("other things than pieces"), "{}", said.err);

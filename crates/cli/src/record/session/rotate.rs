@@ -6,7 +6,7 @@
 //! all pieces is exact.
 
 use super::super::streams::Streams;
-use super::super::trace_dir::TraceDir;
+use super::super::trace_dir::{self, GONE, TraceDir};
 use super::Session;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
@@ -38,11 +38,12 @@ pub(crate) struct Pieces {
     /// Bytes in the ones before.
     bytes: u64,
     old: VecDeque<TraceDir>,
-    /// Pieces of another recording, which this one replaces.
+    /// Pieces of another recording, which this one replaces, and what is left of its removed ones.
     replaced: Vec<PathBuf>,
 }
 
-/// Makes `parent`, where it is not there. Also says which pieces it holds, if it may, with `force`.
+/// Makes `parent`, where it is not there. Also says which pieces it holds, if it may, with `force`, and
+/// what a killed recorder was just removing.
 ///
 /// # Errors
 /// When it holds anything else.
@@ -56,15 +57,19 @@ fn make_parent(parent: &Path, force: bool) -> Result<(PathBuf, Vec<PathBuf>)> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),
     }
-    let is_piece = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit()) && TraceDir::is_trace(path)
+    let is_number = |name: &str| name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit());
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_gone = |path: &PathBuf| {
+        let name = name(path);
+        let number = name.strip_prefix('.').and_then(|name| name.strip_suffix(GONE));
+        number.is_some_and(is_number)
     };
-    if !there.iter().all(is_piece) {
+    let is_piece = |path: &PathBuf| is_number(&name(path)) && TraceDir::is_trace(path);
+    if !there.iter().all(|path| is_gone(path) || is_piece(path)) {
         let text = format!("{} holds other things than pieces: choose another with -o", named());
         return Err(Failure::new(text));
     }
-    if !there.is_empty() && !force {
+    if !there.iter().all(is_gone) && !force {
         let text = format!(
             "{} holds pieces: choose another with -o, or replace them with --force",
             named()
@@ -100,7 +105,7 @@ impl Pieces {
     pub(crate) fn begun(mut self) -> Pieces {
         let first = piece(&self.parent, 1);
         for old in self.replaced.drain(..).filter(|old| old.file_name() != first.file_name()) {
-            let _ = fs::remove_dir_all(old);
+            trace_dir::remove(&old);
         }
         self
     }

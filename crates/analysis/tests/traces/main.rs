@@ -9,6 +9,7 @@ mod drawing;
 mod exporting;
 mod functions;
 mod perfetto;
+mod profiling;
 mod reading;
 mod recording;
 mod sample;

@@ -1,7 +1,7 @@
 //! From the graph to an account that a person can follow: chains from symptoms to their end, what
 //! the end is, what it explains and what it does not.
 //!
-//! What is known of the nodes beside the graph is asked of a [`Scene`]: a log, or a program that lives.
+//! What is known of the nodes beside the graph is asked of a `Scene`: a log, or a program that lives.
 
 use super::Frame;
 use super::graph::{Confidence, Edge, Graph, Node};

@@ -140,16 +140,17 @@ impl Profile {
         })
     }
 
-    /// Whether the process has not become the command yet, but is this program still.
-    fn is_launcher(&self, exe: &str) -> bool {
-        self.launched && std::env::current_exe().is_ok_and(|ours| ours.to_string_lossy() == exe)
+    /// Whether the process has not become the command yet, but is this program still. Its words tell, since the
+    /// command may be this program, too.
+    fn is_launcher(&self) -> bool {
+        self.launched && watched::is_waiting(self.pid)
     }
 
     /// Tells of objects that were not there before. A command has become what it is only after it was begun
     /// with, so its name is looked at too.
     fn look_at_objects(&mut self) -> std::io::Result<()> {
         let now = program(self.pid);
-        if self.is_launcher(&now.exe) {
+        if self.is_launcher() {
             return Ok(());
         }
         if !now.exe.is_empty() {

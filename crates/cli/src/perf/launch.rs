@@ -16,6 +16,16 @@ use std::time::{Duration, Instant};
 /// How long it may take to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
+/// What stands before the command.
+const WORDS: [&str; 2] = ["launch", "--"];
+
+/// Whether process `pid` has not become its command yet.
+pub(crate) fn is_waiting(pid: u32) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut words = line.split(|&byte| byte == 0).skip(1);
+    WORDS.iter().all(|word| words.next() == Some(word.as_bytes()))
+}
+
 /// A command that waits to begin.
 pub(crate) struct Waiting {
     child: Child,
@@ -29,7 +39,7 @@ pub(crate) fn spawn(command: &[OsString]) -> Result<Waiting> {
     let failed = |what: String| Failure::new(format!("cannot start the command: {what}"));
     let exe = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
     let mut launcher = Command::new(exe);
-    launcher.arg0("gracepoint").args(["launch", "--"]).args(command);
+    launcher.arg0("gracepoint").args(WORDS).args(command);
     let mut waiting = Waiting { child: launcher.spawn().map_err(|e| failed(e.to_string()))? };
     let deadline = Instant::now() + STOPS_WITHIN;
     while !is_stopped(waiting.pid()) {

@@ -2,16 +2,18 @@
 //! does not open perf events the command must say what is missing, and that is tested instead.
 
 use crate::real::{assert_ok, go, start};
-use crate::scene::{Said, Scene};
+use crate::scene::{Running, Said, Scene};
+use crate::verbs::until;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         ("a_profile_tells_where_the_time_went", a_profile_tells_where_the_time_went),
         ("samples_are_on_one_clock_with_spans", samples_are_on_one_clock_with_spans),
         ("a_profile_goes_to_other_viewers", a_profile_goes_to_other_viewers),
         ("profile_of_a_command_exits_as_it_does", profile_of_a_command_exits_as_it_does),
+        ("the_command_may_be_this_program", the_command_may_be_this_program),
         ("what_cannot_be_profiled_is_told", what_cannot_be_profiled_is_told),
         ("a_profile_of_a_busy_program_with_signals_and_forks", busy),
     ];
@@ -215,6 +217,31 @@ fn profile_of_a_command_exits_as_it_does() {
     assert_eq!(said.status, 127, "{}", said.err);
 }
 
+/// It is not taken for what launches it, whose objects are not the command's.
+fn the_command_may_be_this_program() {
+    let scene = Scene::new();
+    let program = start(&scene, &["count", "1", "1"]);
+    let pid = program.pid().to_string();
+    let ours = env!("CARGO_BIN_EXE_gracepoint");
+    // Until the program ends.
+    let args = ["profile", "-o", "p.trace", "--", ours, "record", "-p", &pid];
+    let mut profiler = Running::start(scene.gracepoint(&args));
+    if profiler.expect_error_or_end("gracepoint: profiling ").is_none() {
+        assert!(!is_allowed(&profiler.end()));
+        return;
+    }
+    profiler.expect_error("gracepoint: recording ");
+    until("its objects are in the trace", || {
+        let said = scene.run(&["report", "-e", "gp:module", "p.trace"]);
+        said.out.contains(&format!("path = \"{ours}\""))
+    });
+    let mut program = program;
+    go(&mut program);
+    program.expect("done");
+    drop(program);
+    assert_ok(&profiler.end());
+}
+
 fn what_cannot_be_profiled_is_told() {
     let scene = Scene::new();
     let said = scene.run(&["profile", "-p", "2147483647"]);
@@ -242,7 +269,7 @@ fn busy() {
     let (pid, trace) = (program.pid().to_string(), scene.trace());
     let mut command = scene.gracepoint(&["record", "-p", &pid, "--profile", "--freq", "999", "-o"]);
     command.arg(trace);
-    let mut recorder = crate::scene::Running::start(command);
+    let mut recorder = Running::start(command);
     if recorder.expect_error_or_end("gracepoint: recording ").is_none() {
         assert!(!is_allowed(&recorder.end()));
         return;

@@ -547,7 +547,7 @@ pub(crate) fn close(fd: RawFd) {
 /// Sleeps while `word` is 0, at most so long. False if the time is over; true also without a reason.
 pub(crate) fn sleep_while_zero(word: &AtomicU32, most: Duration) -> bool {
     let most = libc::timespec {
-        tv_sec: most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: i32::try_from(most.as_secs()).unwrap_or(i32::MAX).into(),
         tv_nsec: most.subsec_nanos().into(),
     };
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;

@@ -122,7 +122,7 @@ pub(crate) struct ActiveRank {
 }
 
 impl ActiveRank {
-    /// Where the word is, for `mirror`.
+    /// Where the word is, for `mirror` and for those who enter in assembly.
     pub(crate) const PLACE: usize = std::mem::offset_of!(ActiveRank, offset);
 
     constant! {
@@ -133,9 +133,6 @@ impl ActiveRank {
             }
         }
     }
-
-    /// Where the word is, for those who enter in assembly.
-    pub(crate) const OFFSET: usize = std::mem::offset_of!(ActiveRank, offset);
 
     /// The rank, 0 or 1.
     pub(crate) fn get(&self) -> usize {

@@ -499,10 +499,12 @@ impl Drop for Domain {
 }
 
 /// Where `fast` is, for those who enter in assembly.
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64", not(miri)))]
 pub(crate) const FAST: usize = std::mem::offset_of!(Domain, fast);
 /// Where the offset of the active rank's pair is, from [`Region::base`].
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_pointer_width = "64", not(miri)))]
 pub(crate) const RANK: usize =
-    1 + std::mem::offset_of!(Region, engine.grace.rank) + ActiveRank::OFFSET;
+    1 + std::mem::offset_of!(Region, engine.grace.rank) + ActiveRank::PLACE;
 
 /// # Safety
 /// `base` is `Region::base` of a region that is never unmapped.

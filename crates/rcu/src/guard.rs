@@ -87,6 +87,12 @@ impl<'d, D> Guard<'d, D> {
     }
 
     /// Keeps the section open; see [`from_address`](Self::from_address).
+    #[cfg(all(
+        target_arch = "x86_64",
+        target_os = "linux",
+        target_pointer_width = "64",
+        not(miri)
+    ))]
     pub(crate) fn into_address(self) -> usize {
         std::mem::ManuallyDrop::new(self).pair.expose_provenance()
     }
@@ -96,6 +102,12 @@ impl<'d, D> Guard<'d, D> {
     /// # Safety
     /// It is the address of a pair of a region, with `HOW` to leave in the low bits, whose section is
     /// open, was entered by this thread, and has no other guard.
+    #[cfg(all(
+        target_arch = "x86_64",
+        target_os = "linux",
+        target_pointer_width = "64",
+        not(miri)
+    ))]
     pub(crate) unsafe fn from_address(address: usize) -> Self {
         Self { pair: ptr::with_exposed_provenance(address), domain: PhantomData }
     }

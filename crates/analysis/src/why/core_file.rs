@@ -9,7 +9,6 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use object::{LittleEndian, ReadCache, elf};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Most segments and notes that are looked at.
@@ -131,8 +130,16 @@ impl Core {
         }
         let most = usize::try_from(part.end - address).unwrap_or(usize::MAX).min(into.len());
         let at = part.offset.saturating_add(address - part.start);
-        File::open(path).and_then(|file| file.read_at(&mut into[..most], at)).unwrap_or(0)
+        File::open(path).and_then(|file| read_at(&file, &mut into[..most], at)).unwrap_or(0)
     }
+}
+
+/// Reads from `at` on, on any system.
+fn read_at(file: &File, into: &mut [u8], at: u64) -> io::Result<usize> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_at(file, into, at);
+    #[cfg(windows)]
+    return std::os::windows::fs::FileExt::seek_read(file, into, at);
 }
 
 /// `struct elf_prstatus` of 64-bit x86: the thread's number at 32, its registers at 112.
@@ -156,7 +163,7 @@ impl Memory for Core {
         let inside = address - segment.start;
         let most = usize::try_from(segment.len - inside).unwrap_or(usize::MAX).min(into.len());
         let at = segment.at.saturating_add(inside);
-        self.file.read_at(&mut into[..most], at).unwrap_or_default()
+        read_at(&self.file, &mut into[..most], at).unwrap_or_default()
     }
 
     fn mappings(&self) -> &[Mapping] {

@@ -22,6 +22,7 @@ use gracepoint_wire::schema::{LOSS_ID, MODULE_ID, Role};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use symbols::Symbols;
+pub(crate) use symbols::demangled;
 
 /// Different stacks; more are counted where they were called from.
 const MOST_NODES: usize = 1 << 20;

@@ -129,7 +129,7 @@ fn read(lies: &Lies) -> Result<Table, String> {
     Ok(Table { first, functions: named })
 }
 
-fn demangled(name: &str) -> String {
+pub(crate) fn demangled(name: &str) -> String {
     // Without the hash at the end, which changes with each build.
     format!("{:#}", rustc_demangle::demangle(name))
 }

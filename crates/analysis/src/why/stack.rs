@@ -10,6 +10,7 @@
 //! What is read is not trusted: a table that makes no sense ends the walk.
 
 use super::memory::{Mapping, Memory};
+use crate::profile::demangled;
 use crate::stuck::Frame;
 use addr2line::Loader;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -229,10 +230,6 @@ fn room(code: &[u8]) -> Option<u64> {
             _ => return Some(room),
         }
     }
-}
-
-fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 /// The object behind a mapping: its tables for the unwinder, and its names.

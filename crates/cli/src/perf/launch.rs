@@ -5,6 +5,7 @@
 use crate::args::LaunchArgs;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
+use crate::record::session::arguments;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::ffi::OsString;
 use std::fs;
@@ -21,9 +22,7 @@ const WORDS: [&str; 2] = ["launch", "--"];
 
 /// Whether process `pid` has not become its command yet.
 pub(crate) fn is_waiting(pid: u32) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = line.split(|&byte| byte == 0).skip(1);
-    WORDS.iter().all(|word| words.next() == Some(word.as_bytes()))
+    arguments(pid).iter().map(String::as_str).take(WORDS.len()).eq(WORDS)
 }
 
 /// A command that waits to begin.

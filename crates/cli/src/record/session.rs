@@ -769,7 +769,7 @@ pub(crate) fn is_ready(fd: &OwnedFd) -> bool {
 }
 
 /// The program's arguments after its own name, as far as we may see them.
-fn arguments(pid: u32) -> Vec<String> {
+pub(crate) fn arguments(pid: u32) -> Vec<String> {
     let Ok(bytes) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     bytes.split(|&b| b == 0).skip(1).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()

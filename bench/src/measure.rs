@@ -4,6 +4,7 @@
 //! machine at this time. Neither is an average, because a disturbed chunk (an interrupt, the
 //! hypervisor) says nothing about the code.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -76,9 +77,10 @@ pub(crate) fn pin_beside() -> rustix::io::Result<usize> {
 }
 
 fn pin_to(choose: impl Fn(&[usize]) -> Option<&usize>) -> rustix::io::Result<usize> {
-    // Of the whole process (its first thread, which nobody pins where it matters), because the caller
-    // may have inherited less from a thread that was pinned.
-    let allowed = sched_getaffinity(Some(rustix::process::getpid()))?;
+    // As it was before anybody pinned: what is allowed now may be one CPU, by an earlier call.
+    static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
+    let now = sched_getaffinity(None)?;
+    let allowed = ALLOWED.get_or_init(|| now);
     let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
     let cpu = choose(&cpus).copied().unwrap_or(0);
     let mut only = CpuSet::new();

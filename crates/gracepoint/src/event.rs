@@ -139,6 +139,20 @@ pub unsafe trait Event: Sized {
     /// [`size`](Event::size)`(prepared)` bytes from `at` may be written.
     unsafe fn write(&self, prepared: &Self::Prepared, at: *mut u8) -> *mut u8;
 
+    /// Bytes that [`write_quick`](Event::write_quick) will write, or more than any record has where a field
+    /// must be prepared.
+    #[doc(hidden)]
+    fn quick_size(&self) -> usize;
+
+    /// Writes the record's fields without anything prepared, and without calling anything.
+    ///
+    /// # Safety
+    ///
+    /// [`quick_size`](Event::quick_size) was less than [`NOT_QUICK`](crate::field::NOT_QUICK), `self` was not
+    /// changed since, and so many bytes from `at` may be written.
+    #[doc(hidden)]
+    unsafe fn write_quick(&self, at: *mut u8);
+
     /// A hit with this event: what a site of `trace!` does when it is on.
     #[doc(hidden)]
     fn emit(self);

@@ -12,6 +12,10 @@
 //!   runs that type's `Borrow`);
 //! - whatever depends on the limit is decided in the plan, once.
 //!
+//! Nearly all values need no plan and are short. For these there is a *quick* way beside it, `quick_size` and
+//! `write_quick`, which calls nothing, so that a site's values stay in registers from the call to the record.
+//! It keeps AGREE likewise, and writes the same bytes.
+//!
 //! `Display` and `Debug` keep no such promise, so their output goes into a [`Text`] first.
 //!
 //! | file | what it encodes |
@@ -156,7 +160,32 @@ pub unsafe trait Field {
     /// `plan` was made from this value, which was not changed since, and
     /// [`size`](Field::size)`(plan)` bytes from `at` may be written.
     unsafe fn write(&self, plan: Plan, at: *mut u8) -> *mut u8;
+
+    /// Bytes that [`write_quick`](Field::write_quick) will write, or [`NOT_QUICK`] where the value must be
+    /// planned: text with a NUL, text that is cut or long.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn quick_size(&self, limit: usize) -> usize {
+        let _ = limit;
+        NOT_QUICK
+    }
+
+    /// Writes the value as [`write`](Field::write) does, without a plan and without calling anything.
+    ///
+    /// # Safety
+    ///
+    /// [`quick_size`](Field::quick_size) was not [`NOT_QUICK`], the value was not changed since, and so
+    /// many bytes from `at` may be written.
+    #[doc(hidden)]
+    #[inline(always)]
+    unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+        at
+    }
 }
+
+/// More than any record has, also if some are added up.
+#[doc(hidden)]
+pub const NOT_QUICK: usize = 1 << 40;
 
 /// Implements [`Field`] by way of a function that gives another field, which must be one of the
 /// standard library's own so that it gives the same one each time.
@@ -183,6 +212,19 @@ macro_rules! delegate {
                 let $value = self;
                 // SAFETY: the caller's promise about `self` is one about its target.
                 unsafe { <$target as Field>::write($get, plan, at) }
+            }
+
+            #[inline(always)]
+            fn quick_size(&self, limit: usize) -> usize {
+                let $value = self;
+                <$target as Field>::quick_size($get, limit)
+            }
+
+            #[inline(always)]
+            unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+                let $value = self;
+                // SAFETY: the caller's promise about `self` is one about its target.
+                unsafe { <$target as Field>::write_quick($get, at) }
             }
         }
     )*};
@@ -246,6 +288,20 @@ unsafe impl<T: Field> Field for Option<T> {
             }
         }
     }
+
+    #[inline(always)]
+    fn quick_size(&self, limit: usize) -> usize {
+        1 + self.as_ref().map_or(0, |value| value.quick_size(limit))
+    }
+
+    #[inline(always)]
+    unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+        // SAFETY: as in `write`.
+        unsafe {
+            at.write(u8::from(self.is_some()));
+            self.as_ref().map_or(at.add(1), |value| value.write_quick(at.add(1)))
+        }
+    }
 }
 
 /// Bytes of the value of a fieldless enum with these discriminants: the fewest of 1, 2, 4 and 8
@@ -283,5 +339,72 @@ pub unsafe fn write_enum(value: u64, size: u8, at: *mut u8) -> *mut u8 {
     unsafe {
         std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, size);
         at.add(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned<T: Field + ?Sized>(value: &T, limit: usize) -> Vec<u8> {
+        let plan = value.plan(limit);
+        let mut bytes = vec![0xee; value.size(plan)];
+        // SAFETY: there is room for `size` bytes.
+        let end = unsafe { value.write(plan, bytes.as_mut_ptr()) };
+        assert_eq!(end.cast_const(), bytes.as_ptr_range().end);
+        bytes
+    }
+
+    /// What the quick way writes, if there is one.
+    fn quick<T: Field + ?Sized>(value: &T, limit: usize) -> Option<Vec<u8>> {
+        let size = value.quick_size(limit);
+        let mut bytes = (size < NOT_QUICK).then(|| vec![0xee; size])?;
+        // SAFETY: there is room for `quick_size` bytes.
+        let end = unsafe { value.write_quick(bytes.as_mut_ptr()) };
+        assert_eq!(end.cast_const(), bytes.as_ptr_range().end);
+        Some(bytes)
+    }
+
+    fn is_quick<T: Field>(value: T) {
+        assert_eq!(quick(&value, 1024), Some(planned(&value, 1024)), "{:?}", T::TYPE);
+    }
+
+    #[test]
+    fn the_quick_way_writes_the_same_bytes() {
+        is_quick(0x0102_u16);
+        is_quick(-3_i128);
+        is_quick(usize::MAX);
+        is_quick(1.5_f32);
+        is_quick(true);
+        is_quick(std::num::NonZero::new(7_i32));
+        is_quick(std::time::Duration::from_millis(1500));
+        is_quick(std::time::Duration::MAX);
+        ['\0', 'a', 'ä', '€', '🦀'].map(is_quick);
+        is_quick([1_u8; 64]);
+        is_quick([-2_isize; 8]);
+        is_quick(Some("text"));
+        is_quick(None::<&str>);
+        is_quick(Box::new(&&5_u8));
+        is_quick(std::path::Path::new("/tmp"));
+        assert_eq!(quick(&[1_u8; 65], 1024), None, "it would be a call");
+        assert_eq!(quick(&[1_u8, 2][..], 1024), None, "its length is not known");
+    }
+
+    #[test]
+    fn text_is_quick_while_it_is_short_and_kept_as_it_is() {
+        for len in 0..40 {
+            let text = "x".repeat(len);
+            for limit in [0, 1, 16, 31, 32, 1024] {
+                let expected = (len <= limit.min(32)).then(|| planned(&*text, limit));
+                assert_eq!(quick(&*text, limit), expected, "{len} bytes, limit {limit}");
+            }
+            for nul in 0..len {
+                let mut bytes = text.clone().into_bytes();
+                bytes[nul] = 0;
+                let text = String::from_utf8(bytes).expect("ASCII");
+                assert_eq!(quick(&text, 1024), None, "a NUL at {nul} of {len}");
+                assert_eq!(quick(&Some(&text), 1024), None, "a NUL at {nul} of {len}");
+            }
+        }
     }
 }

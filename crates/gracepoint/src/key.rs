@@ -64,13 +64,26 @@ impl Entry {
 #[derive(Clone, Copy)]
 pub(crate) struct Member {
     pub(crate) entry: Entry,
+    /// Not there where other probes are, too.
+    #[cfg(gp_supported)]
+    pub(crate) alone: Option<crate::session::Alone>,
     pub(crate) priority: i32,
     /// A session's, not a user's.
     pub(crate) session: bool,
 }
 
 impl Member {
-    pub(crate) const END: Member = Member { entry: Entry::END, priority: i32::MIN, session: false };
+    pub(crate) const END: Member = Member::new(Entry::END, i32::MIN, false);
+
+    pub(crate) const fn new(entry: Entry, priority: i32, session: bool) -> Member {
+        Member {
+            entry,
+            #[cfg(gp_supported)]
+            alone: None,
+            priority,
+            session,
+        }
+    }
 }
 
 /// The key of an event type.
@@ -263,4 +276,34 @@ pub fn emit<E: Event>(event: &E) {
 pub fn emit_here<E: Event>(event: &E) {
     // SAFETY: `E::KEY` is the key of `E`.
     unsafe { fire(E::KEY, (&raw const *event).cast(), ptr::null()) };
+}
+
+/// What a site does first, where the event's fields came in registers and may stay there: records it, if there
+/// is one session and nothing out of the ordinary. False, and nothing has been done, if there is more to do.
+#[doc(hidden)]
+#[inline(always)]
+pub fn emit_quickly<E: Event>(event: &E) -> bool {
+    #[cfg(gp_supported)]
+    {
+        let len = event.quick_size();
+        if len >= crate::field::NOT_QUICK {
+            return false;
+        }
+        let Some(section) = TRACE.read_quick() else { return false };
+        let key = E::KEY;
+        let at = key.probes.load(Acquire);
+        if at.is_null() {
+            return false;
+        }
+        // SAFETY: as in `fire_those`.
+        let first = unsafe { &*at };
+        let Some(alone) = first.alone else { return false };
+        // SAFETY: it was made from the entry's data, which lives as long as the array.
+        unsafe { alone.record(first.entry.data, event, len, section) }
+    }
+    #[cfg(not(gp_supported))]
+    {
+        let _ = event;
+        false
+    }
 }

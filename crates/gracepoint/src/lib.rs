@@ -309,7 +309,7 @@ pub mod __private {
     pub use crate::event::{Event, EventDesc, FieldDesc};
     pub use crate::field::{Field, Text, TypeDesc};
     pub use crate::function::{Call, Point};
-    pub use crate::key::{Key, emit, emit_here};
+    pub use crate::key::{Key, emit, emit_here, emit_quickly};
     #[cfg(gp_supported)]
     pub use crate::module::{gp1_load_module, gp1_unload_module};
     pub use crate::site::{Site, SiteKind};

@@ -23,6 +23,7 @@
 //! * An event that goes into several rings has one time in all of them: each ring's `pos` is loaded
 //!   (`begin`), then the clock is read, once, then each `pos` is exchanged (`place_at`). Between its own
 //!   load and its own exchange nothing was recorded in any of them, so the order holds in each.
+//! * What nearly every event takes is shorter: see `ring/quick.rs`.
 //! * [`Ring::place_plain`] is the same with all left out that most events do not need: another clock than
 //!   the counter, long ids, counts. A record that needs the longer header, since much time has passed (or
 //!   since the counter of this CPU is behind the last one's), goes the slow way.
@@ -54,6 +55,7 @@
 
 pub(crate) mod arena;
 mod back;
+mod quick;
 mod turn;
 
 use crate::arch::local;
@@ -65,6 +67,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
+pub(crate) use quick::{Unpublished, Writers};
 pub(crate) use turn::owner;
 
 /// Slots that are lent for one event.
@@ -158,6 +161,8 @@ enum Twin {
     ClockFirst,
     /// The outermost writer does not look again after publishing.
     PublishesOnce,
+    /// The quick way stores `depth` without a look at it.
+    StoresDepth,
     /// Writers publish whatever their depth.
     NestedPublishes,
     /// A page is written over without a word in its entry.
@@ -168,7 +173,7 @@ enum Twin {
 macro_rules! twin {
     ($ring:expr, $twin:ident) => {{
         #[cfg(test)]
-        let is = $ring.twin == Twin::$twin;
+        let is = $ring.twin == crate::ring::Twin::$twin;
         #[cfg(not(test))]
         let is = false;
         is

@@ -11,7 +11,7 @@ pub(crate) use counting::Counting;
 #[cfg(not(gp_branch))]
 pub(crate) use functions::recorded_by;
 pub(crate) use points::{record_hit, record_hit_all};
-pub(crate) use target::{Merged, record, record_all};
+pub(crate) use target::{Alone, Merged, record, record_all};
 
 use crate::dynamic::registry::door;
 use crate::key::{Call, Entry, TRACE};

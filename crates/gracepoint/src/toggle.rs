@@ -110,7 +110,7 @@ impl Probes {
                 }
                 _ => {}
             }
-            let member = Member { entry: entry(), priority: 0, session: true };
+            let member = Member::new(entry(), 0, true);
             let mut array: Box<[Member]> = Box::new([member, Member::END]);
             point.key.publish(array.as_mut_ptr());
             point.array = Some(array);

@@ -98,7 +98,7 @@ pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
     let (result, due, touched) = {
         let mut state = state::prepare(&probes.iter().map(|(key, _)| *key).collect::<Vec<_>>());
         let loaded = state::loaded();
-        let member = |entry: &Entry| Member { entry: *entry, priority: 0, session: true };
+        let member = |entry: &Entry| Member::new(*entry, 0, true);
         let found = |(key, entry): &(KeyId, Entry)| Some((loaded.get(*key)?, member(entry)));
         let members = probes.iter().filter_map(found).collect();
         let result = state.add(members, &[], &mut garbage);
@@ -118,7 +118,7 @@ pub(crate) fn attach_new(key: &'static Key, entry: Entry) {
         let mut state = lock();
         // There is no site to switch, so nothing can be refused.
         let _ =
-            state.add(vec![(key, Member { entry, priority: 0, session: true })], &[], &mut garbage);
+            state.add(vec![(key, Member::new(entry, 0, true))], &[], &mut garbage);
         state.take_touched();
     }
     retire(garbage);

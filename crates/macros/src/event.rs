@@ -100,6 +100,18 @@ fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenS
             #[inline(never)]
             fn in_parts #impl_generics (#(#names: #types),*) #clause {
                 let event: #ident #type_generics = #ident { #(#names),* };
+                if ::core::mem::needs_drop::<#ident #type_generics>() {
+                    return #root::__private::emit_here(&event);
+                }
+                if !#root::__private::emit_quickly(&event) {
+                    let #ident { #(#names),* } = event;
+                    slowly(#(#names),*)
+                }
+            }
+            #[cold]
+            #[inline(never)]
+            fn slowly #impl_generics (#(#names: #types),*) #clause {
+                let event: #ident #type_generics = #ident { #(#names),* };
                 #root::__private::emit_here(&event)
             }
             let words = 0 #(+ ::core::mem::size_of::<#types>().div_ceil(8))*;
@@ -296,6 +308,8 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
 /// How one field is written: the type and the value of its element of `Prepared`, and the encoder with
 /// what it is called with.
 struct Encoding {
+    /// Its encoder has a quick way: nothing is rendered or masked.
+    quick: bool,
     prepared: TokenStream,
     plan: TokenStream,
     encoder: TokenStream,
@@ -312,6 +326,7 @@ fn encoding(p: &TokenStream, member: &Member<'_>, index: usize) -> Encoding {
         How::Typed if sensitive => {
             let encoder = quote_spanned!(span=> #p::Sensitive::<#ty>);
             return Encoding {
+                quick: false,
                 prepared: quote!(::core::option::Option<#p::Plan>),
                 plan: quote_spanned!(span=> #encoder::plan(&self.#ident, #limit)),
                 encoder,
@@ -322,6 +337,7 @@ fn encoding(p: &TokenStream, member: &Member<'_>, index: usize) -> Encoding {
         How::Typed => {
             let encoder = quote_spanned!(span=> <#ty as #p::Field>);
             return Encoding {
+                quick: true,
                 prepared: quote!(#p::Plan),
                 plan: quote_spanned!(span=> #encoder::plan(&self.#ident, #limit)),
                 encoder,
@@ -342,6 +358,7 @@ fn encoding(p: &TokenStream, member: &Member<'_>, index: usize) -> Encoding {
         false => (quote!(#p::Text), text),
     };
     Encoding {
+        quick: false,
         encoder: quote_spanned!(span=> <#prepared as #p::Field>),
         prepared,
         plan,
@@ -357,9 +374,19 @@ fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
     let p = quote!(#root::field);
     let (mut types, mut plans) = (Vec::new(), Vec::new());
     let (mut sizes, mut writes) = (Vec::new(), Vec::new());
+    let (mut quick_sizes, mut quick_writes) = (Vec::new(), Vec::new());
     for (index, member) in members.iter().enumerate() {
-        let Encoding { prepared, plan, encoder, value, planned } = encoding(&p, member, index);
-        let span = member.ty.span();
+        let Encoding { quick, prepared, plan, encoder, value, planned } =
+            encoding(&p, member, index);
+        let (span, limit) = (member.ty.span(), member.field.limit);
+        quick_sizes.push(match quick {
+            true => quote_spanned!(span=> #encoder::quick_size(#value, #limit)),
+            false => quote!(#p::NOT_QUICK),
+        });
+        quick_writes.push(match quick {
+            true => quote_spanned!(span=> #encoder::write_quick(#value, at)),
+            false => quote!(at),
+        });
         types.push(prepared);
         plans.push(plan);
         sizes.push(quote_spanned!(span=> #encoder::size(#value, #planned)));
@@ -387,6 +414,18 @@ fn steps(container: &Container, members: &[Member<'_>]) -> TokenStream {
         unsafe fn write(&self, #prepared: &Self::Prepared, at: *mut u8) -> *mut u8 {
             #(let at = unsafe { #writes };)*
             at
+        }
+
+        #[inline(always)]
+        fn quick_size(&self) -> usize {
+            0 #(+ #quick_sizes)*
+        }
+
+        #[inline(always)]
+        #[allow(unused_unsafe)]
+        unsafe fn write_quick(&self, at: *mut u8) {
+            #(let at = unsafe { #quick_writes };)*
+            let _ = at;
         }
     }
 }

@@ -89,6 +89,16 @@ fn implementation(input: &DeriveInput, container: &Container, data: &DataEnum) -
                 unsafe fn write(&self, _: #root::field::Plan, #at: *mut u8) -> *mut u8 {
                     #write
                 }
+
+                #[inline(always)]
+                fn quick_size(&self, _: usize) -> usize {
+                    SIZE as usize
+                }
+
+                #[inline(always)]
+                unsafe fn write_quick(&self, #at: *mut u8) -> *mut u8 {
+                    #write
+                }
             }
         };
     }

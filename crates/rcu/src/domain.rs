@@ -16,7 +16,7 @@ use crate::counters::{self, ActiveRank, RANKS, Slot};
 use crate::engine::Progress;
 use crate::grace::Readers;
 use crate::guard::sealed::Counted;
-use crate::guard::{FENCED, Guard, NOTED, OwnedGuard, SHARED};
+use crate::guard::{FENCED, Guard, NOTED, OwnedGuard, QuickGuard, SHARED};
 use crate::region::{self, Region};
 use crate::start;
 use crate::sync::{AtomicPtr, Ordering, fence};
@@ -50,13 +50,13 @@ use std::ptr;
 /// it still has.
 #[repr(C, align(64))]
 pub struct Domain {
-    /// Keeps `fast` out of the half of a line in which slots have counters; see `ActiveRank`.
+    /// Keeps `fast` where `ActiveRank` has its word, for the same reasons.
     beside_counters: [u8; 32],
+    region: AtomicPtr<Region>,
+    name: &'static str,
     /// `Region::base` once readers may take the fast path; null before, and for ever where they
     /// may not.
     fast: AtomicPtr<u8>,
-    region: AtomicPtr<Region>,
-    name: &'static str,
     /// See `Domain::with_thread`.
     pub(crate) own_thread: bool,
     #[cfg(feature = "canary")]
@@ -140,6 +140,24 @@ impl Domain {
         // SAFETY: `base + 1` is the start of the mapping, a Region (see `Region::base`).
         let rank = unsafe { active_rank(base) };
         Guard::new(counters::enter(rank, slot), 0)
+    }
+
+    /// [`read`](Self::read) where that is two increments and no more; `None` where it is not.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn read_quick(&self) -> Option<QuickGuard<'_>> {
+        let word = arch::slot_word();
+        // As in `read`.
+        let base = self.fast.load(Ordering::Acquire);
+        if word & base.addr() == 0 {
+            return None;
+        }
+        #[expect(clippy::cast_ptr_alignment, reason = "base + word is a multiple of 64")]
+        // SAFETY: as in `read`.
+        let slot = unsafe { &*base.wrapping_add(word).cast::<Slot>() };
+        // SAFETY: as in `read`.
+        let rank = unsafe { active_rank(base) };
+        Some(QuickGuard::new(counters::enter(rank, slot)))
     }
 
     /// The first section of a thread or of a domain, and every one where readers must fence,

@@ -120,6 +120,30 @@ impl<'d, D> Guard<'d, D> {
     }
 }
 
+/// A [`Guard`] that is left by one increment, whatever happens: for code that counts instructions.
+#[doc(hidden)]
+#[derive(Debug)]
+#[must_use = "the read section ends when the guard is dropped"]
+pub struct QuickGuard<'d> {
+    pair: *const Pair,
+    domain: PhantomData<&'d Domain>,
+}
+
+impl QuickGuard<'_> {
+    #[inline(always)]
+    pub(crate) fn new(pair: &Pair) -> Self {
+        Self { pair, domain: PhantomData }
+    }
+}
+
+impl Drop for QuickGuard<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: as in `Guard::drop`.
+        counters::leave(unsafe { &*self.pair });
+    }
+}
+
 impl<D> sealed::Counted for Guard<'_, D> {
     #[inline(always)]
     fn address(&self) -> usize {

@@ -156,7 +156,7 @@ pub use domain::{Cookie, Domain};
 pub use engine::Progress;
 pub use executor::{Executor, Job};
 pub use future::{Barrier, Synchronized};
-pub use guard::{Any, Guard, OwnedGuard, ReadGuard};
+pub use guard::{Any, Guard, OwnedGuard, QuickGuard, ReadGuard};
 pub use holdouts::Holdout;
 pub use kernel_state::{KernelState, SystemCall};
 #[doc(hidden)]
@@ -169,7 +169,7 @@ pub use stats::Stats;
 pub use survey::{Drives, Survey, survey};
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
-    thread_index, thread_info,
+    thread_index, thread_info, thread_line,
 };
 pub use typed::{AnyDomain, TypedDomain};
 pub use wait::{BarrierError, Expedited, InReadSection};

@@ -371,6 +371,18 @@ pub fn thread_index() -> Option<u32> {
     }
 }
 
+/// 64 times the calling thread's index, if it has one already: where its element begins in an array of
+/// cache lines. The index itself costs a shift more, and the product another.
+#[doc(hidden)]
+#[inline]
+#[must_use]
+pub fn thread_line() -> Option<usize> {
+    match arch::slot_word() {
+        0 => None,
+        word => Some(word - word_of(0)),
+    }
+}
+
 /// The thread that has this index now, if any.
 ///
 /// Allocates nothing and takes no lock. (`None` also if its owner is being written at this moment.)

@@ -63,6 +63,21 @@ macro_rules! numbers {
                     at.add(size_of::<$wide>())
                 }
             }
+
+            #[inline(always)]
+            fn quick_size(&self, _limit: usize) -> usize {
+                size_of::<$wide>()
+            }
+
+            #[inline(always)]
+            unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+                let bytes = (*self as $wide).to_le_bytes();
+                // SAFETY: as in `write`.
+                unsafe {
+                    at.cast::<[u8; size_of::<$wide>()]>().write(bytes);
+                    at.add(size_of::<$wide>())
+                }
+            }
         }
 
         // SAFETY: a primitive number of the same width, on a little-endian machine, is its bytes.
@@ -112,6 +127,17 @@ macro_rules! non_zero {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { load(self).get().write(Plan::NOTHING, at) }
             }
+
+            #[inline(always)]
+            fn quick_size(&self, limit: usize) -> usize {
+                self.get().quick_size(limit)
+            }
+
+            #[inline(always)]
+            unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+                // SAFETY: the caller's promise, passed on.
+                unsafe { self.get().write_quick(at) }
+            }
         }
 
         // SAFETY: `NonZero<T>` has the layout of `T`.
@@ -146,6 +172,20 @@ unsafe impl Field for bool {
             at.add(1)
         }
     }
+
+    #[inline(always)]
+    fn quick_size(&self, _limit: usize) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+        // SAFETY: as in `write`.
+        unsafe {
+            at.write(u8::from(*self));
+            at.add(1)
+        }
+    }
 }
 
 // SAFETY: always eight bytes, by way of `u64`.
@@ -164,13 +204,28 @@ unsafe impl Field for Duration {
 
     #[inline(always)]
     unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
-        let duration = load(self);
-        let nanos = duration
-            .as_secs()
-            .checked_mul(1_000_000_000)
-            .and_then(|n| n.checked_add(u64::from(duration.subsec_nanos())))
-            .unwrap_or(u64::MAX);
         // SAFETY: the caller gave room for eight bytes.
-        unsafe { nanos.write(Plan::NOTHING, at) }
+        unsafe { nanos(load(self)).write(Plan::NOTHING, at) }
     }
+
+    #[inline(always)]
+    fn quick_size(&self, _limit: usize) -> usize {
+        8
+    }
+
+    #[inline(always)]
+    unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+        // SAFETY: as in `write`.
+        unsafe { nanos(*self).write_quick(at) }
+    }
+}
+
+/// Nanoseconds, at most what fits.
+#[inline(always)]
+fn nanos(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .checked_mul(1_000_000_000)
+        .and_then(|n| n.checked_add(u64::from(duration.subsec_nanos())))
+        .unwrap_or(u64::MAX)
 }

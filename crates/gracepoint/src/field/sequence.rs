@@ -14,6 +14,9 @@ use std::borrow::Cow;
 /// ```
 const MAX_ARRAY: usize = 16384;
 
+/// Largest array that is copied in line, in bytes.
+const QUICK_ARRAY: usize = 64;
+
 /// Bytes of the two counts before the elements of a sequence.
 const COUNTS: usize = 4 + 2;
 
@@ -108,6 +111,17 @@ unsafe impl<T: Number, const N: usize> Field for [T; N] {
     #[inline(always)]
     unsafe fn write(&self, _plan: Plan, at: *mut u8) -> *mut u8 {
         // SAFETY: the caller gave room for N elements.
+        unsafe { write_items(self, at) }
+    }
+
+    #[inline(always)]
+    fn quick_size(&self, _limit: usize) -> usize {
+        if N * T::SIZE <= QUICK_ARRAY { N * T::SIZE } else { super::NOT_QUICK }
+    }
+
+    #[inline(always)]
+    unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+        // SAFETY: as in `write`.
         unsafe { write_items(self, at) }
     }
 }

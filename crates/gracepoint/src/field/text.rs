@@ -74,6 +74,29 @@ pub(super) unsafe fn write(bytes: &[u8], plan: Plan, at: *mut u8) -> *mut u8 {
     }
 }
 
+/// Bytes of text that is short and kept as it is.
+#[inline(always)]
+fn quick_size(bytes: &[u8], limit: usize) -> usize {
+    let len = bytes.len();
+    if len <= limit.min(SHORT) && !has_nul(bytes) { len + 1 } else { super::NOT_QUICK }
+}
+
+/// Writes such text.
+///
+/// # Safety
+///
+/// `bytes` has no NUL and at most [`SHORT`] bytes, and one more may be written from `at`.
+#[inline(always)]
+unsafe fn write_quick(bytes: &[u8], at: *mut u8) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        std::hint::assert_unchecked(bytes.len() <= SHORT);
+        let at = copy(bytes, at);
+        at.write(0);
+        at.add(1)
+    }
+}
+
 /// Writes text that is cut, or has NULs, or both.
 ///
 /// # Safety
@@ -249,6 +272,19 @@ macro_rules! texts {
                 // SAFETY: the caller's promise, passed on.
                 unsafe { write($bytes, plan, at) }
             }
+
+            #[inline(always)]
+            fn quick_size(&self, limit: usize) -> usize {
+                let $value = self;
+                quick_size($bytes, limit)
+            }
+
+            #[inline(always)]
+            unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+                let $value = self;
+                // SAFETY: the caller's promise, passed on.
+                unsafe { write_quick($bytes, at) }
+            }
         }
     )*};
 }
@@ -296,5 +332,16 @@ unsafe impl Field for char {
             at.write(0);
             at.add(1)
         }
+    }
+
+    #[inline(always)]
+    fn quick_size(&self, _limit: usize) -> usize {
+        self.size(Plan::NOTHING)
+    }
+
+    #[inline(always)]
+    unsafe fn write_quick(&self, at: *mut u8) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        unsafe { self.write(Plan::NOTHING, at) }
     }
 }

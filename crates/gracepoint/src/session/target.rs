@@ -5,7 +5,8 @@ use crate::context::Gathered;
 use crate::event::Event;
 use crate::key::SpanPoint;
 use crate::limit::{Limit, Verdict};
-use crate::ring::{Place, Ring};
+use crate::ring::{Place, Ring, Unpublished, Writers};
+use gracepoint_rcu::QuickGuard;
 use gracepoint_wire::schema::{Context, THROTTLE_ID, UNTHROTTLE_ID};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -91,6 +92,64 @@ pub(crate) unsafe fn record<E: Event>(
         (Some(event), span) => unsafe { record_each(&[data], event, span) },
         (None, span) => target.record_end(span),
     }
+}
+
+/// The data of a session's probe that is alone on its key, for those who record in line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Alone {
+    writers: Writers,
+    event: u32,
+}
+
+impl Alone {
+    /// `None` if there is more to do than to write down the fields.
+    ///
+    /// # Safety
+    /// `data` is that of a [`record`], whose session is alive.
+    pub(crate) unsafe fn new(data: *const ()) -> Option<Alone> {
+        // SAFETY: the caller's promise.
+        let target = unsafe { &*data.cast::<Target>() };
+        let writers = target.ring().writers().filter(|_| target.extras == 0)?;
+        Some(Alone { writers, event: target.event })
+    }
+
+    /// [`record`] in line: the event has `len` bytes in the quick way. False, and nothing has been done, if
+    /// something is out of the ordinary.
+    ///
+    /// # Safety
+    /// This was made from `data`, whose session is alive until `section` ends; `len` is the event's
+    /// `quick_size`, and not `NOT_QUICK`.
+    #[inline(always)]
+    pub(crate) unsafe fn record<E: Event>(
+        self,
+        data: *const (),
+        event: &E,
+        len: usize,
+        section: QuickGuard<'_>,
+    ) -> bool {
+        // SAFETY: the ring lives as long as the session; the section keeps the thread's index.
+        let Some(place) = (unsafe { self.writers.place(self.event, len) }) else { return false };
+        // SAFETY: the place has room for the `quick_size` bytes that this writes.
+        unsafe { event.write_quick(place.fields) };
+        if let Err(unpublished) = place.publish() {
+            // SAFETY: the caller's promise.
+            unsafe { publish_after_all(data, unpublished, section) };
+        }
+        true
+    }
+}
+
+/// # Safety
+/// `data` is that of a [`record`], whose session is alive until `section` ends.
+#[cold]
+#[inline(never)]
+unsafe fn publish_after_all(
+    data: *const (),
+    unpublished: Unpublished<'_>,
+    _section: QuickGuard<'_>,
+) {
+    // SAFETY: the caller's promise.
+    unsafe { &*data.cast::<Target>() }.ring().publish_after_all(unpublished);
 }
 
 /// The same for several sessions.

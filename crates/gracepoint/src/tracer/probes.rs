@@ -119,7 +119,7 @@ pub(crate) fn add(
     }
     let mut keys: Vec<KeyId> = entries.iter().map(|(key, _)| KeyId::of(key)).collect();
     let (id, priority) = (body.head().id, body.head().priority);
-    let member = |(key, entry)| (key, Member { entry, priority, session: false });
+    let member = |(key, entry)| (key, Member::new(entry, priority, false));
     let members = entries.into_iter().map(member).collect();
     super::pin(keys.iter().copied());
     let (mut garbage, mut leaving) = (Garbage::new(), Vec::new());

@@ -6,7 +6,7 @@ use crate::hooks::Hook;
 use crate::key::{Entry, Key, Member};
 use crate::module;
 use crate::patch::{self, PatchError};
-use crate::session::Merged;
+use crate::session::{Alone, Merged};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -66,18 +66,23 @@ pub(super) struct Arrays {
 }
 
 impl Arrays {
-    fn new(key: &'static Key, members: Box<[Member]>) -> Arrays {
+    fn new(key: &'static Key, mut members: Box<[Member]>) -> Arrays {
+        members.iter_mut().for_each(|member| member.alone = None);
         let is_session = |member: &&Member| {
             member.session && member.entry.call.is_some_and(|call| fn_addr_eq(call, key.record))
         };
         let sessions = members.iter().filter(is_session).count();
+        if let ([only, _end], 1) = (&mut *members, sessions) {
+            // SAFETY: its function is `record`, and it is being attached or is attached.
+            only.alone = unsafe { Alone::new(only.entry.data) };
+        }
         if !(2..=Merged::MOST).contains(&sessions) {
             return Arrays { members, merged: None };
         }
         let all = members.iter().filter(is_session).map(|member| member.entry.data).collect();
         let list = Box::new(Merged::new(all));
         let entry = Entry { call: Some(key.record_all), data: (&raw const *list).cast() };
-        let mut first = Some(Member { entry, priority: 0, session: true });
+        let mut first = Some(Member::new(entry, 0, true));
         let merge = |member: &Member| match is_session(&member) {
             true => first.take(),
             false => Some(*member),

@@ -185,6 +185,11 @@ fn a_nested_writer_that_publishes_is_caught() {
     caught("nested", || storm(Twin::NestedPublishes, 5_000));
 }
 
+#[test]
+fn a_quick_writer_on_top_of_another_is_caught() {
+    caught("quick", || storm(Twin::StoresDepth, 5_000));
+}
+
 /// The second of two rings into which everything goes.
 static SECOND: AtomicPtr<Ring> = AtomicPtr::new(std::ptr::null_mut());
 

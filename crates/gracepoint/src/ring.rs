@@ -63,11 +63,11 @@ use crate::{clock, sys};
 use arena::{Arena, Shape};
 use gracepoint_wire::clock::Source;
 use gracepoint_wire::packet::{self, COMPACT_HEADER, CONTENT_AT, END_AT, EXTENDED_HEADER};
+pub(crate) use quick::{Unpublished, Writers};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
-pub(crate) use quick::{Unpublished, Writers};
 pub(crate) use turn::owner;
 
 /// Slots that are lent for one event.

@@ -117,8 +117,7 @@ pub(crate) fn attach_new(key: &'static Key, entry: Entry) {
     {
         let mut state = lock();
         // There is no site to switch, so nothing can be refused.
-        let _ =
-            state.add(vec![(key, Member::new(entry, 0, true))], &[], &mut garbage);
+        let _ = state.add(vec![(key, Member::new(entry, 0, true))], &[], &mut garbage);
         state.take_touched();
     }
     retire(garbage);

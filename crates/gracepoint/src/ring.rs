@@ -20,13 +20,12 @@
 //! * The clock is read between loading `pos` and exchanging it, so records lie in the order of
 //!   their times. (`last` only serves to choose the header: it may lag behind, which at worst
 //!   makes a header extended without need, because it is never later than the record before.)
-//! * An event that goes into several rings has one time in all of them: each ring's `pos` is loaded
-//!   (`begin`), then the clock is read, once, then each `pos` is exchanged (`place_at`). Between its own
+//! * An event that goes into several rings has one time in all of them: each ring's `pos` is loaded,
+//!   then the clock is read, once, then each `pos` is exchanged. Between its own
 //!   load and its own exchange nothing was recorded in any of them, so the order holds in each.
-//! * What nearly every event takes is shorter: see `ring/quick.rs`.
-//! * [`Ring::place_plain`] is the same with all left out that most events do not need: another clock than
-//!   the counter, long ids, counts. A record that needs the longer header, since much time has passed (or
-//!   since the counter of this CPU is behind the last one's), goes the slow way.
+//! * What nearly every event takes is shorter: see `ring/quick.rs`. Left out is what most events do not need:
+//!   another clock than the counter, long ids, counts. A record that needs the longer header, since much time has
+//!   passed (or since the counter of this CPU is behind the last one's), goes the slow way.
 //! * A nested writer never turns a page: `pos` only grows while `depth` is not 0, so an equal `pos`
 //!   means that nothing happened, and `limit` and `packet` fit it.
 //! * A record is complete when the commit word passes its end, also if the process is killed at
@@ -63,7 +62,7 @@ use crate::{clock, sys};
 use arena::{Arena, Shape};
 use gracepoint_wire::clock::Source;
 use gracepoint_wire::packet::{self, COMPACT_HEADER, CONTENT_AT, END_AT, EXTENDED_HEADER};
-pub(crate) use quick::{Unpublished, Writers};
+pub(crate) use quick::{Begun, Quick, Unpublished, Writers, counter_after};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -274,51 +273,11 @@ impl Ring {
     /// header.
     #[inline(always)]
     pub(crate) fn place_plain(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        let Some(index) = gracepoint_rcu::thread_index() else {
-            return self.place_slowly(None, id, len);
-        };
-        let pos = self.begin(index);
-        // As in `reserve`: the clock after `pos`.
-        compiler_fence(Ordering::SeqCst);
-        self.place_at(index, pos, local::counter(), id, len)
-    }
-
-    /// Raises the slot's `depth`, for a `place_at` that must follow. Says where the next record goes; 0,
-    /// where no record does, if the slot has no page or the agent asks for it.
-    #[inline(always)]
-    pub(crate) fn begin(&self, index: u32) -> u64 {
-        let writer = self.writer(index);
-        local::increment(&writer.depth);
-        let asked = writer.claim.load(Relaxed) != 0 && !twin!(self, IgnoresClaim);
-        if asked { 0 } else { writer.pos.load(Relaxed) }
-    }
-
-    /// A place at `pos`, which `begin` told, with the time `now`, which was read after that; or the slow
-    /// way, with a place and a time of its own.
-    #[inline(always)]
-    pub(crate) fn place_at(
-        &self,
-        index: u32,
-        pos: u64,
-        now: u64,
-        id: u32,
-        len: usize,
-    ) -> Option<Place<'_>> {
-        debug_assert!(self.is_plain() && !packet::needs_extended(id, 0));
-        let writer = self.writer(index);
-        let end = pos + (COMPACT_HEADER + len) as u64;
-        let fits = end <= writer.limit.load(Relaxed);
-        // A gap below 0 is a long one.
-        let extended = packet::needs_extended(0, now.wrapping_sub(writer.last.load(Relaxed)));
-        // These were loaded after the clock was read, and fit `pos` if the exchange succeeds: then
-        // nobody has been here since it was loaded. With a `pos` of 0 it fails, or nothing fits: without
-        // a page `limit` is 0.
-        if !fits || extended || !local::replace(&writer.pos, pos, end) {
-            return self.place_slowly(Some(index), id, len);
+        // SAFETY: the place borrows the ring, and the caller is the thread.
+        match unsafe { self.plain_writers().place(id, len) } {
+            Some(quick) => Some(quick.into_place()),
+            None => self.place(id, len),
         }
-        writer.last.store(now, Relaxed);
-        let reserved = Reserved { pos, end, now, extended: false };
-        Some(Place::quick(put_header(id, &reserved), writer, &reserved))
     }
 
     /// `depth` is raised where there is an index.

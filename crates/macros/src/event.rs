@@ -100,19 +100,17 @@ fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenS
             #[inline(never)]
             fn in_parts #impl_generics (#(#names: #types),*) #clause {
                 let event: #ident #type_generics = #ident { #(#names),* };
-                if ::core::mem::needs_drop::<#ident #type_generics>() {
-                    return #root::__private::emit_here(&event);
-                }
-                if !#root::__private::emit_quickly(&event) {
-                    let #ident { #(#names),* } = event;
-                    slowly(#(#names),*)
-                }
+                #root::__private::emit_here(&event)
             }
+            // Nothing of the event needs to be dropped, so it may be given up here and put together again.
             #[cold]
             #[inline(never)]
-            fn slowly #impl_generics (#(#names: #types),*) #clause {
+            fn in_registers #impl_generics (#(#names: #types),*) #clause {
                 let event: #ident #type_generics = #ident { #(#names),* };
-                #root::__private::emit_here(&event)
+                let event = ::core::mem::ManuallyDrop::new(event);
+                if !#root::__private::emit_quickly(&*event) {
+                    unsafe { in_parts(#(::core::ptr::read(&raw const event.#names)),*) }
+                }
             }
             let words = 0 #(+ ::core::mem::size_of::<#types>().div_ceil(8))*;
             if words > #MOST_WORDS {
@@ -121,7 +119,13 @@ fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenS
             // Each field is read once and `self` is not used again: so they are moved, also out of an
             // event with a `Drop` of its own, which runs where it is put together.
             let event = ::core::mem::ManuallyDrop::new(self);
-            unsafe { in_parts(#(::core::ptr::read(&raw const event.#names)),*) }
+            unsafe {
+                if ::core::mem::needs_drop::<#ident #type_generics>() {
+                    in_parts(#(::core::ptr::read(&raw const event.#names)),*)
+                } else {
+                    in_registers(#(::core::ptr::read(&raw const event.#names)),*)
+                }
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Taking pages back from threads that are not writing; the handshake is argued in `ring.rs`.
 
-#[cfg(test)]
-use super::Twin;
 use super::turn::{content, seal};
 use super::{ASKED, BORROWED, Ring, SLOTS, TAKEN, twin};
 use gracepoint_wire::packet::HEADER;

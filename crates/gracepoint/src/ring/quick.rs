@@ -11,7 +11,7 @@
 //!   meanwhile is whole, and published by the next to publish on this slot, the agent at the latest: as if
 //!   it had come before.
 
-use super::{Reserved, Ring, Writer, put_header, put_mark, twin};
+use super::{Place, Reserved, Ring, Writer, put_header, put_mark, twin};
 use crate::arch::local;
 use gracepoint_wire::packet::{self, COMPACT_HEADER};
 use std::ptr::NonNull;
@@ -43,14 +43,30 @@ pub(crate) struct Quick<'a> {
     twin: super::Twin,
 }
 
+/// A writer whose `depth` is raised, and where its next record goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Begun<'a> {
+    writer: &'a Writer,
+    pos: u64,
+    #[cfg(test)]
+    twin: super::Twin,
+}
+
 impl Ring {
     /// For events with ids that fit into a compact header. `None` if the ring is not plain.
     pub(crate) fn writers(&self) -> Option<Writers> {
-        self.is_plain().then(|| Writers {
+        self.is_plain().then(|| self.plain_writers())
+    }
+
+    /// The same, of a ring that is plain.
+    #[inline(always)]
+    pub(super) fn plain_writers(&self) -> Writers {
+        debug_assert!(self.is_plain());
+        Writers {
             first: NonNull::from(self.writer(0)),
             #[cfg(test)]
             twin: self.twin,
-        })
+        }
     }
 
     /// Publishes what has been written, by whomsoever, after [`Quick::publish`] could not.
@@ -79,8 +95,19 @@ impl Writers {
     /// The ring lives, with its pages, as long as the place is used; the thread keeps its index so long.
     #[inline(always)]
     pub(crate) unsafe fn place<'a>(self, id: u32, len: usize) -> Option<Quick<'a>> {
-        debug_assert!(!packet::needs_extended(id, 0));
         let line = gracepoint_rcu::thread_line()?;
+        // SAFETY: the caller's promise; the line is its own.
+        let begun = unsafe { self.begin(line)? };
+        begun.place(counter_after(), id, len)
+    }
+
+    /// Raises `depth`, for a [`Begun::place`] or [`Begun::withdraw`] that must follow. `None`, and nothing has
+    /// been done, if somebody is under way or the agent asks for the page.
+    ///
+    /// # Safety
+    /// As for [`place`](Self::place); `line` is the calling thread's.
+    #[inline(always)]
+    pub(crate) unsafe fn begin<'a>(self, line: usize) -> Option<Begun<'a>> {
         const { assert!(size_of::<Writer>() == 64, "a writer is a line") };
         // SAFETY: `first` is one of MAX_THREADS writers in a row, and the line is 64 times an index.
         let writer = unsafe { self.first.byte_add(line).as_ref() };
@@ -91,18 +118,42 @@ impl Writers {
         // `depth`, then `claim`: see "Taking pages back". `depth`, then `pos`: from here on handlers leave the
         // page where it is.
         compiler_fence(Ordering::SeqCst);
-        let asked = writer.claim.load(Relaxed) != 0 && !twin!(self, IgnoresClaim);
-        let pos = writer.pos.load(Relaxed);
-        // As in `Ring::reserve`: the clock after `pos`.
-        compiler_fence(Ordering::SeqCst);
-        let now = local::counter();
+        let begun = Begun {
+            writer,
+            pos: writer.pos.load(Relaxed),
+            #[cfg(test)]
+            twin: self.twin,
+        };
+        if writer.claim.load(Relaxed) != 0 && !twin!(self, IgnoresClaim) {
+            begun.withdraw();
+            return None;
+        }
+        Some(begun)
+    }
+}
+
+/// The counter, read after all that comes before in the program: each `pos`, as in `Ring::reserve`.
+#[inline(always)]
+pub(crate) fn counter_after() -> u64 {
+    compiler_fence(Ordering::SeqCst);
+    local::counter()
+}
+
+impl<'a> Begun<'a> {
+    /// Reserves, with the time `now`, which was [read after](counter_after) this had begun. `None`, and `depth` is
+    /// lowered, if there is no room, if the record needs the longer header, or if a handler has recorded meanwhile.
+    #[inline(always)]
+    pub(crate) fn place(self, now: u64, id: u32, len: usize) -> Option<Quick<'a>> {
+        debug_assert!(!packet::needs_extended(id, 0));
+        let Begun { writer, pos, .. } = self;
         let end = pos + (COMPACT_HEADER + len) as u64;
         let fits = end <= writer.limit.load(Relaxed);
+        // A gap below 0 is a long one.
         let extended = packet::needs_extended(0, now.wrapping_sub(writer.last.load(Relaxed)));
-        // As in `Ring::place_at`.
-        if asked || !fits || extended || !local::replace(&writer.pos, pos, end) {
-            compiler_fence(Ordering::SeqCst);
-            writer.depth.store(0, Relaxed);
+        // These were loaded after the clock was read, and fit `pos` if the exchange succeeds: then nobody has been
+        // here since it was loaded. Without a page `limit` is 0.
+        if !fits || extended || !local::replace(&writer.pos, pos, end) {
+            self.withdraw();
             return None;
         }
         writer.last.store(now, Relaxed);
@@ -116,9 +167,28 @@ impl Writers {
             twin: self.twin,
         })
     }
+
+    /// Lowers `depth`.
+    #[inline(always)]
+    pub(crate) fn withdraw(self) {
+        compiler_fence(Ordering::SeqCst);
+        self.writer.depth.store(0, Relaxed);
+    }
 }
 
 impl<'a> Quick<'a> {
+    /// For [`Ring::publish`].
+    #[inline(always)]
+    pub(super) fn into_place(self) -> Place<'a> {
+        Place { fields: self.fields, writer: self.writer, end: self.end, now: self.now }
+    }
+
+    /// When it is recorded.
+    #[cfg(test)]
+    pub(super) fn time(&self) -> u64 {
+        self.now
+    }
+
     /// Commits the event, whose fields are written.
     ///
     /// # Errors

@@ -1,15 +1,14 @@
 //! Where one event goes: the data of a session's probe, and the functions that write into its ring.
 
-use crate::arch::local;
 use crate::context::Gathered;
 use crate::event::Event;
+use crate::field::NOT_QUICK;
 use crate::key::SpanPoint;
 use crate::limit::{Limit, Verdict};
-use crate::ring::{Place, Ring, Unpublished, Writers};
+use crate::ring::{Begun, Place, Quick, Ring, Unpublished, Writers, counter_after};
 use gracepoint_rcu::QuickGuard;
 use gracepoint_wire::schema::{Context, THROTTLE_ID, UNTHROTTLE_ID};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The data of a session's probe: where one event goes.
 pub(super) struct Target {
@@ -35,8 +34,8 @@ pub(super) const UNCOMMON: u32 = 1 << 30;
 pub(crate) struct Merged {
     /// Each leads to a `Target`.
     pub(super) targets: Box<[*const ()]>,
-    /// None of them has extras.
-    plain: bool,
+    /// The same, if none of them has extras; otherwise empty.
+    plain: Box<[Alone]>,
 }
 
 // SAFETY: the pointers are those of entries, which any thread may use.
@@ -49,13 +48,13 @@ impl Merged {
     /// Of sessions that are attached.
     pub(crate) fn new(targets: Box<[*const ()]>) -> Merged {
         // SAFETY: the data of a session's entry is a target that lives as long as it is attached.
-        let plain = targets.iter().all(|data| unsafe { &*data.cast::<Target>() }.extras == 0);
-        Merged { targets, plain }
+        let plain: Option<_> = targets.iter().map(|data| unsafe { Alone::new(*data) }).collect();
+        Merged { targets, plain: plain.unwrap_or_default() }
     }
 
     /// Bytes of memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.targets)
+        size_of::<Self>() + size_of_val(&*self.targets) + size_of_val(&*self.plain)
     }
 }
 
@@ -133,21 +132,32 @@ impl Alone {
         unsafe { event.write_quick(place.fields) };
         if let Err(unpublished) = place.publish() {
             // SAFETY: the caller's promise.
-            unsafe { publish_after_all(data, unpublished, section) };
+            unsafe { publish_and_leave(data, unpublished, section) };
         }
         true
     }
 }
 
+/// Ends the section too: so nothing is left to be done after a call that nearly never happens.
+///
 /// # Safety
 /// `data` is that of a [`record`], whose session is alive until `section` ends.
 #[cold]
 #[inline(never)]
-unsafe fn publish_after_all(
+unsafe fn publish_and_leave(
     data: *const (),
     unpublished: Unpublished<'_>,
     _section: QuickGuard<'_>,
 ) {
+    // SAFETY: the caller's promise.
+    unsafe { publish_after_all(data, unpublished) };
+}
+
+/// # Safety
+/// `data` is that of a [`record`], whose session is alive.
+#[cold]
+#[inline(never)]
+unsafe fn publish_after_all(data: *const (), unpublished: Unpublished<'_>) {
     // SAFETY: the caller's promise.
     unsafe { &*data.cast::<Target>() }.ring().publish_after_all(unpublished);
 }
@@ -162,12 +172,13 @@ pub(crate) unsafe fn record_all<E: Event>(
     span: *const SpanPoint,
 ) -> bool {
     // SAFETY: the caller's promise.
-    let Merged { targets, plain } = unsafe { &*data.cast::<Merged>() };
+    let merged = unsafe { &*data.cast::<Merged>() };
+    let targets = &merged.targets;
     // SAFETY: the caller's promise.
     let (event, span) = unsafe { (event.cast::<E>().as_ref(), span.as_ref()) };
     match event {
         // SAFETY: the caller's promise.
-        Some(event) if *plain && span.is_none() => unsafe { record_plain(targets, event) },
+        Some(event) if span.is_none() => unsafe { record_plain(merged, event) },
         // SAFETY: the caller's promise.
         Some(event) => unsafe { record_each(targets, event, span) },
         None => {
@@ -181,48 +192,59 @@ pub(crate) unsafe fn record_all<E: Event>(
     }
 }
 
-/// [`record_each`] where there is neither a span nor anything extra, and one reading of the clock for
-/// all: see the top of `ring.rs`.
+/// [`record_each`] with one reading of the clock for all, where there is neither a span nor anything extra: see the
+/// top of `ring.rs`.
 ///
 /// # Safety
-/// As for [`record_each`].
+/// As for [`record_each`], for all of `merged`.
 #[inline(always)]
-unsafe fn record_plain<E: Event>(targets: &[*const ()], event: &E) -> bool {
+unsafe fn record_plain<E: Event>(merged: &Merged, event: &E) -> bool {
     const AT_ONCE: usize = 8;
-    let index = gracepoint_rcu::thread_index().filter(|_| targets.len() <= AT_ONCE);
-    let Some(index) = index else {
+    let (Merged { targets, plain }, len) = (merged, event.quick_size());
+    let line = gracepoint_rcu::thread_line()
+        .filter(|_| (1..=AT_ONCE).contains(&plain.len()) && len < NOT_QUICK);
+    let Some(line) = line else {
         // SAFETY: the caller's promise.
         return unsafe { record_each(targets, event, None) };
     };
-    let prepared = event.prepare();
-    let len = event.size(&prepared);
-    // SAFETY: the caller's promise.
-    let targets = targets.iter().map(|data| unsafe { &*data.cast::<Target>() });
-    let mut at = [0; AT_ONCE];
-    for (at, target) in at.iter_mut().zip(targets.clone()) {
-        *at = target.ring().begin(index);
+    let mut begun: [Option<Begun<'_>>; AT_ONCE] = [None; AT_ONCE];
+    for (begun, alone) in begun.iter_mut().zip(plain) {
+        // SAFETY: the session is alive by the caller's promise, and the line is this thread's.
+        *begun = unsafe { alone.writers.begin(line) };
     }
-    compiler_fence(Ordering::SeqCst); // the clock after each `pos`
-    let now = local::counter();
-    let mut first: Option<(&Ring, Place<'_>)> = None;
-    // Each gets its place, also when others have none: `begin` has raised its depth.
-    for (&at, target) in at.iter().zip(targets) {
-        let ring = target.ring();
-        let Some(place) = ring.place_at(index, at, now, target.event, len) else { continue };
+    let now = counter_after();
+    let mut first: Option<(*const (), Quick<'_>)> = None;
+    let mut recorded = false;
+    // Each that has begun gets its place or withdraws, also when others have none.
+    for ((begun, alone), data) in begun.iter().zip(plain).zip(targets) {
+        let Some(place) = begun.and_then(|begun| begun.place(now, alone.event, len)) else {
+            // SAFETY: the caller's promise.
+            recorded |= unsafe { record_each(&[*data], event, None) };
+            continue;
+        };
         if let Some((_, first)) = &first {
             // SAFETY: both places have room for `len` bytes and are in different rings; the first
             // is written, and not published.
             unsafe { copy_record(first.fields, place.fields, len) };
-            ring.publish(&place);
+            publish(*data, place);
         } else {
-            // SAFETY: the place has room for the `size` bytes that this writes.
-            unsafe { event.write(&prepared, place.fields) };
-            first = Some((ring, place));
+            // SAFETY: the place has room for the `quick_size` bytes that this writes.
+            unsafe { event.write_quick(place.fields) };
+            first = Some((*data, place));
         }
     }
-    let Some((ring, place)) = first else { return false };
-    ring.publish(&place);
+    let Some((data, place)) = first else { return recorded };
+    publish(data, place);
     true
+}
+
+/// `data` is that of the session in whose ring the place is.
+#[inline(always)]
+fn publish(data: *const (), place: Quick<'_>) {
+    if let Err(unpublished) = place.publish() {
+        // SAFETY: who has a place has a session that is alive.
+        unsafe { publish_after_all(data, unpublished) };
+    }
 }
 
 /// Copies `len` bytes; without a call where they are few.

@@ -193,21 +193,32 @@ fn a_quick_writer_on_top_of_another_is_caught() {
 /// The second of two rings into which everything goes.
 static SECOND: AtomicPtr<Ring> = AtomicPtr::new(std::ptr::null_mut());
 
-/// An event in both rings, as a session writer does it: was it recorded in each, with one time?
+/// An event in both rings, as a session writer does it: was it recorded in each, with one time (0 if it has one of
+/// its own)?
 fn put_twice(rings: [&Ring; 2], id: u32, value: u64) -> [Option<u64>; 2] {
-    let index = gracepoint_rcu::thread_index().unwrap();
-    let at = rings.map(|ring| ring.begin(index));
-    compiler_fence(Ordering::SeqCst);
-    let now = local::counter();
-    let places = [0, 1].map(|n| rings[n].place_at(index, at[n], now, id, 16));
-    for place in places.iter().flatten() {
+    let line = gracepoint_rcu::thread_line().unwrap();
+    // SAFETY: the rings outlive the places, and the line is this thread's.
+    let begun = rings.map(|ring| unsafe { ring.plain_writers().begin(line) });
+    let now = counter_after();
+    let places = begun.map(|begun| begun.and_then(|begun| begun.place(now, id, 16)));
+    let fill = |fields: *mut u8| {
         // SAFETY: `fields` has room for two words; tests write a multiple of 8, so no tail follows.
         unsafe {
-            place.fields.cast::<u64>().write_unaligned(value * 8);
-            place.fields.add(8).cast::<u64>().write_unaligned(!(value * 8));
+            fields.cast::<u64>().write_unaligned(value * 8);
+            fields.add(8).cast::<u64>().write_unaligned(!(value * 8));
         }
-    }
-    [1, 0].map(|n| places[n].as_ref().inspect(|place| rings[n].publish(place)).map(|p| p.now))
+    };
+    places.iter().flatten().for_each(|place| fill(place.fields));
+    let mut rings = rings.iter();
+    places.map(|place| {
+        let ring = rings.next().unwrap();
+        let Some(place) = place else { return write(ring, id, 16, fill).then_some(0) };
+        let time = place.time();
+        if let Err(left) = place.publish() {
+            ring.publish_after_all(left);
+        }
+        Some(time)
+    })
 }
 
 extern "C" fn handler_of_two(_signal: libc::c_int) {
@@ -233,6 +244,7 @@ fn two_rings_are_whole_and_in_order_with_one_reading_of_the_clock() {
     SECOND.store(Arc::as_ptr(&rings[1]).cast_mut(), Release);
     let mut consumers = rings.each_ref().map(Consumer::new);
     let (mut fired, mut kept, mut same) = (0, 0, 0);
+    assert!(gracepoint_rcu::thread_index().is_some(), "else there is no line");
     let timer = Storm::start_with(handler_of_two);
     while HANDLED.load(Relaxed) < 300 {
         for _ in 0..1000 {

@@ -162,6 +162,7 @@ pub(crate) struct Running {
 
 impl Engine {
     /// Where the words are that `mirror` tells of, in its order.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 10] = [
         std::mem::offset_of!(Engine, ran.done),
         std::mem::offset_of!(Engine, queue.incoming),

@@ -139,6 +139,7 @@ pub(crate) struct Grace {
 
 impl Grace {
     /// Where the sequence word, the number of the latest that flipped and the active rank are, for `mirror`.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 3] = [
         std::mem::offset_of!(Grace, seq),
         std::mem::offset_of!(Grace, flipped),

@@ -374,7 +374,6 @@ fn a_flood_is_bounded() {
     assert!(most < 300_000, "{most} callbacks queued");
 }
 
-/// A caller that holds what a callback needs is slowed, and not stopped.
 /// With very many callbacks, whoever drives is told to come back soon: at once at first, and later at least
 /// every millisecond. A turn that runs nothing does not end that; running them does.
 #[test]
@@ -410,6 +409,7 @@ fn a_flood_hurries_grace_periods_until_it_was_run() {
     drop(guard);
 }
 
+/// A caller that holds what a callback needs is slowed, and not stopped.
 #[test]
 fn a_flood_under_a_lock_is_no_deadlock() {
     static DOMAIN: Domain = Domain::with_thread("flood under a lock");

@@ -107,6 +107,8 @@ pub(crate) mod arch {
         None
     }
 
+    pub(crate) fn prefetch(_: std::mem::MaybeUninit<*const u8>) {}
+
     thread_local! {
         /// Whether the end of a section is counted with release.
         pub(crate) static RELEASES: std::cell::Cell<bool> = const { std::cell::Cell::new(true) };

@@ -118,7 +118,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Runs the callbacks. One that panics is counted and stops nobody.
+    /// Runs the callbacks. One that panics is counted and stops nobody. The example is at [`Executor::given`].
     pub fn run(self) {
         self.with_domain(|region, me| {
             let service = &region.service;

@@ -30,7 +30,7 @@ mod imp;
 #[path = "arch/portable.rs"]
 mod imp;
 
-pub(crate) use imp::{increment, increment_release, slot_word, with_thread};
+pub(crate) use imp::{increment, increment_release, prefetch, slot_word, with_thread};
 
 /// Where [`ThreadWords::slot`] is.
 pub(crate) const SLOT_WORD: usize = 32;

@@ -12,9 +12,9 @@
 //! ever run in the membarrier form.
 //!
 //! If `membarrier` worked at start and fails later (a seccomp filter installed since), heavy
-//! barriers fail and grace periods stop ending: memory is kept, never freed too early.
+//! barriers fail and grace periods stop ending: memory is kept, never freed too early, and reports of stalls say why.
 
-use crate::sync::{AtomicU32, Ordering, compiler_fence, fence};
+use crate::sync::{AtomicBool, AtomicU32, Ordering, compiler_fence, fence};
 use crate::system;
 
 const UNDECIDED: u32 = 0;
@@ -24,6 +24,8 @@ const FENCE: u32 = 2;
 static MODE: AtomicU32 = AtomicU32::new(UNDECIDED);
 /// 1 if `membarrier(SYNC_CORE)` is registered.
 static CODE: AtomicU32 = AtomicU32::new(0);
+/// The latest heavy barrier of a grace period was refused.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Who pays for the order between readers and updaters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +88,20 @@ pub fn strategy() -> Strategy {
 /// readers execute the other one. False: nothing is known about other threads.
 pub(crate) fn heavy() -> bool {
     if readers_are_cheap() {
-        system::membarrier()
+        let had = system::membarrier();
+        if had == is_refused() {
+            REFUSED.store(!had, Ordering::Relaxed);
+        }
+        had
     } else {
         fence(Ordering::SeqCst);
         true
     }
+}
+
+/// Whether the system, which had `membarrier` at start, has refused it of late; for reports.
+pub(crate) fn is_refused() -> bool {
+    REFUSED.load(Ordering::Relaxed)
 }
 
 /// Executes a full memory barrier on every thread of this process.

@@ -26,6 +26,7 @@
 use crate::arch;
 use crate::blocks::{self, Block, Place, Spent};
 use std::any::{Any, type_name};
+use std::mem::{MaybeUninit, needs_drop, offset_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
@@ -43,9 +44,20 @@ pub(crate) struct Node {
 pub(crate) struct Kind {
     run: unsafe fn(*mut Node, &mut Spent),
     name: fn() -> &'static str,
+    /// In a block's place, and not boxed.
+    placed: bool,
+    /// Where in the callback a pointer is to what it will drop, in bytes; 0 if there seems to be none.
+    pointer: usize,
 }
 
 impl Kind {
+    /// Of callbacks whose closure is so far from their beginning.
+    const fn new<F>(run: unsafe fn(*mut Node, &mut Spent), placed: bool, closure: usize) -> Self {
+        // A Box or an Arc, most likely: one that was retired.
+        let points = size_of::<F>() == size_of::<usize>() && needs_drop::<F>();
+        Self { run, name: type_name::<F>, placed, pointer: if points { closure } else { 0 } }
+    }
+
     /// The type's name, which has the function that queued it.
     pub(crate) fn name(&self) -> &'static str {
         (self.name)()
@@ -98,7 +110,7 @@ fn placed<F: FnOnce() + Send + 'static>(
         };
         f();
     }
-    let kind = const { &Kind { run: run::<F>, name: type_name::<F> } };
+    let kind = const { &Kind::new::<F>(run::<F>, true, offset_of!(Placed<F>, f)) };
     let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), kind };
     let placed = place.cast::<Placed<F>>();
     // SAFETY: `new` found that the place is large enough and aligned, and `blocks` gave it to
@@ -117,9 +129,70 @@ fn boxed<F: FnOnce() + Send + 'static>(f: F) -> *mut Node {
         let callback = unsafe { Box::from_raw(node.cast::<Callback<F>>()) };
         (callback.f)();
     }
-    let kind = const { &Kind { run: run::<F>, name: type_name::<F> } };
+    let kind = const { &Kind::new::<F>(run::<F>, false, offset_of!(Callback<F>, f)) };
     let node = Node { next: ptr::null_mut(), older: ptr::null_mut(), kind };
     Box::into_raw(Box::new(Callback { node, f })).cast()
+}
+
+/// How far below a boxed callback the one is, more or less, that will soon come when a stack is put in order, in bytes.
+const BELOW: usize = 512;
+
+/// Asks for the memory of the callbacks that come after this one when a stack is put in order: those of one thread
+/// lie one below the other.
+///
+/// # Safety
+/// `node` is live and came from [`new`].
+#[inline]
+unsafe fn fetch_below(node: *mut Node) {
+    // SAFETY: live, by this function's contract.
+    if unsafe { (*node).kind.placed } {
+        // SAFETY: `placed` made it, for some F; the block's address is before all that depends on F (repr(C)).
+        let block = unsafe { (*node.cast::<Placed<()>>()).block };
+        blocks::fetch_below(node.cast(), block);
+    } else {
+        arch::prefetch(MaybeUninit::new(node.cast_const().cast::<u8>().wrapping_sub(BELOW)));
+    }
+}
+
+/// Goes some callbacks ahead of who runs them, and asks for the memory of what they will drop: it was last used on
+/// another processor, by who retired it.
+#[derive(Debug)]
+pub(crate) struct Scout(*mut Node);
+
+impl Scout {
+    /// How many callbacks ahead.
+    const AHEAD: usize = 6;
+
+    /// # Safety
+    /// `first` is the first of a list (or null) that nobody but the caller changes, and he only by taking away from its
+    /// beginning, for as long as this is there; and he calls [`go_on`](Self::go_on) before he takes one.
+    pub(crate) unsafe fn before(first: *mut Node) -> Self {
+        let mut scout = Self(first);
+        for _ in 0..Self::AHEAD {
+            // SAFETY: by this function's contract; nothing was taken yet.
+            unsafe { scout.go_on() };
+        }
+        scout
+    }
+
+    /// # Safety
+    /// See [`before`](Self::before).
+    #[inline]
+    pub(crate) unsafe fn go_on(&mut self) {
+        let node = self.0;
+        if node.is_null() {
+            return;
+        }
+        // SAFETY: in the list still, since this is ahead of who takes; and so live.
+        unsafe {
+            let pointer = (*node).kind.pointer;
+            if pointer != 0 {
+                // In the bounds of the callback; whatever it is.
+                arch::prefetch(node.byte_add(pointer).cast::<MaybeUninit<*const u8>>().read());
+            }
+            self.0 = (*node).next;
+        }
+    }
 }
 
 /// What a callback is.
@@ -216,6 +289,8 @@ impl Chain {
             let older = unsafe { (*stack).older };
             let mut node = stack;
             while !node.is_null() {
+                // SAFETY: as above.
+                unsafe { fetch_below(node) };
                 // SAFETY: as above; `next` is read before it is overwritten.
                 let below = unsafe { std::mem::replace(&mut (*node).next, first) };
                 first = node;

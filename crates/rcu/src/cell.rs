@@ -86,6 +86,13 @@ pub struct RcuCell<'d, T: Send + Sync + 'static, D = Any> {
 
 impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
     /// A cell whose readers are those of `domain`. Allocates.
+    ///
+    /// ```
+    /// # use gracepoint_rcu::{Domain, RcuCell};
+    /// static DOMAIN: Domain = Domain::new("limits");
+    /// let limit = RcuCell::new(&DOMAIN, 100_u32);
+    /// assert_eq!(*limit.load(&DOMAIN.read()), 100);
+    /// ```
     #[must_use]
     pub fn new(domain: &'d impl AnyDomain<Tag = D>, value: T) -> Self {
         let value = AtomicPtr::new(Box::into_raw(Box::new(value)));
@@ -93,6 +100,16 @@ impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
     }
 
     /// The domain that its readers must be in.
+    ///
+    /// ```
+    /// # use gracepoint_rcu::{Domain, RcuCell};
+    /// # static DOMAIN: Domain = Domain::new("doc");
+    /// fn sum(list: &RcuCell<'_, Vec<u32>>) -> u32 {
+    ///     let guard = list.domain().read();
+    ///     list.load(&guard).iter().sum()
+    /// }
+    /// assert_eq!(sum(&RcuCell::new(&DOMAIN, vec![1, 2])), 3);
+    /// ```
     #[must_use]
     pub fn domain(&self) -> &'d Domain {
         self.domain
@@ -105,6 +122,16 @@ impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
     ///
     /// # Panics
     /// If the guard is of another domain: it would keep the wrong things from being dropped.
+    ///
+    /// ```
+    /// # use gracepoint_rcu::{Domain, RcuCell};
+    /// # static DOMAIN: Domain = Domain::new("doc");
+    /// let name = RcuCell::new(&DOMAIN, String::from("first"));
+    /// let guard = DOMAIN.read();
+    /// let first = name.load(&guard);
+    /// name.replace(String::from("second"));
+    /// assert_eq!((first.as_str(), name.load(&guard).as_str()), ("first", "second"));
+    /// ```
     #[inline]
     pub fn load<'g>(&'g self, guard: &'g impl ReadGuard<D>) -> &'g T {
         self.assert_of(guard);
@@ -127,6 +154,14 @@ impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
     /// Replaces the value. The old one is dropped after a grace period.
     ///
     /// Allocates; never waits. Inside of sections too, and from `Drop`; not in signal handlers.
+    ///
+    /// ```
+    /// # use gracepoint_rcu::{Domain, RcuCell};
+    /// # static DOMAIN: Domain = Domain::new("doc");
+    /// let level = RcuCell::new(&DOMAIN, "info");
+    /// level.replace("debug");
+    /// assert_eq!(*level.load(&DOMAIN.read()), "debug");
+    /// ```
     #[track_caller]
     pub fn replace(&self, value: T) {
         let new = Box::into_raw(Box::new(value));
@@ -139,7 +174,7 @@ impl<'d, T: Send + Sync + 'static, D> RcuCell<'d, T, D> {
     /// Replaces the value by one that is made from it. If others replace it meanwhile, `make` is
     /// called again, with what they left, so no update is lost.
     ///
-    /// If `make` panics, the value stays.
+    /// If `make` panics, the value stays. If `make` replaces this very cell, it is called for ever.
     ///
     /// ```
     /// # use gracepoint_rcu::{Domain, RcuCell};

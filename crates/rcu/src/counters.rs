@@ -127,6 +127,7 @@ pub(crate) struct ActiveRank {
 
 impl ActiveRank {
     /// Where the word is, for `mirror` and for those who enter in assembly.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACE: usize = std::mem::offset_of!(ActiveRank, offset);
 
     constant! {

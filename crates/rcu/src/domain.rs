@@ -64,7 +64,16 @@ pub struct Domain {
 }
 
 impl Domain {
-    /// A domain. The name is for reports.
+    /// A domain. The name is for reports. Takes nothing until it is used.
+    ///
+    /// ```
+    /// use gracepoint_rcu::Domain;
+    ///
+    /// static SHARED: Domain = Domain::new("shared");
+    /// let own = Domain::new("a value of one's own");
+    /// let _inside = SHARED.read();
+    /// own.synchronize().expect("a reader of one domain does not hold up another");
+    /// ```
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self {
@@ -92,6 +101,10 @@ impl Domain {
     }
 
     /// The name that it was made with.
+    ///
+    /// ```
+    /// assert_eq!(gracepoint_rcu::Domain::new("routes").name(), "routes");
+    /// ```
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
@@ -114,10 +127,19 @@ impl Domain {
     ///
     /// A guard stays on its thread:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0277
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
     /// let guard = DOMAIN.read();
     /// std::thread::spawn(move || drop(guard));
+    /// ```
+    ///
+    /// and its domain stays for as long:
+    ///
+    /// ```compile_fail,E0505
+    /// let domain = gracepoint_rcu::Domain::new("doc");
+    /// let guard = domain.read();
+    /// drop(domain);
+    /// drop(guard);
     /// ```
     ///
     /// A guard that is leaked (`mem::forget`) keeps its section open for ever: then memory
@@ -408,6 +430,14 @@ impl Domain {
     /// comes after all sections that were open when the cookie was taken.
     ///
     /// A cookie means something only to the domain that gave it.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// let cookie = DOMAIN.get_state();
+    /// assert!(!DOMAIN.poll_state(cookie));
+    /// DOMAIN.synchronize().expect("not inside a section");
+    /// assert!(DOMAIN.poll_state(cookie));
+    /// ```
     #[must_use]
     pub fn poll_state(&self, cookie: Cookie) -> bool {
         self.region().engine.grace.is_done(cookie.0)
@@ -473,17 +503,44 @@ impl Domain {
     }
 
     /// Drops `value` after a grace period. Like [`call`](Self::call).
+    ///
+    /// ```
+    /// # use gracepoint_rcu::Domain;
+    /// use std::sync::Arc;
+    ///
+    /// static DOMAIN: Domain = Domain::new("shared");
+    /// let value = Arc::new(7);
+    /// DOMAIN.retire(Arc::clone(&value));
+    /// assert_eq!(Arc::strong_count(&value), 2);
+    /// DOMAIN.barrier().expect("not inside a section");
+    /// assert_eq!(Arc::strong_count(&value), 1);
+    /// ```
     pub fn retire<T: Send + 'static>(&self, value: T) {
         self.call(move || drop(value));
     }
 
-    /// Callbacks that are queued or running.
+    /// Callbacks that are queued or running. Adds up a counter of each thread.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// DOMAIN.call(|| {});
+    /// assert_eq!(DOMAIN.pending_callbacks(), 1);
+    /// DOMAIN.barrier().expect("not inside a section");
+    /// assert_eq!(DOMAIN.pending_callbacks(), 0);
+    /// ```
     #[must_use]
     pub fn pending_callbacks(&self) -> usize {
         self.region().pending()
     }
 
     /// Callbacks that have panicked.
+    ///
+    /// ```
+    /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
+    /// DOMAIN.call(|| panic!("stops nobody"));
+    /// DOMAIN.barrier().expect("not inside a section");
+    /// assert_eq!(DOMAIN.panicked_callbacks(), 1);
+    /// ```
     #[must_use]
     pub fn panicked_callbacks(&self) -> u64 {
         self.region().engine.panics()

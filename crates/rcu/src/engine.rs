@@ -34,7 +34,7 @@
 
 use crate::arch;
 use crate::blocks::Spent;
-use crate::callbacks::{self, Buckets, Chain, Kind, Node};
+use crate::callbacks::{self, Buckets, Chain, Kind, Node, Scout};
 use crate::clock;
 use crate::grace::{Grace, Readers, Step};
 use crate::observer::{Event, Observed};
@@ -162,6 +162,7 @@ pub(crate) struct Running {
 
 impl Engine {
     /// Where the words are that `mirror` tells of, in its order.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 10] = [
         std::mem::offset_of!(Engine, ran.done),
         std::mem::offset_of!(Engine, queue.incoming),
@@ -527,14 +528,20 @@ impl Engine {
         let begun = if self.observed.is_on() { clock::now() } else { 0 };
         self.ran.now.runner.store(arch::slot_word(), Ordering::Relaxed);
         let (mut count, mut spent) = (0, Spent::NONE);
+        // SAFETY: the runner's lock is ours, so nobody else changes the list.
+        let scout = || unsafe { Scout::before(self.ran.running.load(Ordering::Relaxed)) };
+        let mut ahead = scout();
         while count < RUN_AT_MOST {
             let node = self.ran.running.load(Ordering::Relaxed);
             if node.is_null() {
                 if !self.take_ready(me) {
                     break;
                 }
+                ahead = scout();
                 continue;
             }
+            // SAFETY: nothing was taken since, or it went on.
+            unsafe { ahead.go_on() };
             // SAFETY: the runner's lock is ours, so the list is, and its nodes are live.
             self.ran.running.store(unsafe { (*node).next }, Ordering::Relaxed);
             self.run(node, &mut spent);

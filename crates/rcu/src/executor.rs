@@ -118,7 +118,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Runs the callbacks. One that panics is counted and stops nobody.
+    /// Runs the callbacks. One that panics is counted and stops nobody. The example is at [`Executor::given`].
     pub fn run(self) {
         self.with_domain(|region, me| {
             let service = &region.service;
@@ -194,6 +194,7 @@ pub(crate) struct Service {
 
 impl Service {
     /// Where the mode and the flag of a job under way are, for `mirror`.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 2] =
         [std::mem::offset_of!(Service, mode), std::mem::offset_of!(Service, submitted)];
 

@@ -56,7 +56,8 @@
 //! * `lock`s read first: a section that begins and ends between the two reads makes up
 //!   for one that is still open.
 //! * No barrier: a section's increment may still sit in its processor's store buffer.
-//! * `unlock`s that are not released, or not acquired: the last reads of a section come after what follows its end.
+//! * `unlock`s that are not released, or not acquired, or an end (of `seq`) that is not released: the last reads of a
+//!   section come after what follows its end.
 //! * `seq` not acquired: this thread reads `lock`s that are older than another's `H`.
 //! * Only the active rank confirmed: a reader that loaded the rank long ago, slept, and
 //!   entered the other one (before this grace period) is missed. This is why there are two scans.
@@ -138,6 +139,7 @@ pub(crate) struct Grace {
 
 impl Grace {
     /// Where the sequence word, the number of the latest that flipped and the active rank are, for `mirror`.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 3] = [
         std::mem::offset_of!(Grace, seq),
         std::mem::offset_of!(Grace, flipped),
@@ -213,7 +215,8 @@ impl Grace {
     /// One bounded step: at most two reads of every counter and one heavy barrier. Never
     /// waits. Any number may be under way.
     pub(crate) fn step(&self, readers: &impl Readers) -> Step {
-        // Acquire: pairs with the release in `advance`; what another's heavy barrier has made visible is seen.
+        // Acquire: pairs with the exchange in `advance`, and the heavy barrier before that; what another's heavy
+        // barrier has made visible is seen.
         let mut seq = self.seq.load(Ordering::Acquire);
         let active = self.rank.get();
         let awaited = seq & AWAITED;
@@ -287,8 +290,10 @@ impl Grace {
 
     /// Moves on from what was read before, unless that was done meanwhile.
     fn advance(&self, from: u64, to: u64) -> bool {
-        // Release: pairs with the acquire in `is_done`, and in `step`. The (acquiring) reads of the `unlock`s that
-        // were waited for are before it.
+        // Release: pairs with the acquire in `is_done`. The (acquiring) reads of the `unlock`s that were waited for
+        // are before it; without it, what follows the end of a grace period may come before its sections' last
+        // reads. That can be where the last rank was found empty by plain reads: elsewhere the heavy barrier of
+        // the same step is between them, and a fence for the acquire in `step`, too (both are in `tests/loom.rs`).
         self.seq.compare_exchange(from, to, Ordering::Release, Ordering::Relaxed).is_ok()
     }
 

@@ -42,7 +42,15 @@ pub enum SystemCall {
 }
 
 impl KernelState {
-    /// Asks the kernel. Opens a few files and allocates.
+    /// Asks the kernel. Opens a few files and allocates. `None` if it tells nothing: there is no such thread, or no
+    /// `/proc`.
+    ///
+    /// ```
+    /// let me = gracepoint_rcu::thread_index().and_then(gracepoint_rcu::thread_info);
+    /// if let Some(state) = me.and_then(|me| gracepoint_rcu::KernelState::of_thread(me.tid)) {
+    ///     println!("this thread is {state}");
+    /// }
+    /// ```
     #[must_use]
     pub fn of_thread(tid: u32) -> Option<Self> {
         let read = |file: &str| fs::read_to_string(format!("/proc/self/task/{tid}/{file}")).ok();

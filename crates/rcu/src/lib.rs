@@ -82,7 +82,11 @@
 //!   caught: what the compiler could do without the light barriers, a split increment, each scan left out by
 //!   itself, cookies that come early, orderings that x86 has anyway, and all of the fence form but the first two.
 //! * `tests/stopped.rs` stops drivers in the middle of their steps, beside which everybody goes on.
-//! * `scripts/miri` runs what is neither assembly nor system call in Miri: pointers, lifetimes, data races.
+//! * `scripts/miri` runs what is neither assembly nor system call in Miri: pointers, lifetimes, data races. It cannot see the
+//!   increments in assembly, `membarrier` (readers fence there), signals, `fork`, how a thread really ends, nor
+//!   more than one interleaving of each test. The script has the list.
+//! * `tests/refused.rs` has programs that may not call `membarrier`: from the start, and from later on, when nothing is
+//!   freed any more and a stall says why.
 //! * `tests/fork.rs` and `tests/fork_served.rs` fork while others read, drive and serve; `tests/threads.rs`,
 //!   `tests/domain.rs`, `tests/executors.rs`, `tests/futures.rs`, `tests/owned.rs`, `tests/stalls.rs`, `tests/prove.rs`
 //!   and `tests/deadlocks.rs` say what is promised, case by case.

@@ -89,6 +89,7 @@ pub(crate) struct Observed {
 
 impl Observed {
     /// Where the two halves of the name are, for `mirror`.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 2] =
         [std::mem::offset_of!(Observed, name.0), std::mem::offset_of!(Observed, name.1)];
 

@@ -51,6 +51,7 @@ pub(crate) struct Owners<const NAMES: usize, const SHARDS: usize> {
 impl<const NAMES: usize, const SHARDS: usize> Owners<NAMES, SHARDS> {
     /// For `mirror`: where the bits and the entries are; an entry's size and how many there are; where its
     /// name, its length and its slots are, and how many slots.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 8] = [
         std::mem::offset_of!(Self, used),
         std::mem::offset_of!(Self, entries),

@@ -49,6 +49,13 @@ impl Default for Checks {
 
 impl Checks {
     /// Changes how long a section may last.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let checks = gracepoint_rcu::Checks::default().sections_shorter_than(Duration::from_millis(5));
+    /// assert_eq!(checks.longest_section, Duration::from_millis(5));
+    /// ```
     #[must_use]
     pub fn sections_shorter_than(mut self, longest: Duration) -> Self {
         self.longest_section = longest;
@@ -286,7 +293,8 @@ impl Domain {
     /// What the checks of [`prove`](Self::prove) have found since this was last called; it looks at all
     /// readers first. Empty if the domain is not being proven. Allocates.
     ///
-    /// An owner's sections are timed from when a call of this saw them first.
+    /// An owner's sections are timed from when a call of this saw them first. The example is at
+    /// [`prove`](Self::prove).
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let region = self.region();

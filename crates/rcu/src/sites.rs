@@ -58,6 +58,7 @@ pub(crate) struct Sites {
 
 impl Sites {
     /// For `mirror`: where the table's address is; an entry's size; where its times are.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 3] = [
         std::mem::offset_of!(Sites, table),
         size_of::<Site>(),

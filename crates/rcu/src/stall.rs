@@ -6,6 +6,7 @@
 //! joined.
 
 use crate::backtrace;
+use crate::barrier;
 use crate::clock;
 use crate::counters::RANKS;
 use crate::domain::Domain;
@@ -60,6 +61,9 @@ pub struct Stall {
     pub callbacks: HeldCallbacks,
     /// Whom it waits for. Empty if they left while this was looked at.
     pub culprits: Vec<Culprit>,
+    /// The system refuses `membarrier`, which it had when the program started (a seccomp filter since then).
+    /// Then no grace period ends, whoever reads.
+    pub barrier_refused: bool,
 }
 
 /// A thread that waits.
@@ -289,6 +293,7 @@ impl Region {
             async_waiters: self.engine.wakers.count(),
             callbacks: HeldCallbacks { number: pending, oldest: self.engine.oldest().map(waited) },
             culprits,
+            barrier_refused: barrier::is_refused(),
         })
     }
 
@@ -350,7 +355,12 @@ impl fmt::Display for Stall {
         for culprit in &self.culprits {
             write!(f, "\n  {culprit}")?;
         }
-        if self.culprits.is_empty() {
+        if self.barrier_refused {
+            f.write_str(
+                "\n  the system refuses membarrier, which it did not when the program started: allow the call in \
+                 the program's seccomp filter, or start the program with GRACEPOINT_RCU=fence",
+            )?;
+        } else if self.culprits.is_empty() {
             f.write_str("\n  no reader was seen inside; it needs somebody to drive it")?;
         }
         Ok(())

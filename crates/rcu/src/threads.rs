@@ -20,7 +20,8 @@
 //! then on the thread uses shared slots, which are slower and always right.
 //! A thread that ends *inside* a section (its guard was leaked) keeps its index for ever:
 //! what the guard protects may still be referred to, through a leaked guard by any thread,
-//! so the section never ends, and its culprit stays known by name (`Holdout::ended`).
+//! so the section never ends, and its culprit stays known by name (`Holdout::ended`). When its domain is gone,
+//! [`refresh_names`] takes the index back.
 //!
 //! A thread whose first section comes in the last rounds of its pthread-key destructors gets no
 //! notice; [`refresh_names`] finds such indices, by asking the kernel for their threads.
@@ -439,16 +440,23 @@ pub fn refresh_names() {
         let Some((version, info)) = record.read() else { continue };
         // Never this thread's own, which is alive whatever its record says: a child made by
         // a bare `clone` has its parent's number there.
-        if Some(index) != mine && system::thread_is_gone(info.tid) {
-            // Gone without notice, or inside a section of a domain that is now gone too. The
-            // fence is for the counters, which the thread wrote before the kernel forgot it.
+        if info.ended || Some(index) != mine && system::thread_is_gone(info.tid) {
+            // Gone without notice, or ended inside of sections (then the kernel is not asked: it may know another
+            // thread by that number). The fence is for the counters, which the thread wrote before the
+            // kernel forgot it.
             fence(Ordering::SeqCst);
-            if !region::is_inside_any(index) && record.amend(version, FREE, |_| ()) {
-                tell_hook(index);
+            if region::is_inside_any(index) {
+                continue;
+            }
+            // Pairs with the release of the sections' ends, which a thread that has ended may have counted late, from
+            // destructors after ours; that was the last of what it did with its index.
+            fence(Ordering::Acquire);
+            if record.amend(version, FREE, |_| ()) {
+                if !info.ended {
+                    tell_hook(index); // It was told when the thread ended.
+                }
                 indices::put_back(&TAKEN, index);
             }
-        } else if info.ended {
-            // It is about to be gone, or another thread has its number by now: neither is the one that was.
         } else if let Some(name) = system::task_name(info.tid) {
             record.amend(version, LIVE, |record| record.set_name(name));
         }

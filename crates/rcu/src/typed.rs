@@ -50,14 +50,14 @@ impl<D> TypedDomain<D> {
         Self { domain: Domain::with_thread(name), tag: PhantomData }
     }
 
-    /// [`Domain::read`], with a guard of this domain's type.
+    /// [`Domain::read`], with a guard of this domain's type. The example is at [`domain!`](crate::domain!).
     #[inline]
     #[track_caller]
     pub fn read(&self) -> Guard<'_, D> {
         self.domain.read().of_type()
     }
 
-    /// [`Domain::read_owned`], with a guard of this domain's type.
+    /// [`Domain::read_owned`], with a guard of this domain's type. The example is at [`domain!`](crate::domain!).
     #[inline]
     #[track_caller]
     pub fn read_owned(&self, owner: &'static str) -> OwnedGuard<'_, D> {

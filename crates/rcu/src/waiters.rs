@@ -53,6 +53,7 @@ impl Wait {
 
 impl Entry {
     /// Where region, cookie, time and kind are, for `mirror`.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 4] = [
         std::mem::offset_of!(Entry, region),
         std::mem::offset_of!(Entry, cookie),

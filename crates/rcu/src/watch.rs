@@ -120,6 +120,7 @@ impl State {
 
 impl Watch {
     /// Where the number and the time of the running grace period are, for `mirror`.
+    #[cfg(all(target_os = "linux", not(miri)))]
     pub(crate) const PLACES: [usize; 2] =
         [std::mem::offset_of!(Watch, number), std::mem::offset_of!(Watch, since)];
 

@@ -84,10 +84,11 @@ fn what_is_retired_retires_what_it_holds() {
             }
         }
     }
-    let list = (0..1_000).fold(None, |next, _| Some(Box::new(Node(next))));
+    const LENGTH: usize = if cfg!(miri) { 20 } else { 1_000 };
+    let list = (0..LENGTH).fold(None, |next, _| Some(Box::new(Node(next))));
     drop(list);
     while DOMAIN.drive() != Progress::Idle {}
-    assert_eq!(DROPPED.load(Ordering::Relaxed), 1_000);
+    assert_eq!(DROPPED.load(Ordering::Relaxed), LENGTH);
 }
 
 /// A callback that takes a lock whose holders queue callbacks, drive, and wait for grace periods.
@@ -95,11 +96,12 @@ fn what_is_retired_retires_what_it_holds() {
 fn a_lock_is_held_while_grace_periods_are_driven() {
     static DOMAIN: Domain = Domain::new("lock");
     static RUN: AtomicUsize = AtomicUsize::new(0);
+    const TIMES: usize = if cfg!(miri) { 3 } else { 50 };
     let lock = Arc::new(Mutex::new(()));
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                for _ in 0..50 {
+                for _ in 0..TIMES {
                     let held = lock.lock().expect("the lock");
                     let inner = Arc::clone(&lock);
                     DOMAIN.call(move || {
@@ -116,7 +118,7 @@ fn a_lock_is_held_while_grace_periods_are_driven() {
         }
     });
     DOMAIN.barrier().expect("outside");
-    assert_eq!(RUN.load(Ordering::Relaxed), 150);
+    assert_eq!(RUN.load(Ordering::Relaxed), 3 * TIMES);
 }
 
 /// Two threads in sections of each other's domains, each waiting for its own: independent domains.

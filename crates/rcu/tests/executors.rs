@@ -16,6 +16,11 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// How often, and how often in Miri, which takes a thousand times as long.
+const fn times(times: usize, in_miri: usize) -> usize {
+    if cfg!(miri) { in_miri } else { times }
+}
+
 fn add_one(count: &AtomicUsize) {
     count.fetch_add(1, Ordering::Relaxed);
 }
@@ -30,7 +35,7 @@ fn callbacks_run_on_the_domains_thread() {
     static DOMAIN: Domain = Domain::with_thread("served");
     let (sender, receiver) = mpsc::channel();
     let mut threads = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..times(200, 5) {
         say_where(&DOMAIN, &sender);
         threads.push(receiver.recv().expect("it ran"));
     }
@@ -74,7 +79,7 @@ fn no_wakeup_is_lost() {
             scope.spawn(move || {
                 let (sender, receiver) = mpsc::channel();
                 let patience = Duration::from_secs(120);
-                for round in 0..2000_u64 {
+                for round in 0..times(2000, 9) as u64 {
                     let sender = sender.clone();
                     DOMAIN.call(move || sender.send(()).expect("received"));
                     receiver.recv_timeout(patience).expect("a callback was forgotten");
@@ -107,7 +112,7 @@ fn a_thread_that_is_stuck_holds_up_nobody_who_waits() {
     let seen = Arc::clone(&ran);
     DOMAIN.call(move || seen.store(true, Ordering::Release));
     let cookie = DOMAIN.start_poll();
-    for _ in 0..100 {
+    for _ in 0..times(100, 3) {
         DOMAIN.synchronize().expect("outside");
     }
     assert!(DOMAIN.poll_state(cookie));
@@ -242,8 +247,8 @@ fn an_executor_that_runs_jobs_at_once_is_fine() {
     let domain = Domain::new("inline");
     domain.run_callbacks_on(Executor::given(Job::run)).expect("a thread");
     let (sender, receiver) = mpsc::channel();
-    (0..1000).for_each(|_| say_where(&domain, &sender));
-    for _ in 0..1000 {
+    (0..times(1000, 20)).for_each(|_| say_where(&domain, &sender));
+    for _ in 0..times(1000, 20) {
         assert_ne!(receiver.recv().expect("it ran"), thread::current().id());
     }
 }
@@ -308,7 +313,7 @@ fn few_heavy_barriers_also_for_a_reader_that_was_stopped_inside() {
     static DOMAIN: Domain = Domain::new("observed, held up");
     DOMAIN.observe(log);
     let hurry = DOMAIN.expedite();
-    for _ in 0..20 {
+    for _ in 0..times(20, 2) {
         let (inside, leave) = (Barrier::new(2), Barrier::new(2));
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -318,7 +323,7 @@ fn few_heavy_barriers_also_for_a_reader_that_was_stopped_inside() {
             });
             inside.wait();
             let cookie = DOMAIN.start_poll();
-            for _ in 0..2000 {
+            for _ in 0..times(2000, 40) {
                 DOMAIN.poll();
             }
             assert!(!DOMAIN.poll_state(cookie));
@@ -374,7 +379,6 @@ fn a_flood_is_bounded() {
     assert!(most < 300_000, "{most} callbacks queued");
 }
 
-/// A caller that holds what a callback needs is slowed, and not stopped.
 /// With very many callbacks, whoever drives is told to come back soon: at once at first, and later at least
 /// every millisecond. A turn that runs nothing does not end that; running them does.
 #[test]
@@ -410,6 +414,7 @@ fn a_flood_hurries_grace_periods_until_it_was_run() {
     drop(guard);
 }
 
+/// A caller that holds what a callback needs is slowed, and not stopped.
 #[test]
 fn a_flood_under_a_lock_is_no_deadlock() {
     static DOMAIN: Domain = Domain::with_thread("flood under a lock");
@@ -451,7 +456,7 @@ fn callbacks_may_be_queued_anywhere() {
         thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    for _ in 0..200 {
+                    for _ in 0..times(200, 2) {
                         let guard = domain.read();
                         domain.retire(RetiresAgain(domain, 5));
                         drop(guard);

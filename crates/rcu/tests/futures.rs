@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 /// So long that only a hang reaches it.
 const HANG: Duration = Duration::from_secs(120);
 
+/// How often, and how often in Miri, which takes a thousand times as long.
+const fn times(times: usize, in_miri: usize) -> usize {
+    if cfg!(miri) { in_miri } else { times }
+}
+
 /// Unparks a thread, and counts.
 struct Unpark {
     thread: Thread,
@@ -130,7 +135,7 @@ fn what_is_dropped_leaves_nothing_behind() {
     let state = unpark();
     let waker = Waker::from(Arc::clone(&state));
     with_reader(&domain, |leave| {
-        for _ in 0..1000 {
+        for _ in 0..times(1000, 5) {
             let mut cx = Context::from_waker(&waker);
             assert!(pin!(domain.synchronized()).poll(&mut cx).is_pending());
             let mut barrier = Box::pin(domain.barrier_async());
@@ -219,12 +224,12 @@ fn on_real_executors() {
             use futures_util::task::LocalSpawnExt as _;
             let mut pool = LocalPool::new();
             for _ in 0..20 {
-                pool.spawner().spawn_local(task(25)).expect("spawned");
+                pool.spawner().spawn_local(task(times(25, 2))).expect("spawned");
             }
             pool.run();
         });
-        let alone = scope.spawn(|| pollster::block_on(task(100)));
-        let ours = scope.spawn(|| block_on(task(100)));
+        let alone = scope.spawn(|| pollster::block_on(task(times(100, 5))));
+        let ours = scope.spawn(|| block_on(task(times(100, 5))));
         for waiting in [pool, alone, ours] {
             waiting.join().expect("joined");
         }

@@ -74,6 +74,10 @@ enum Twin {
     RelaxedScan,
     /// `seq` is loaded relaxed, by who steps and by who asks whether a grace period has ended.
     RelaxedSeq,
+    /// `seq` moves on by relaxed exchanges.
+    RelaxedAdvance,
+    /// Those exchanges alone that come with a heavy barrier before or after them in the same step: no error.
+    RelaxedBesideBarrier,
     /// The end of an owned section is counted by a relaxed addition.
     RelaxedLeave,
     /// An owner's name is published before scans look at its entry.
@@ -261,6 +265,12 @@ fn explore(
             barrier::LIGHT.set(twin != Twin::NoLightBarrier);
             arch::RELEASES.set(twin != Twin::RelaxedUnlock);
             sync::ACQUIRES.set(twin != Twin::RelaxedSeq);
+            sync::RELEASES_FROM.set(match twin {
+                Twin::RelaxedAdvance => |_| false,
+                // From one rank that is left, which was found empty by plain reads.
+                Twin::RelaxedBesideBarrier => |from| matches!(from & 3, 1 | 2),
+                _ => |_| true,
+            });
             program(twin, &freed);
         });
     }));
@@ -649,6 +659,18 @@ fn sound_beside() {
 #[test]
 fn a_seq_loaded_relaxed_fails() {
     assert!(!explore(Twin::RelaxedSeq, Some(2), beside));
+}
+
+#[test]
+fn a_seq_moved_relaxed_fails() {
+    assert!(!explore(Twin::RelaxedAdvance, Some(2), driven_by_another));
+}
+
+#[test]
+fn sound_with_a_seq_moved_relaxed_beside_a_heavy_barrier() {
+    for program in [driven_by_another, beside] {
+        assert!(explore(Twin::RelaxedBesideBarrier, Some(2), program));
+    }
 }
 
 #[test]

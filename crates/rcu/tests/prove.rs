@@ -18,10 +18,11 @@ fn correct_use_is_found_nothing_in() {
     assert!(domain.findings().is_empty(), "not even proven");
     domain.prove(patient());
     let cell = RcuCell::new(&domain, 0_u64);
+    const TIMES: u64 = if cfg!(miri) { 5 } else { 300 };
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                for _ in 0..300 {
+                for _ in 0..TIMES {
                     cell.update(|number| number + 1);
                     let outer = domain.read();
                     let inner = domain.read();
@@ -35,7 +36,7 @@ fn correct_use_is_found_nothing_in() {
         }
     });
     domain.barrier().expect("outside");
-    assert_eq!(*cell.load(&domain.read()), 900);
+    assert_eq!(*cell.load(&domain.read()), 3 * TIMES);
     let findings = domain.findings();
     assert!(findings.is_empty(), "{findings:?}");
 }
@@ -140,19 +141,20 @@ fn a_pointer_that_is_retired_twice_is_freed_once() {
     domain.barrier().expect("outside");
     assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
     // An address that comes back from the allocator is another value's.
-    for _ in 0..100 {
+    const TIMES: usize = if cfg!(miri) { 3 } else { 100 };
+    for _ in 0..TIMES {
         let value = Box::into_raw(Box::new(Value(2)));
         // SAFETY: from Box::into_raw, and nobody else knows it.
         unsafe { domain.retire_ptr(value) };
         domain.barrier().expect("outside");
     }
     assert!(domain.findings().is_empty());
-    assert_eq!(DROPPED.load(Ordering::Relaxed), 101);
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 1 + TIMES);
     domain.stop_proving();
     // SAFETY: as above.
     unsafe { domain.retire_ptr(Box::into_raw(Box::new(Value(3)))) };
     domain.barrier().expect("outside");
-    assert_eq!(DROPPED.load(Ordering::Relaxed), 102);
+    assert_eq!(DROPPED.load(Ordering::Relaxed), 2 + TIMES);
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! Stalls as values: who waits, for what, and who holds it up.
 
-use gracepoint_rcu::{
-    Culprit, Domain, GracePeriod, Link, Node, Progress, Stall, WaitKind, backtraces_by_signal,
-};
+use gracepoint_rcu::{Culprit, Domain, GracePeriod, Link, Node, Progress, Stall, WaitKind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, mpsc};
 use std::thread;
@@ -265,6 +263,8 @@ fn a_thread_that_ended_inside_is_a_culprit_too() {
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[test]
 fn a_culprits_calls_are_told_by_a_signal() {
+    use gracepoint_rcu::backtraces_by_signal;
+
     static DOMAIN: Domain = Domain::new("calls");
     let signal = libc::SIGRTMIN() + 5;
     backtraces_by_signal(signal).expect("a free signal");

@@ -3,6 +3,7 @@
 use super::{SLOT_WORD, ThreadWords};
 use crate::blocks::Shelf;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use std::mem::MaybeUninit;
 
 thread_local! {
     static WORDS: ThreadWords = const {
@@ -31,6 +32,10 @@ pub(crate) fn increment(counter: &AtomicU64) {
 pub(crate) fn increment_release(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Release);
 }
+
+/// A hint that nobody takes here.
+#[inline(always)]
+pub(crate) fn prefetch(_: MaybeUninit<*const u8>) {}
 
 /// The calling thread's `ThreadWords::slot`.
 #[inline(always)]

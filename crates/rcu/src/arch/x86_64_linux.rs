@@ -7,6 +7,7 @@
 use super::{SLOT_WORD, ThreadWords};
 use crate::sync::AtomicU64;
 use std::arch::{asm, global_asm};
+use std::mem::MaybeUninit;
 
 global_asm!(
     ".pushsection .tbss.gp1_rcu_thread,\"awT\",@nobits",
@@ -38,6 +39,14 @@ pub(crate) fn increment(counter: &AtomicU64) {
 #[inline(always)]
 pub(crate) fn increment_release(counter: &AtomicU64) {
     increment(counter);
+}
+
+/// Begins to fetch the cache line at this address, for a write that comes soon. A hint: any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(address: MaybeUninit<*const u8>) {
+    // SAFETY: the instruction changes no register, no flag and no memory, whatever is in the register; where
+    // nothing can be fetched it does nothing.
+    unsafe { asm!("prefetchw [{}]", in(reg) address, options(nostack, readonly, preserves_flags)) }
 }
 
 /// The calling thread's `ThreadWords::slot`.

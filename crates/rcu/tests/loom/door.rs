@@ -13,6 +13,8 @@ pub(crate) mod sync {
         pub(crate) static FENCES: Cell<bool> = const { Cell::new(true) };
         /// Whether loads of `AtomicU64`s acquire if they say so.
         pub(crate) static ACQUIRES: Cell<bool> = const { Cell::new(true) };
+        /// From which values exchanges of `AtomicU64`s release if they say so.
+        pub(crate) static RELEASES_FROM: Cell<fn(u64) -> bool> = const { Cell::new(|_| true) };
         /// The places of a block whose end is explored.
         pub(crate) static PLACES: RefCell<Option<Places>> = const { RefCell::new(None) };
         pub(crate) static ENDED: Cell<u32> = const { Cell::new(0) };
@@ -44,7 +46,7 @@ pub(crate) mod sync {
     }
     pub(crate) use constant;
 
-    /// Loom's, with loads that a twin can weaken.
+    /// Loom's, with loads and exchanges that a twin can weaken.
     #[derive(Debug)]
     pub(crate) struct AtomicU64(loom::sync::atomic::AtomicU64);
 
@@ -55,6 +57,17 @@ pub(crate) mod sync {
 
         pub(crate) fn load(&self, order: Ordering) -> u64 {
             self.0.load(if ACQUIRES.get() { order } else { Ordering::Relaxed })
+        }
+
+        pub(crate) fn compare_exchange(
+            &self,
+            from: u64,
+            to: u64,
+            order: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            let order = if RELEASES_FROM.get()(from) { order } else { Ordering::Relaxed };
+            self.0.compare_exchange(from, to, order, failure)
         }
     }
 
@@ -93,6 +106,8 @@ pub(crate) mod arch {
     pub(crate) fn with_shelf<R>(_: impl FnOnce(&Shelf) -> R) -> Option<R> {
         None
     }
+
+    pub(crate) fn prefetch(_: std::mem::MaybeUninit<*const u8>) {}
 
     thread_local! {
         /// Whether the end of a section is counted with release.

@@ -17,12 +17,20 @@
 //! threads with orderings of its own. The count of handles is lowered with release, and the last to lower it
 //! acquires: so the slot is given back after everything that was done with the span. The head of the free
 //! slots is exchanged with acquire and release: whoever takes a slot sees the `next` that its giver wrote.
+//!
+//! # Notes
+//! Of spans that are to be told of ([`tasks`](crate::tasks)) more is noted, in memory beside the slots. Who reads notes
+//! does so while others write. A slot says in `uses` whose turn it is, before anything is noted, and the fence of
+//! release in [`open`] pairs with that of acquire in [`each_noted`]: who has read a word of a later turn sees that
+//! turn's number, and passes the slot over. The count of handles is set with release and read with acquire, so that a
+//! span is seen with what was noted at its begin.
 
 use crate::sites::{self, Site};
+use crate::tasks::{Note, Noted};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 const SHARDS: usize = 16;
 /// Slots of a chunk, which is allocated at once.
@@ -36,6 +44,8 @@ const USE_BITS: u32 = 47 - SLOT_BITS;
 pub(crate) const NOWHERE: u64 = u64::MAX;
 /// Bit of `Slot::site`: the begin was recorded.
 const RECORDED: u32 = 1 << 31;
+/// The same: it has a note.
+const NOTED: u32 = 1 << 30;
 
 #[derive(Default)]
 struct Slot {
@@ -49,6 +59,8 @@ struct Slot {
 
 struct Shard {
     chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    /// Notes of the same slots; none where none was asked for.
+    notes: [OnceLock<Box<[Note]>>; CHUNKS],
     /// Tag (32 bits) and the free slot on top, plus 1.
     free: AtomicU64,
     /// Slots that were ever used.
@@ -58,6 +70,7 @@ struct Shard {
 static TABLE: [Shard; SHARDS] = [const {
     Shard {
         chunks: [const { OnceLock::new() }; CHUNKS],
+        notes: [const { OnceLock::new() }; CHUNKS],
         free: AtomicU64::new(0),
         used: AtomicU32::new(0),
     }
@@ -67,6 +80,32 @@ static TABLE: [Shard; SHARDS] = [const {
 pub(crate) struct Open {
     pub(crate) site: &'static Site,
     pub(crate) recorded: bool,
+    noted: bool,
+}
+
+impl Open {
+    /// A thread enters the span that has this id.
+    #[inline]
+    pub(crate) fn enters(&self, id: u64) {
+        if self.noted {
+            moved(id, Note::enter);
+        }
+    }
+
+    /// It leaves it.
+    #[inline]
+    pub(crate) fn leaves(&self, id: u64) {
+        if self.noted {
+            moved(id, Note::leave);
+        }
+    }
+}
+
+#[cold]
+fn moved(id: u64, tell: impl Fn(&Note)) {
+    if let Some(note) = find(id).and_then(|(shard, index, _)| TABLE[shard].note(index)) {
+        tell(note);
+    }
 }
 
 fn own_shard() -> usize {
@@ -86,6 +125,12 @@ impl Shard {
         let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
         let chunk = self.chunks.get(chunk)?;
         Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect())[slot])
+    }
+
+    fn note(&self, index: u32) -> Option<&Note> {
+        let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
+        let chunk = self.notes.get(chunk)?;
+        Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Note::default()).collect())[slot])
     }
 
     fn take(&self) -> Option<(u32, &Slot)> {
@@ -120,23 +165,67 @@ impl Shard {
     }
 }
 
-/// A span of this call site begins, with one handle; `begin` records that, and says whether it did.
-pub(crate) fn open(site: &Site, begin: impl FnOnce(u64) -> bool) -> u64 {
+/// A span of this call site begins, with one handle; `begin` records that, and says whether it did. `note` fills
+/// in its note, if it is to have one.
+pub(crate) fn open(
+    site: &Site,
+    note: Option<impl FnOnce(&Note)>,
+    begin: impl FnOnce(u64) -> bool,
+) -> u64 {
     let shard = own_shard();
     let Some((index, slot)) = TABLE[shard].take() else { return NOWHERE };
     let used = slot.uses.load(Relaxed).wrapping_add(1);
     slot.uses.store(used, Relaxed);
+    let id = id_of(shard, index, used);
+    let mut bits = if begin(id) { RECORDED } else { 0 };
+    if let (Some(fill), Some(note)) = (note, shard_note(shard, index)) {
+        fence(Release); // pairs with the fence in `each_noted`
+        fill(note);
+        bits |= NOTED;
+    }
+    slot.site.store(site.number | bits, Relaxed);
+    slot.handles.store(1, Release); // pairs with the load in `each_noted`
+    id
+}
+
+#[cold]
+fn shard_note(shard: usize, index: u32) -> Option<&'static Note> {
+    TABLE[shard].note(index)
+}
+
+/// Calls `tell` with the id, the call site and the note of each open span that has one.
+pub(crate) fn each_noted(mut tell: impl FnMut(u64, &'static Site, Noted)) {
+    for (number, shard) in TABLE.iter().enumerate() {
+        for index in 0..shard.used.load(Relaxed) {
+            let Some(slot) = shard.chunks[index as usize / CHUNK..]
+                .first()
+                .and_then(|chunk| chunk.get()?.get(index as usize % CHUNK))
+            else {
+                continue;
+            };
+            // Acquire pairs with the release in `open`.
+            if slot.handles.load(Acquire) == 0 || slot.site.load(Relaxed) & NOTED == 0 {
+                continue;
+            }
+            let uses = slot.uses.load(Relaxed);
+            let Some(open) = slot.open() else { continue };
+            let Some(noted) = shard.note(index).map(Note::look) else { continue };
+            fence(Acquire); // pairs with the fence in `open`
+            if slot.handles.load(Relaxed) != 0 && slot.uses.load(Relaxed) == uses {
+                tell(id_of(number, index, uses), open.site, noted);
+            }
+        }
+    }
+}
+
+fn id_of(shard: usize, index: u32, used: u32) -> u64 {
     let place = u64::from(index) * SHARDS as u64 + shard as u64;
     let uses = u64::from(used) & ((1 << USE_BITS) - 1);
     // All bits set means something else.
-    let id = match MARK | uses << SLOT_BITS | place {
+    match MARK | uses << SLOT_BITS | place {
         NOWHERE => NOWHERE & !(1 << SLOT_BITS),
         id => id,
-    };
-    let recorded = if begin(id) { RECORDED } else { 0 };
-    slot.site.store(site.number | recorded, Relaxed);
-    slot.handles.store(1, Relaxed);
-    id
+    }
 }
 
 #[inline]
@@ -152,8 +241,8 @@ fn find(id: u64) -> Option<(usize, u32, &'static Slot)> {
 impl Slot {
     fn open(&self) -> Option<Open> {
         let word = self.site.load(Relaxed);
-        let site = sites::numbered(word & !RECORDED)?;
-        Some(Open { site, recorded: word & RECORDED != 0 })
+        let site = sites::numbered(word & !(RECORDED | NOTED))?;
+        Some(Open { site, recorded: word & RECORDED != 0, noted: word & NOTED != 0 })
     }
 }
 
@@ -227,7 +316,7 @@ mod tests {
                     let mut random = thread + 1;
                     for _ in 0..20_000 {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                        let id = open(site, |_| true);
+                        let id = open(site, None::<fn(&Note)>, |_| true);
                         assert_ne!(id, NOWHERE);
                         assert!(alive.lock().unwrap().insert(id), "{id:x} is open already");
                         clone(id);

@@ -132,7 +132,7 @@ pub(super) const RULES: &[Rule] = rules![
     // Block I/O and pages.
     "io", 1, What::Io, ["io_schedule*", "bit_wait_io*", "blk_wait_io", "submit_bio_wait", "wait_on_buffer", "__wait_on_buffer", "bio_await*",
         "blk_execute_rq", "blkdev_issue_flush", "blkdev_issue_*", "__blkdev_direct_IO*", "__iomap_dio_rw", "iomap_dio_rw", "blk_mq_get_tag",
-        "__filemap_fdatawait_range", "folio_wait_writeback", "wait_on_page_writeback", "wait_on_page_bit*", "folio_wait_bit*", "dio_await_*",
+        "__filemap_fdatawait_range", "filemap_fdatawait*", "filemap_write_and_wait*", "file_write_and_wait_range", "filemap_read_folio", "filemap_update_page", "filemap_get_pages", "folio_wait_writeback", "wait_on_page_writeback", "wait_on_page_bit*", "folio_wait_bit*", "dio_await_*",
         "xfs_buf_iowait", "xfs_buf_submit_wait", "get_request", "__get_request", "blk_queue_enter", "bio_queue_enter", "__bio_queue_enter", "__blk_throtl*", "folio_wait_stable", "wait_for_stable_page", "xfs_buf_delwri_submit*", "swap_read_folio"],
         "the device", ["io_schedule", "bit_wait_io", "__wait_on_bit", "out_of_line_wait_on_bit", "__wait_on_buffer", "jbd2_journal_commit_transaction"];
     "io-throttle", 2, What::Io, ["rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "balance_dirty_pages*", "blk_mq_sched_get_tag", "ioc_rqos_throttle", "blkcg_maybe_throttle_blkg", "blkcg_maybe_throttle_current"],
@@ -228,8 +228,10 @@ pub(super) const RULES: &[Rule] = rules![
         "the CPU in the callback", ["hrtimer_cancel_wait_running", "hrtimer_cancel", "do_nanosleep_cleanup"];
     "irq", 4, What::Event("interrupt handler"), ["synchronize_irq*", "__synchronize_irq", "synchronize_hardirq", "free_irq", "__free_irq"],
         "the handler", ["schedule", "synchronize_irq", "free_irq"];
-    "tasklet", 4, What::Event("tasklet"), ["tasklet_kill*", "tasklet_unlock_wait", "tasklet_unlock_spin_wait", "napi_disable*"],
-        "the CPU in the tasklet or poll function", ["msleep", "napi_disable", "virtnet_close"];
+    "tasklet", 4, What::Event("tasklet"), ["tasklet_kill*", "tasklet_unlock_wait", "tasklet_unlock_spin_wait"],
+        "the CPU in the tasklet", ["msleep", "tasklet_unlock_wait", "tasklet_kill", "my_driver_stop"];
+    "napi", 4, What::Event("poll function of a network device"), ["napi_disable*"],
+        "the CPU in the poll function", ["msleep", "napi_disable", "virtnet_close"];
     "cpu-hotplug", 4, What::Event("CPU hotplug"), ["cpuhp_kick_ap*", "cpuhp_invoke_ap_callback", "__cpuhp_kick_ap", "bringup_cpu", "takedown_cpu", "cpuhp_bringup_ap", "cpuhp_bringup_mask", "wait_for_ap_thread", "smpboot_park_threads", "cpuhp_ap_sync_alive"],
         "the hotplug thread", ["wait_for_completion", "__cpuhp_kick_ap", "cpuhp_kick_ap", "_cpu_down"];
     "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop", "md_unregister_thread", "kthread_stop_put"],

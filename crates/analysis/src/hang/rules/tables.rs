@@ -320,7 +320,11 @@ pub(in crate::hang) const LOCK_HOLDERS: &[(&str, &str)] = &[
     ("cpu_hotplug_lock", "cpuhp_invoke_callback_range"),
     ("cpu_add_remove_lock", "_cpu_down"),
     ("cpu_add_remove_lock", "_cpu_up"),
+    ("cgroup_mutex", "cgroup_attach_lock"),
+    ("cgroup_mutex", "cgroup_procs_write_start"),
+    ("cgroup_mutex", "cgroup_apply_control_enable"),
     ("cgroup_mutex", "cgroup_migrate_execute"),
+    ("cgroup_threadgroup_rwsem", "cgroup_migrate_execute"),
     ("cgroup_mutex", "cgroup_destroy_locked"),
     ("cgroup_mutex", "rebind_subsystems"),
     ("cb_lock", "genl_rcv_msg"),
@@ -439,4 +443,44 @@ pub(in crate::hang) const WORK_NAMES: &[(&str, &str)] = &[
     ("drain_all_stock", "drain_local_stock"),
     ("ceph_*", "ceph_con_workfn"),
     ("efi_call_rts", "efi_call_rts"),
+];
+
+/// `(function further out, who does the I/O)`: file systems whose pages come from a server.
+pub(in crate::hang) const IO_SERVERS: &[(&str, &str)] = &[
+    ("nfs_*", "the NFS server"),
+    ("nfs4_*", "the NFS server"),
+    ("cifs_*", "the SMB server"),
+    ("smb2_*", "the SMB server"),
+    ("v9fs_*", "the 9P server"),
+    ("fuse_*", "the FUSE server"),
+    ("ceph_*", "the Ceph cluster"),
+    ("afs_*", "the AFS server"),
+    ("netfs_*", "the server of the file system"),
+    ("orangefs_*", "the OrangeFS server"),
+];
+
+/// Functions that run inside of a handle of a journal, whose end a commit waits for.
+pub(in crate::hang) const IN_HANDLE: &[&str] = &[
+    "jbd2_journal_get_*",
+    "__ext4_journal_get_*",
+    "ext4_reserve_inode_write",
+    "__ext4_mark_inode_dirty",
+    "ext4_add_entry",
+    "ext4_add_nondir",
+    "ext4_delete_entry",
+    "__ext4_new_inode",
+    "ext4_mb_new_blocks",
+    "ext4_free_blocks",
+    "ext4_ext_truncate",
+    "ext4_ext_remove_space",
+    "ext4_ext_insert_extent",
+    "ext4_map_create_blocks",
+    "ext4_xattr_set_handle",
+    "ext4_orphan_add",
+    "ext4_do_update_inode",
+    "ext4_da_write_end",
+    "mpage_map_and_submit_extent",
+    "mpage_map_one_extent",
+    "ocfs2_commit_truncate",
+    "ocfs2_claim_*",
 ];

@@ -21,7 +21,7 @@
 //! # Notes
 //! Of spans that are to be told of ([`tasks`](crate::tasks)) more is noted, in memory beside the slots. Who reads notes
 //! does so while others write. A slot says in `uses` whose turn it is, before anything is noted, and the fence of
-//! release in [`open`] pairs with that of acquire in [`each_noted`]: who has read a word of a later turn sees that
+//! release in [`open`] pairs with that of acquire in `Shard::noted`: who has read a word of a later turn sees that
 //! turn's number, and passes the slot over. The count of handles is set with release and read with acquire, so that a
 //! span is seen with what was noted at its begin.
 
@@ -133,6 +133,28 @@ impl Shard {
         Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Note::default()).collect())[slot])
     }
 
+    /// The open span in this slot, if it has a note. Tests have something happen in `between`.
+    fn noted(
+        &self,
+        number: usize,
+        index: u32,
+        between: impl FnOnce(),
+    ) -> Option<(u64, &'static Site, Noted)> {
+        let (chunk, at) = (index as usize / CHUNK, index as usize % CHUNK);
+        let slot = self.chunks.get(chunk)?.get()?.get(at)?;
+        // Acquire pairs with the release in `open`.
+        if slot.handles.load(Acquire) == 0 || slot.site.load(Relaxed) & NOTED == 0 {
+            return None;
+        }
+        let uses = slot.uses.load(Relaxed);
+        let open = slot.open()?;
+        between();
+        let noted = self.note(index)?.look();
+        fence(Acquire); // pairs with the fence in `open`
+        let same = slot.handles.load(Relaxed) != 0 && slot.uses.load(Relaxed) == uses;
+        same.then(|| (id_of(number, index, uses), open.site, noted))
+    }
+
     fn take(&self) -> Option<(u32, &Slot)> {
         let mut head = self.free.load(Acquire);
         while let Some(index) = (head as u32).checked_sub(1) {
@@ -179,12 +201,12 @@ pub(crate) fn open(
     let id = id_of(shard, index, used);
     let mut bits = if begin(id) { RECORDED } else { 0 };
     if let (Some(fill), Some(note)) = (note, shard_note(shard, index)) {
-        fence(Release); // pairs with the fence in `each_noted`
+        fence(Release); // pairs with the fence in `Shard::noted`
         fill(note);
         bits |= NOTED;
     }
     slot.site.store(site.number | bits, Relaxed);
-    slot.handles.store(1, Release); // pairs with the load in `each_noted`
+    slot.handles.store(1, Release); // pairs with the load in `Shard::noted`
     id
 }
 
@@ -197,22 +219,8 @@ fn shard_note(shard: usize, index: u32) -> Option<&'static Note> {
 pub(crate) fn each_noted(mut tell: impl FnMut(u64, &'static Site, Noted)) {
     for (number, shard) in TABLE.iter().enumerate() {
         for index in 0..shard.used.load(Relaxed) {
-            let Some(slot) = shard.chunks[index as usize / CHUNK..]
-                .first()
-                .and_then(|chunk| chunk.get()?.get(index as usize % CHUNK))
-            else {
-                continue;
-            };
-            // Acquire pairs with the release in `open`.
-            if slot.handles.load(Acquire) == 0 || slot.site.load(Relaxed) & NOTED == 0 {
-                continue;
-            }
-            let uses = slot.uses.load(Relaxed);
-            let Some(open) = slot.open() else { continue };
-            let Some(noted) = shard.note(index).map(Note::look) else { continue };
-            fence(Acquire); // pairs with the fence in `open`
-            if slot.handles.load(Relaxed) != 0 && slot.uses.load(Relaxed) == uses {
-                tell(id_of(number, index, uses), open.site, noted);
+            if let Some((id, site, noted)) = shard.noted(number, index, || {}) {
+                tell(id, site, noted);
             }
         }
     }
@@ -282,10 +290,8 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Mutex;
 
-    /// Four threads open and close spans, some of them on another thread than the one that opened them:
-    /// no two open spans have one id, and each closes once.
-    #[test]
-    fn open_spans_have_ids_of_their_own() {
+    /// A call site of the tests.
+    fn site() -> &'static Site {
         struct Callsite;
         static CALLSITE: Callsite = Callsite;
         impl tracing_core::Callsite for Callsite {
@@ -302,7 +308,14 @@ mod tests {
             callsite: &CALLSITE,
             kind: tracing_core::Kind::SPAN
         };
-        let site = sites::of(&META);
+        sites::of(&META)
+    }
+
+    /// Four threads open and close spans, some of them on another thread than the one that opened them:
+    /// no two open spans have one id, and each closes once.
+    #[test]
+    fn open_spans_have_ids_of_their_own() {
+        let site = site();
         let handed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
         let alive: Mutex<HashSet<u64>> = Mutex::new(HashSet::new());
         let close = |id: u64| {
@@ -334,5 +347,41 @@ mod tests {
         handed.into_inner().unwrap().into_iter().for_each(close);
         let used: u32 = TABLE.iter().map(|shard| shard.used.load(Relaxed)).sum();
         assert!(used < 400, "slots are used again: {used}");
+    }
+
+    /// A span whose note says that it is its own parent.
+    fn open_noted() -> u64 {
+        let own = Cell::new(0);
+        let note = |note: &Note| note.begin(own.get(), |_| {});
+        open(site(), Some(note), |id| {
+            own.set(id);
+            true
+        })
+    }
+
+    /// The slot is another span's when its note is read: that is not told as the first one's.
+    #[test]
+    fn a_note_is_told_of_its_own_span_alone() {
+        let first = open_noted();
+        let (number, index, _) = find(first).expect("ours");
+        let shard = &TABLE[number];
+        let told = shard.noted(number, index, || {}).expect("it is open, and has a note");
+        assert_eq!((told.0, told.2.parent()), (first, first));
+        let second = Cell::new(0);
+        let told = shard.noted(number, index, || {
+            assert!(drop(first, |_| {}));
+            // The slot that was given back last is the next that is taken, by this thread.
+            second.set(open_noted());
+        });
+        assert_eq!(
+            find(second.get()).map(|(number, index, _)| (number, index)),
+            Some((number, index))
+        );
+        assert!(told.is_none(), "the first has ended");
+        // Without the second look at whose turn it is, this would have been told of the first.
+        let twin = shard.note(index).expect("it has one").look().parent();
+        assert_eq!((twin, twin == first), (second.get(), false));
+        assert!(drop(second.get(), |_| {}));
+        assert!(shard.noted(number, index, || {}).is_none(), "nothing is open");
     }
 }

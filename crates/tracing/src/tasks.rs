@@ -133,6 +133,13 @@ pub(crate) struct Noted {
     text: String,
 }
 
+#[cfg(test)]
+impl Noted {
+    pub(crate) fn parent(&self) -> u64 {
+        self.parent
+    }
+}
+
 fn own_thread() -> u32 {
     thread_local!(static NUMBER: Cell<u32> = const { Cell::new(0) });
     NUMBER.with(|number| {

@@ -176,6 +176,7 @@ pub fn on_tasks(tell: fn() -> OpenTasks) {
 
 /// Whether the program is watched ([`Builder::watch`](crate::Builder::watch)): then spans are worth being kept track
 /// of though nobody records them. [`on_change`] is told when it begins.
+#[inline]
 pub fn is_watched() -> bool {
     #[cfg(gp_supported)]
     return registry::is_watched();

@@ -83,6 +83,7 @@ pub(crate) fn watch() {
     call_soon();
 }
 
+#[inline]
 pub(super) fn is_watched() -> bool {
     WATCHED.load(Relaxed)
 }

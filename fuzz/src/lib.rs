@@ -157,7 +157,17 @@ pub fn arena(data: &[u8]) {
 /// Kernel logs.
 pub fn log(data: &[u8]) {
     let explanation = hang::explain(data).expect("bytes in memory can be read");
-    let size =
-        explanation.to_text().len() + explanation.to_json().len() + explanation.to_dot().len();
+    let forms = [
+        explanation.to_text(),
+        explanation.to_json(),
+        explanation.to_dot(),
+        explanation.to_html(),
+        explanation.to_report(),
+    ];
+    let size: usize = forms.iter().map(String::len).sum();
     assert!(size < 64 << 20, "{size} bytes of explanation");
+    for form in &forms {
+        let control = form.chars().find(|char| char.is_control() && *char != '\n');
+        assert_eq!(control, None, "what a log holds reaches a terminal");
+    }
 }

@@ -16,9 +16,9 @@
 //! | [`calls`] | names of system calls |
 //! | `links` | what is known, as edges |
 //!
-//! Tasks of an async runtime are not among the nodes: whether a task is not polled is known to the runtime's bridge
-//! alone. An owned guard, which is what a task holds, is a node by its owner's name, and is where a task would be
-//! joined on ([`links`](self) makes that node in one place).
+//! Tasks of an async runtime are known by the spans that they are in, where the bridge from `tracing` keeps track of
+//! those: one that was not polled for long is told, and the chain ends there, since nobody but itself knows what it
+//! awaits. An owned guard is a node by its owner's name: which task has it is not known.
 
 pub mod calls;
 pub mod core_file;
@@ -32,7 +32,7 @@ use crate::stuck::account::{Account, CHAINS, Scene, Sight, TaskStack, Verdict, c
 use crate::stuck::graph::{Edge, EdgeKind, Graph, Node};
 use crate::stuck::{Explanation, Frame};
 use futex::Futex;
-use gracepoint_wire::control::Stuck;
+use gracepoint_wire::control::{SpansKept, Stuck};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -253,7 +253,13 @@ impl Scene for LookScene<'_> {
                 (end, Verdict::Unknown, words)
             }
             Node::Unknown(why) => {
-                let words = format!("unknown: {why}");
+                let rest = match hops.last() {
+                    Some(hop) if hop.rule == "not-polled" => {
+                        "; nobody has woken it, or it is not run. It may be at rest, as a connection without requests"
+                    }
+                    _ => "",
+                };
+                let words = format!("unknown: {why}{rest}");
                 (end, Verdict::Unknown, words)
             }
             other => {
@@ -425,6 +431,11 @@ fn collect(look: &Look, chains: &[crate::stuck::account::Chain]) -> Vec<&'static
     if held && readers().any(|reader| reader.owner.is_some()) {
         wanted.push(
             "which task holds an owned guard: a name of its own for each kind of task (read_owned)",
+        );
+    }
+    if look.stuck.spans == SpansKept::No {
+        wanted.push(
+            "which async tasks are not polled: gracepoint_tracing::watch_spans or Builder::watch, in the program",
         );
     }
     if chains.iter().any(|chain| matches!(chain.end, Node::Lock(_))) {

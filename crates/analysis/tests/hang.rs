@@ -116,6 +116,68 @@ fn a_log_of_any_length_fits() {
     assert!(!explanation.to_text().is_empty());
 }
 
+const JOURNAL: &[u8] = include_bytes!("hang/journal.log");
+const ARRAY: &[u8] = include_bytes!("hang/array.log");
+const RTNL: &[u8] = include_bytes!("hang/rtnl.log");
+
+#[test]
+fn a_commit_waits_for_the_handle_of_a_task_that_waits_elsewhere() {
+    let explanation = read(JOURNAL);
+    let (nodes, verdict) = chain(&explanation);
+    let want = [
+        "task:2210",
+        "commit:jbd2 dm-3-8",
+        "task:412",
+        "wait:handles of the transaction",
+        "task:2377",
+        "io:dm-3",
+    ];
+    assert_eq!((nodes, verdict), (want.map(str::to_owned).to_vec(), Verdict::Culprit));
+    assert_eq!(explanation.accounts[0].chains[0].same_root, [2300]);
+}
+
+#[test]
+fn an_array_waits_for_what_it_is_made_of_and_not_for_itself() {
+    let explanation = read(ARRAY);
+    let (nodes, verdict) = chain(&explanation);
+    let want = ["task:3120", "lock:&md->suspend_lock", "task:3100", "io:md127", "task:880"];
+    assert_eq!(nodes[..5], want);
+    assert_eq!(nodes.last().map(String::as_str), Some("io:what is below md127"));
+    assert_eq!(verdict, Verdict::Unknown, "nothing says which member, or why");
+}
+
+#[test]
+fn a_work_that_needs_the_lock_of_who_waits_for_it_is_found_through_both() {
+    let explanation = read(RTNL);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!(verdict, Verdict::Cycle, "{nodes:?}");
+    for name in ["task:880", "task:33", "lock:rtnl_mutex"] {
+        assert!(nodes.iter().any(|node| node == name), "{name} is not in {nodes:?}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_no_culprit() {
+    let log = b"INFO: task cp:71 blocked for more than 122 seconds.\n\
+        task:cp state:D stack:0 pid:71 tgid:71 ppid:1 flags:0x0\n\
+        Call Trace:\n schedule+0x1/0x2\n io_schedule+0x1/0x2\n folio_wait_bit_common+0x1/0x2\n \
+        folio_wait_writeback+0x1/0x2\n filemap_write_and_wait_range+0x1/0x2\n nfs_wb_all+0x1/0x2\n \
+        nfs4_file_flush+0x1/0x2\n filp_close+0x1/0x2\n";
+    let explanation = read(log);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!((nodes[1].as_str(), verdict), ("io:the NFS server", Verdict::Unknown));
+}
+
+#[test]
+fn lockups_that_interrupts_do_not_reach_have_a_title() {
+    let log = b"watchdog: Watchdog detected hard LOCKUP on cpu 3\n\
+        CPU: 3 UID: 0 PID: 233 Comm: kworker/3:2 Not tainted 6.12.9 #1\n\
+        RIP: 0010:native_queued_spin_lock_slowpath+0x6e/0x2c0\n\
+        Call Trace:\n <TASK>\n _raw_spin_lock_irqsave+0x3d/0x50\n drain_fifo+0x2c/0xa0\n \
+        drain_fifo_work+0x1c/0x30\n process_one_work+0x18c/0x350\n kthread+0xf4/0x130\n </TASK>\n";
+    assert_eq!(read(log).title.as_deref(), Some("BUG: hard lockup in drain_fifo_work"));
+}
+
 /// Numbers that a run can repeat.
 struct Dice(u64);
 

@@ -19,7 +19,7 @@ use gracepoint_analysis::why::core_file::Core;
 use gracepoint_analysis::why::memory::Memory;
 use gracepoint_analysis::why::stack::Objects;
 use gracepoint_analysis::why::{self, FullSession, Look, Source, Thread, mirror};
-use gracepoint_wire::control::{Message, SessionInfo, Stuck};
+use gracepoint_wire::control::{Message, SessionInfo, SpansKept, Stuck};
 use process::Process;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -103,6 +103,12 @@ fn print(
     console.line(text.trim_end())?;
     if look.source == Source::Memory && args.form() == WhyForm::Text && !args.from_memory {
         console.note("read from the program's memory, because it did not answer");
+    }
+    if explanation.accounts.is_empty() && look.stuck.spans == SpansKept::No {
+        console.note(
+            "async tasks are not looked at: the program keeps no track of its spans \
+             (gracepoint_tracing::watch_spans, or Builder::watch)",
+        );
     }
     let found = matches!(explanation.verdict(), Some(Verdict::Culprit | Verdict::Cycle));
     Ok(u8::from(!found))

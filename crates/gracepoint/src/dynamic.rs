@@ -137,6 +137,69 @@ pub fn call_soon() {
     registry::call_soon();
 }
 
+/// Where a task of an async runtime is, as a bridge knows it: an open span without open spans inside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenTask {
+    /// Names of its spans, with their fields, the outermost first.
+    pub spans: Vec<String>,
+    /// `file:line` of the innermost one.
+    pub location: String,
+    /// How long ago it was entered, if it is inside now, or left, or began, nanoseconds.
+    pub since_ns: u64,
+    /// How long ago it began, nanoseconds.
+    pub begun_ns: u64,
+    /// How often it was entered.
+    pub polls: u64,
+    /// The thread that is inside now ([`thread_number`]); 0 for none.
+    pub tid: u32,
+}
+
+/// What a bridge tells of tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenTasks {
+    /// Tasks, those first that were not polled for longest.
+    pub tasks: Vec<OpenTask>,
+    /// How many were left out.
+    pub more: u64,
+    /// Whether open spans are kept track of; `None` if nobody is there who could.
+    pub kept: Option<bool>,
+}
+
+/// Says who knows of open spans: `tell` is called on the agent's thread, under no lock, when a tool asks why the
+/// program is stuck. The first call counts.
+pub fn on_tasks(tell: fn() -> OpenTasks) {
+    #[cfg(gp_supported)]
+    registry::on_tasks(tell);
+    #[cfg(not(gp_supported))]
+    let _ = tell;
+}
+
+/// Whether the program is watched ([`Builder::watch`](crate::Builder::watch)): then spans are worth being kept track
+/// of though nobody records them. [`on_change`] is told when it begins.
+#[inline]
+pub fn is_watched() -> bool {
+    #[cfg(gp_supported)]
+    return registry::is_watched();
+    #[cfg(not(gp_supported))]
+    false
+}
+
+/// Nanoseconds since some moment, by a clock that costs little and goes by steps of some milliseconds.
+pub fn coarse_ns() -> u64 {
+    #[cfg(gp_supported)]
+    return crate::clock::coarse_ns();
+    #[cfg(not(gp_supported))]
+    0
+}
+
+/// The kernel's number for the calling thread. A system call.
+pub fn thread_number() -> u32 {
+    #[cfg(gp_supported)]
+    return crate::sys::thread_id();
+    #[cfg(not(gp_supported))]
+    0
+}
+
 /// An id for a span: no other of this process has it, those of [`span!`](crate::span!) included.
 #[inline]
 pub fn span_id() -> u64 {

@@ -266,6 +266,9 @@ impl Builder {
     /// longer; again when it is twice as old, and at most one report a second. The agent's thread looks:
     /// twice per threshold, but not more often than each millisecond and not less than each second.
     ///
+    /// With `gracepoint-tracing`, spans up to the level `INFO` are kept track of from then on, so that `gracepoint why`
+    /// names tasks that are not polled (`gracepoint_tracing::watch_spans` has other levels).
+    ///
     /// ```
     /// use std::time::Duration;
     /// let builder = gracepoint::Builder::new()

@@ -94,6 +94,9 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
         // Before anybody can switch an event on.
         field::allow_sensitive(options.sensitive);
         spawn(setup).inspect_err(|_| drop(std::fs::remove_file(&path)))?;
+        if options.watch.is_some() {
+            registry::watch();
+        }
         Ok(path)
     });
     let path = result.inspect_err(|_| RUNNING.store(0, Release))?;

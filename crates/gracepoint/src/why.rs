@@ -11,7 +11,8 @@
 use crate::{clock, running, sys, tracer};
 use gracepoint_rcu::{Culprit, Drives, RunningCallback, Stall, Survey, WaitKind};
 use gracepoint_wire::control::{
-    DomainState, OpenReader, RunningCall, RunningPeriod, RunningProbe, Stuck, WaitingThread,
+    DomainState, OpenReader, OpenTask, RunningCall, RunningPeriod, RunningProbe, SpansKept, Stuck,
+    WaitingThread,
 };
 use std::collections::HashMap;
 use std::ptr;
@@ -88,10 +89,29 @@ pub(crate) fn forget(id: u64) {
 
 /// The agent's answer. The thread is the agent's own.
 pub(crate) fn answer() -> Stuck {
+    let tasks = crate::dynamic::registry::open_tasks();
     Stuck {
         domains: gracepoint_rcu::survey().into_iter().map(domain).collect(),
         agent: sys::thread_id(),
         agent_busy_ns: 0,
+        tasks: tasks.tasks.into_iter().map(task).collect(),
+        more_tasks: tasks.more,
+        spans: match tasks.kept {
+            None => SpansKept::Unknown,
+            Some(false) => SpansKept::No,
+            Some(true) => SpansKept::Yes,
+        },
+    }
+}
+
+fn task(task: crate::dynamic::OpenTask) -> OpenTask {
+    OpenTask {
+        spans: task.spans,
+        location: task.location,
+        since_ns: task.since_ns,
+        begun_ns: task.begun_ns,
+        polls: task.polls,
+        tid: task.tid,
     }
 }
 

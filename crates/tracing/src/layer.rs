@@ -5,7 +5,7 @@
 //! that were recorded.
 
 use crate::visit::{Values, extra};
-use crate::{Error, sites, start};
+use crate::{Error, sites, spans, start, tasks};
 use gracepoint::dynamic::{Fields, Point};
 use std::sync::Arc;
 use tracing_core::span::{Attributes, Id, Record};
@@ -30,10 +30,19 @@ pub struct OnSites {
     _private: (),
 }
 
-/// What is remembered of a span that is recorded.
+/// What is remembered of a span that is recorded or noted.
 struct Recorded {
     point: &'static Point,
     id: u64,
+    /// Its begin was recorded.
+    begun: bool,
+}
+
+impl Recorded {
+    /// The point, if more of the span is worth recording.
+    fn recorded(&self) -> Option<&'static Point> {
+        Some(self.point).filter(|_| self.begun)
+    }
 }
 
 /// A layer that makes the program traceable, beside whatever else the subscriber does, and starts the agent,
@@ -94,10 +103,8 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let Some(point) = sites::of(attributes.metadata()).point.filter(|point| point.is_on())
-        else {
-            return;
-        };
+        let site = sites::of(attributes.metadata());
+        let Some(point) = site.point.filter(|_| site.is_on()) else { return };
         let Some(span) = context.span(id) else { return };
         let of = |id: &Id| {
             let parent = context.span(id)?;
@@ -109,20 +116,37 @@ where
             None if attributes.is_root() => None,
             None => context.current_span().id().and_then(of),
         };
-        let own = gracepoint::dynamic::span_id();
-        let begun = point.begin(own, parent.unwrap_or(0), |fields| {
-            attributes.record(&mut Values(fields));
-            extra(fields, point);
-        });
-        if begun {
-            span.extensions_mut().insert(Recorded { point, id: own });
+        let (parent, mut begun) = (parent.unwrap_or(0), false);
+        let note = site.is_noted();
+        let noting = note
+            .then_some(|note: &tasks::Note| note.begin(parent, |visit| attributes.record(visit)));
+        let mut begin = |own| {
+            begun = point.begin(own, parent, |fields| {
+                attributes.record(&mut Values(fields));
+                extra(fields, point);
+            });
+            begun
+        };
+        let mut own = match note {
+            true => spans::open(site, noting, &mut begin),
+            false => spans::NOWHERE,
+        };
+        // Without a note, or a slot for one.
+        if own == spans::NOWHERE {
+            own = gracepoint::dynamic::span_id();
+            begin(own);
+        }
+        if begun || note {
+            span.extensions_mut().insert(Recorded { point, id: own, begun });
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         with(id, &context, |recorded| {
             let record = |fields: &mut Fields<'_>| values.record(&mut Values(fields));
-            recorded.point.record(recorded.id, record);
+            if let Some(point) = recorded.recorded() {
+                point.record(recorded.id, record);
+            }
         });
     }
 
@@ -130,7 +154,11 @@ where
         let mut other = 0;
         with(follows, &context, |recorded| other = recorded.id);
         if other != 0 {
-            with(id, &context, |recorded| recorded.point.follows(recorded.id, other));
+            with(id, &context, |recorded| {
+                if let Some(point) = recorded.recorded() {
+                    point.follows(recorded.id, other);
+                }
+            });
         }
     }
 
@@ -147,19 +175,38 @@ where
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        with(id, &context, |recorded| recorded.point.enter(recorded.id));
+        with(id, &context, |recorded| {
+            if let Some(open) = spans::get(recorded.id) {
+                open.enters(recorded.id);
+            }
+            if let Some(point) = recorded.recorded() {
+                point.enter(recorded.id);
+            }
+        });
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        with(id, &context, |recorded| recorded.point.exit(recorded.id));
+        with(id, &context, |recorded| {
+            if let Some(open) = spans::get(recorded.id) {
+                open.leaves(recorded.id);
+            }
+            if let Some(point) = recorded.recorded() {
+                point.exit(recorded.id);
+            }
+        });
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        with(&id, &context, |recorded| recorded.point.end(recorded.id));
+        with(&id, &context, |recorded| {
+            spans::drop(recorded.id, |_| {});
+            if let Some(point) = recorded.recorded() {
+                point.end(recorded.id);
+            }
+        });
     }
 }
 
-/// Runs `tell` with what is remembered of a span, if its begin was recorded.
+/// Runs `tell` with what is remembered of a span, if anything is.
 fn with<S>(id: &Id, context: &Context<'_, S>, tell: impl FnOnce(&Recorded))
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

@@ -147,7 +147,13 @@ pub(crate) fn level(level: &tracing_core::Level) -> Level {
 impl Site {
     #[inline(always)]
     pub(crate) fn is_on(&self) -> bool {
-        self.point.is_some_and(Point::is_on)
+        self.point.is_some_and(Point::is_on) || self.is_noted()
+    }
+
+    /// Whether spans of this site that begin now are to have a note.
+    #[inline]
+    pub(crate) fn is_noted(&self) -> bool {
+        self.meta.is_span() && crate::tasks::wants(self.meta.level())
     }
 
     /// A hit asks; so the site is at `sometimes`.
@@ -181,6 +187,7 @@ pub(crate) fn interest(meta: &'static Metadata<'static>) -> Interest {
 /// Lets the tracer know that there will be call sites.
 pub(crate) fn announce() {
     dynamic::on_change(rebuild);
+    dynamic::on_tasks(crate::tasks::open_tasks);
 }
 
 /// A dispatcher leads to us.
@@ -188,6 +195,11 @@ pub(crate) fn registered(dispatch: &Dispatch) {
     let mut dispatches = DISPATCHES.lock().unwrap_or_else(PoisonError::into_inner);
     dispatches.retain(|known| known.upgrade().is_some());
     dispatches.push(dispatch.downgrade());
+}
+
+/// It has changed which spans are noted: when this returns, call sites follow.
+pub(crate) fn follow() {
+    rebuild();
 }
 
 /// Asks for a rebuild soon.

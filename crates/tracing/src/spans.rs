@@ -17,12 +17,20 @@
 //! threads with orderings of its own. The count of handles is lowered with release, and the last to lower it
 //! acquires: so the slot is given back after everything that was done with the span. The head of the free
 //! slots is exchanged with acquire and release: whoever takes a slot sees the `next` that its giver wrote.
+//!
+//! # Notes
+//! Of spans that are to be told of ([`tasks`](crate::tasks)) more is noted, in memory beside the slots. Who reads notes
+//! does so while others write. A slot says in `uses` whose turn it is, before anything is noted, and the fence of
+//! release in [`open`] pairs with that of acquire in `Shard::noted`: who has read a word of a later turn sees that
+//! turn's number, and passes the slot over. The count of handles is set with release and read with acquire, so that a
+//! span is seen with what was noted at its begin.
 
 use crate::sites::{self, Site};
+use crate::tasks::{Note, Noted};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 const SHARDS: usize = 16;
 /// Slots of a chunk, which is allocated at once.
@@ -36,6 +44,8 @@ const USE_BITS: u32 = 47 - SLOT_BITS;
 pub(crate) const NOWHERE: u64 = u64::MAX;
 /// Bit of `Slot::site`: the begin was recorded.
 const RECORDED: u32 = 1 << 31;
+/// The same: it has a note.
+const NOTED: u32 = 1 << 30;
 
 #[derive(Default)]
 struct Slot {
@@ -49,6 +59,8 @@ struct Slot {
 
 struct Shard {
     chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    /// Notes of the same slots; none where none was asked for.
+    notes: [OnceLock<Box<[Note]>>; CHUNKS],
     /// Tag (32 bits) and the free slot on top, plus 1.
     free: AtomicU64,
     /// Slots that were ever used.
@@ -58,6 +70,7 @@ struct Shard {
 static TABLE: [Shard; SHARDS] = [const {
     Shard {
         chunks: [const { OnceLock::new() }; CHUNKS],
+        notes: [const { OnceLock::new() }; CHUNKS],
         free: AtomicU64::new(0),
         used: AtomicU32::new(0),
     }
@@ -67,6 +80,32 @@ static TABLE: [Shard; SHARDS] = [const {
 pub(crate) struct Open {
     pub(crate) site: &'static Site,
     pub(crate) recorded: bool,
+    noted: bool,
+}
+
+impl Open {
+    /// A thread enters the span that has this id.
+    #[inline]
+    pub(crate) fn enters(&self, id: u64) {
+        if self.noted {
+            moved(id, Note::enter);
+        }
+    }
+
+    /// It leaves it.
+    #[inline]
+    pub(crate) fn leaves(&self, id: u64) {
+        if self.noted {
+            moved(id, Note::leave);
+        }
+    }
+}
+
+#[cold]
+fn moved(id: u64, tell: impl Fn(&Note)) {
+    if let Some(note) = find(id).and_then(|(shard, index, _)| TABLE[shard].note(index)) {
+        tell(note);
+    }
 }
 
 fn own_shard() -> usize {
@@ -86,6 +125,34 @@ impl Shard {
         let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
         let chunk = self.chunks.get(chunk)?;
         Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect())[slot])
+    }
+
+    fn note(&self, index: u32) -> Option<&Note> {
+        let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
+        let chunk = self.notes.get(chunk)?;
+        Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Note::default()).collect())[slot])
+    }
+
+    /// The open span in this slot, if it has a note. Tests have something happen in `between`.
+    fn noted(
+        &self,
+        number: usize,
+        index: u32,
+        between: impl FnOnce(),
+    ) -> Option<(u64, &'static Site, Noted)> {
+        let (chunk, at) = (index as usize / CHUNK, index as usize % CHUNK);
+        let slot = self.chunks.get(chunk)?.get()?.get(at)?;
+        // Acquire pairs with the release in `open`.
+        if slot.handles.load(Acquire) == 0 || slot.site.load(Relaxed) & NOTED == 0 {
+            return None;
+        }
+        let uses = slot.uses.load(Relaxed);
+        let open = slot.open()?;
+        between();
+        let noted = self.note(index)?.look();
+        fence(Acquire); // pairs with the fence in `open`
+        let same = slot.handles.load(Relaxed) != 0 && slot.uses.load(Relaxed) == uses;
+        same.then(|| (id_of(number, index, uses), open.site, noted))
     }
 
     fn take(&self) -> Option<(u32, &Slot)> {
@@ -120,23 +187,53 @@ impl Shard {
     }
 }
 
-/// A span of this call site begins, with one handle; `begin` records that, and says whether it did.
-pub(crate) fn open(site: &Site, begin: impl FnOnce(u64) -> bool) -> u64 {
+/// A span of this call site begins, with one handle; `begin` records that, and says whether it did. `note` fills
+/// in its note, if it is to have one.
+pub(crate) fn open(
+    site: &Site,
+    note: Option<impl FnOnce(&Note)>,
+    begin: impl FnOnce(u64) -> bool,
+) -> u64 {
     let shard = own_shard();
     let Some((index, slot)) = TABLE[shard].take() else { return NOWHERE };
     let used = slot.uses.load(Relaxed).wrapping_add(1);
     slot.uses.store(used, Relaxed);
+    let id = id_of(shard, index, used);
+    let mut bits = if begin(id) { RECORDED } else { 0 };
+    if let (Some(fill), Some(note)) = (note, shard_note(shard, index)) {
+        fence(Release); // pairs with the fence in `Shard::noted`
+        fill(note);
+        bits |= NOTED;
+    }
+    slot.site.store(site.number | bits, Relaxed);
+    slot.handles.store(1, Release); // pairs with the load in `Shard::noted`
+    id
+}
+
+#[cold]
+fn shard_note(shard: usize, index: u32) -> Option<&'static Note> {
+    TABLE[shard].note(index)
+}
+
+/// Calls `tell` with the id, the call site and the note of each open span that has one.
+pub(crate) fn each_noted(mut tell: impl FnMut(u64, &'static Site, Noted)) {
+    for (number, shard) in TABLE.iter().enumerate() {
+        for index in 0..shard.used.load(Relaxed) {
+            if let Some((id, site, noted)) = shard.noted(number, index, || {}) {
+                tell(id, site, noted);
+            }
+        }
+    }
+}
+
+fn id_of(shard: usize, index: u32, used: u32) -> u64 {
     let place = u64::from(index) * SHARDS as u64 + shard as u64;
     let uses = u64::from(used) & ((1 << USE_BITS) - 1);
     // All bits set means something else.
-    let id = match MARK | uses << SLOT_BITS | place {
+    match MARK | uses << SLOT_BITS | place {
         NOWHERE => NOWHERE & !(1 << SLOT_BITS),
         id => id,
-    };
-    let recorded = if begin(id) { RECORDED } else { 0 };
-    slot.site.store(site.number | recorded, Relaxed);
-    slot.handles.store(1, Relaxed);
-    id
+    }
 }
 
 #[inline]
@@ -152,8 +249,8 @@ fn find(id: u64) -> Option<(usize, u32, &'static Slot)> {
 impl Slot {
     fn open(&self) -> Option<Open> {
         let word = self.site.load(Relaxed);
-        let site = sites::numbered(word & !RECORDED)?;
-        Some(Open { site, recorded: word & RECORDED != 0 })
+        let site = sites::numbered(word & !(RECORDED | NOTED))?;
+        Some(Open { site, recorded: word & RECORDED != 0, noted: word & NOTED != 0 })
     }
 }
 
@@ -193,10 +290,8 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Mutex;
 
-    /// Four threads open and close spans, some of them on another thread than the one that opened them:
-    /// no two open spans have one id, and each closes once.
-    #[test]
-    fn open_spans_have_ids_of_their_own() {
+    /// A call site of the tests.
+    fn site() -> &'static Site {
         struct Callsite;
         static CALLSITE: Callsite = Callsite;
         impl tracing_core::Callsite for Callsite {
@@ -213,7 +308,14 @@ mod tests {
             callsite: &CALLSITE,
             kind: tracing_core::Kind::SPAN
         };
-        let site = sites::of(&META);
+        sites::of(&META)
+    }
+
+    /// Four threads open and close spans, some of them on another thread than the one that opened them:
+    /// no two open spans have one id, and each closes once.
+    #[test]
+    fn open_spans_have_ids_of_their_own() {
+        let site = site();
         let handed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
         let alive: Mutex<HashSet<u64>> = Mutex::new(HashSet::new());
         let close = |id: u64| {
@@ -227,7 +329,7 @@ mod tests {
                     let mut random = thread + 1;
                     for _ in 0..20_000 {
                         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                        let id = open(site, |_| true);
+                        let id = open(site, None::<fn(&Note)>, |_| true);
                         assert_ne!(id, NOWHERE);
                         assert!(alive.lock().unwrap().insert(id), "{id:x} is open already");
                         clone(id);
@@ -245,5 +347,41 @@ mod tests {
         handed.into_inner().unwrap().into_iter().for_each(close);
         let used: u32 = TABLE.iter().map(|shard| shard.used.load(Relaxed)).sum();
         assert!(used < 400, "slots are used again: {used}");
+    }
+
+    /// A span whose note says that it is its own parent.
+    fn open_noted() -> u64 {
+        let own = Cell::new(0);
+        let note = |note: &Note| note.begin(own.get(), |_| {});
+        open(site(), Some(note), |id| {
+            own.set(id);
+            true
+        })
+    }
+
+    /// The slot is another span's when its note is read: that is not told as the first one's.
+    #[test]
+    fn a_note_is_told_of_its_own_span_alone() {
+        let first = open_noted();
+        let (number, index, _) = find(first).expect("ours");
+        let shard = &TABLE[number];
+        let told = shard.noted(number, index, || {}).expect("it is open, and has a note");
+        assert_eq!((told.0, told.2.parent()), (first, first));
+        let second = Cell::new(0);
+        let told = shard.noted(number, index, || {
+            assert!(drop(first, |_| {}));
+            // The slot that was given back last is the next that is taken, by this thread.
+            second.set(open_noted());
+        });
+        assert_eq!(
+            find(second.get()).map(|(number, index, _)| (number, index)),
+            Some((number, index))
+        );
+        assert!(told.is_none(), "the first has ended");
+        // Without the second look at whose turn it is, this would have been told of the first.
+        let twin = shard.note(index).expect("it has one").look().parent();
+        assert_eq!((twin, twin == first), (second.get(), false));
+        assert!(drop(second.get(), |_| {}));
+        assert!(shard.noted(number, index, || {}).is_none(), "nothing is open");
     }
 }

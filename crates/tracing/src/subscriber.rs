@@ -1,7 +1,7 @@
 //! The subscriber that needs no other: no registry, and no allocation for an event or a span.
 
 use crate::visit::{Values, extra};
-use crate::{current, sites, spans};
+use crate::{current, sites, spans, tasks};
 use tracing_core::span::{Attributes, Current, Id, Record};
 use tracing_core::{Dispatch, Event, Interest, LevelFilter, Metadata, Subscriber};
 
@@ -59,7 +59,10 @@ impl Subscriber for Bridge {
             None => current::innermost().unwrap_or(0),
         };
         let parent = if parent == spans::NOWHERE { 0 } else { parent };
-        Id::from_u64(spans::open(site, |id| {
+        let note = site
+            .is_noted()
+            .then_some(|note: &tasks::Note| note.begin(parent, |visit| attributes.record(visit)));
+        Id::from_u64(spans::open(site, note, |id| {
             point.begin(id, parent, |fields| {
                 attributes.record(&mut Values(fields));
                 extra(fields, point);
@@ -68,13 +71,15 @@ impl Subscriber for Bridge {
     }
 
     fn record(&self, id: &Id, values: &Record<'_>) {
-        with(id, |point, id| {
-            point.record(id, |fields| values.record(&mut Values(fields)));
+        let Some(open) = spans::get(id.into_u64()) else { return };
+        with(&open, |point| {
+            point.record(id.into_u64(), |fields| values.record(&mut Values(fields)));
         });
     }
 
     fn record_follows_from(&self, id: &Id, follows: &Id) {
-        with(id, |point, id| point.follows(id, follows.into_u64()));
+        let Some(open) = spans::get(id.into_u64()) else { return };
+        with(&open, |point| point.follows(id.into_u64(), follows.into_u64()));
     }
 
     #[inline]
@@ -93,14 +98,20 @@ impl Subscriber for Bridge {
 
     #[inline]
     fn enter(&self, id: &Id) {
-        current::enter(id.into_u64());
-        with(id, |point, id| point.enter(id));
+        let id = id.into_u64();
+        current::enter(id);
+        let Some(open) = spans::get(id) else { return };
+        open.enters(id);
+        with(&open, |point| point.enter(id));
     }
 
     #[inline]
     fn exit(&self, id: &Id) {
-        current::exit(id.into_u64());
-        with(id, |point, id| point.exit(id));
+        let id = id.into_u64();
+        current::exit(id);
+        let Some(open) = spans::get(id) else { return };
+        open.leaves(id);
+        with(&open, |point| point.exit(id));
     }
 
     fn clone_span(&self, id: &Id) -> Id {
@@ -128,12 +139,8 @@ impl Subscriber for Bridge {
 
 /// Runs `tell` with the tracepoint of an open span whose begin was recorded.
 #[inline]
-fn with(id: &Id, tell: impl FnOnce(&gracepoint::dynamic::Point, u64)) {
-    let id = id.into_u64();
-    if let Some(open) = spans::get(id)
-        && open.recorded
-        && let Some(point) = open.site.point
-    {
-        tell(point, id);
+fn with(open: &spans::Open, tell: impl FnOnce(&gracepoint::dynamic::Point)) {
+    if let Some(point) = open.site.point.filter(|_| open.recorded) {
+        tell(point);
     }
 }

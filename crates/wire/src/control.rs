@@ -27,7 +27,8 @@ pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
 };
 pub use stuck::{
-    DomainState, OpenReader, RunningCall, RunningPeriod, RunningProbe, Stuck, WaitingThread,
+    DomainState, OpenReader, OpenTask, RunningCall, RunningPeriod, RunningProbe, SpansKept, Stuck,
+    WaitingThread,
 };
 
 use crate::clock::Triple;

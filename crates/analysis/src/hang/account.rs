@@ -4,6 +4,7 @@
 use super::links;
 use super::model::{Incident, Symptom, SymptomKind, Task};
 use super::order::LockOrder;
+use super::rules::IO_SERVERS;
 use super::waits;
 use crate::stuck::account::{
     Account, CHAINS, Chain, Complaint, Scene, Sight, TaskStack, Verdict, chains,
@@ -128,6 +129,17 @@ fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, S
         }
         Node::Io(name) if name == links::SOME_DEVICE || name == links::SOME_PAGE => {
             let words = format!("unknown: the log does not name the {name} that is waited for");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Io(device) if device.starts_with(links::BELOW) => {
+            let words = format!("unknown: the log does not name {device}, whose I/O is waited for");
+            (end, Verdict::Unknown, words)
+        }
+        Node::Io(server) if IO_SERVERS.iter().any(|(_, known)| known == server) => {
+            let words = format!(
+                "unknown: {server} has not answered; whether it, the network or this machine is the cause, \
+                 the log does not say"
+            );
             (end, Verdict::Unknown, words)
         }
         Node::Io(device) => {

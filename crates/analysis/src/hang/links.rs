@@ -3,7 +3,7 @@
 use super::frame::Frame;
 use super::locks;
 use super::model::{Cpu, Incident, Stall, SymptomKind, Task};
-use super::rules::{self, SRCU_NAMES, WORK_NAMES, What};
+use super::rules::{self, IO_SERVERS, SRCU_NAMES, WORK_NAMES, What};
 use super::waits::{self, Wait};
 use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 
@@ -11,6 +11,8 @@ use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 pub(super) const SOME_DEVICE: &str = "block device";
 /// A page or buffer, likewise.
 pub(super) const SOME_PAGE: &str = "page";
+/// I/O of the devices that the one is made of whose name follows.
+pub(super) const BELOW: &str = "what is below ";
 
 /// A task that waits.
 pub(super) struct Waiter<'a> {
@@ -365,22 +367,38 @@ pub(super) fn stem(name: &str) -> Option<&str> {
 }
 
 fn link_io(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
+    if let Some(server) = waits::named(IO_SERVERS, &waiter.stack, waiter.wait.at, 12) {
+        let to = Node::Io(server.to_owned());
+        graph.add(waiter.edge(to, EdgeKind::WaitsFor, Confidence::Derived));
+        return;
+    }
     let name = locks::device(incident, waiter);
+    // A thread that is a device waits for those that its device is made of.
+    let is_device = |name: &String| serves(waiter.task, name);
+    if let Some(name) = name.as_ref().filter(|name| is_device(name)) {
+        let to = Node::Io(format!("{BELOW}{name}"));
+        graph.add(waiter.edge(to, EdgeKind::WaitsFor, Confidence::Derived));
+        return;
+    }
     let to = Node::Io(name.clone().unwrap_or_else(|| SOME_DEVICE.to_owned()));
     graph.add(waiter.edge(to.clone(), EdgeKind::WaitsFor, Confidence::Derived));
-    // The threads that are the device: an array's, a loop device's.
     let Some(name) = name else { return };
-    let servers = waiters.iter().filter(|w| w.task.pid != waiter.task.pid).filter(|w| {
-        let comm = w.task.comm.as_str();
-        let raid = name.starts_with("md") && comm.starts_with(&format!("{name}_"));
-        raid || (name.starts_with("loop") && comm == name)
-    });
+    let servers =
+        waiters.iter().filter(|w| w.task.pid != waiter.task.pid).filter(|w| serves(w.task, &name));
     for server in servers.take(2) {
         let mut edge = server.edge(server.node(), EdgeKind::CompletedBy, Confidence::Derived);
         edge.from = to.clone();
         edge.rule = "device-thread";
         graph.add(edge);
     }
+}
+
+/// The threads that are a device: an array's, a loop device's.
+fn serves(task: &Task, device: &str) -> bool {
+    let comm = task.comm.as_str();
+    let raid = device.starts_with("md")
+        && comm.strip_prefix(device).is_some_and(|rest| rest.starts_with('_'));
+    raid || device.starts_with("loop") && comm == device
 }
 
 fn link_commit(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, kind: &str, graph: &mut Graph) {
@@ -450,6 +468,10 @@ fn link_event(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, name: &str, graph: &m
                 matches!(f.function.as_str(), "rpm_suspend" | "rpm_resume" | "rpm_callback")
             };
             w.wait.rule.id != rule.id && w.stack.iter().any(pm)
+        })),
+        "jbd2-updates" => only(others().filter(|w| {
+            let in_handle = |f: &Frame| rules::fits_any(rules::IN_HANDLE, &f.function);
+            !matches!(w.what(), What::Commit(_) | What::Idle) && w.stack.iter().any(in_handle)
         })),
         "kthread-stop" => {
             let caller = waiter.stack.get(waiter.wait.at + 1).and_then(|f| stem(&f.function));

@@ -3,6 +3,10 @@
 //!
 //! A pattern ending in `*` is the beginning of a name. To teach the program something, add a row.
 
+mod tables;
+
+pub(super) use tables::*;
+
 use std::sync::OnceLock;
 
 /// What a task waits for.
@@ -128,21 +132,21 @@ pub(super) const RULES: &[Rule] = rules![
     // Block I/O and pages.
     "io", 1, What::Io, ["io_schedule*", "bit_wait_io*", "blk_wait_io", "submit_bio_wait", "wait_on_buffer", "__wait_on_buffer", "bio_await*",
         "blk_execute_rq", "blkdev_issue_flush", "blkdev_issue_*", "__blkdev_direct_IO*", "__iomap_dio_rw", "iomap_dio_rw", "blk_mq_get_tag",
-        "__filemap_fdatawait_range", "folio_wait_writeback", "wait_on_page_writeback", "wait_on_page_bit*", "folio_wait_bit*", "dio_await_*",
-        "xfs_buf_iowait", "xfs_buf_submit_wait", "get_request", "__get_request", "blk_queue_enter", "bio_queue_enter", "__bio_queue_enter", "__blk_throtl*"],
+        "__filemap_fdatawait_range", "filemap_fdatawait*", "filemap_write_and_wait*", "file_write_and_wait_range", "filemap_read_folio", "filemap_update_page", "filemap_get_pages", "folio_wait_writeback", "wait_on_page_writeback", "wait_on_page_bit*", "folio_wait_bit*", "dio_await_*",
+        "xfs_buf_iowait", "xfs_buf_submit_wait", "get_request", "__get_request", "blk_queue_enter", "bio_queue_enter", "__bio_queue_enter", "__blk_throtl*", "folio_wait_stable", "wait_for_stable_page", "xfs_buf_delwri_submit*", "swap_read_folio"],
         "the device", ["io_schedule", "bit_wait_io", "__wait_on_bit", "out_of_line_wait_on_bit", "__wait_on_buffer", "jbd2_journal_commit_transaction"];
-    "io-throttle", 2, What::Io, ["rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "balance_dirty_pages*", "blk_mq_sched_get_tag", "ioc_rqos_throttle"],
+    "io-throttle", 2, What::Io, ["rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "balance_dirty_pages*", "blk_mq_sched_get_tag", "ioc_rqos_throttle", "blkcg_maybe_throttle_blkg", "blkcg_maybe_throttle_current"],
         "the requests that are under way", ["io_schedule", "rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "blk_mq_submit_bio"];
-    "aio", 4, What::Io, ["exit_aio", "io_uring_cancel*", "io_ring_exit_work", "io_wq_put_and_exit", "wait_for_kiocb*", "io_wq_exit_workers"],
+    "aio", 4, What::Io, ["exit_aio", "io_uring_cancel*", "io_ring_exit_work", "io_wq_put_and_exit", "wait_for_kiocb*", "io_wq_exit_workers", "io_uring_files_cancel"],
         "requests that are under way", ["schedule_timeout", "wait_for_completion", "exit_aio", "mmput"];
     "page-lock", 5, What::Page, ["__lock_page*", "__folio_lock*", "folio_lock*", "__lock_buffer", "__bread_gfp", "lock_page*", "truncate_inode_pages_range", "do_read_cache_folio"],
         "the task or I/O that has the page", ["io_schedule", "folio_wait_bit_common", "__folio_lock", "mpage_prepare_extent_to_map"];
     "queue-freeze", 4, What::Event("queue freeze"), ["blk_mq_freeze_queue_wait*", "blk_mq_freeze_queue*", "blk_freeze_queue*", "blk_mq_quiesce_*", "percpu_ref_switch_to_atomic_sync"],
         "requests that are under way in the queue", ["schedule", "blk_mq_freeze_queue_wait", "elevator_switch"];
     "raid", 4, What::Io, ["md_write_start", "md_flush_request", "raid5_get_active_stripe", "raid5_make_request", "wait_barrier", "raid10_write_request", "raid1_write_request",
-        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "_wait_barrier", "freeze_array", "md_do_sync", "md_super_wait"],
+        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "_wait_barrier", "freeze_array", "md_do_sync", "md_super_wait", "md_wait_for_blocked_rdev", "md_reap_sync_thread", "md_bitmap_startwrite", "raid5_quiesce", "wait_for_serialization", "md_allow_write", "bitmap_wait_behind_writes", "md_bitmap_wait_behind_writes", "r5l_wait_*"],
         "the thread of the array", ["schedule", "raid5_get_active_stripe", "raid5_make_request", "md_handle_request"];
-    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "__dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read"],
+    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "__dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read", "wait_for_in_progress", "wait_for_migrations", "writecache_wait_for_ios", "writecache_wait_for_writeback", "wait_and_add_new_range", "sync_rw_sb", "dmz_get_zone_for_reclaim", "account_start_copy"],
         "bios that are under way in the device", ["io_schedule", "dm_wait_for_completion", "__dm_suspend", "dm_suspend"];
     // Journals and logs.
     "jbd2-commit", 5, What::Commit("jbd2"), ["jbd2_log_wait_commit", "jbd2_complete_transaction", "wait_transaction_locked", "wait_transaction_switching",
@@ -152,16 +156,67 @@ pub(super) const RULES: &[Rule] = rules![
         "tasks with a handle", ["schedule", "jbd2_journal_wait_updates", "jbd2_journal_commit_transaction", "kjournald2"];
     "btrfs-commit", 5, What::Commit("btrfs"), ["wait_current_trans*", "btrfs_wait_for_commit", "wait_for_commit", "btrfs_commit_transaction_async", "btrfs_attach_transaction_barrier"],
         "the task that commits", ["schedule", "wait_current_trans", "start_transaction", "btrfs_create"];
-    "btrfs-space", 4, What::Event("space reservation"), ["btrfs_reserve_*", "handle_reserve_ticket", "wait_reserve_ticket", "__reserve_bytes", "wait_ordered_extents", "btrfs_wait_ordered*", "btrfs_start_ordered_extent*"],
+    "btrfs-space", 4, What::Event("space reservation"), ["btrfs_reserve_*", "handle_reserve_ticket", "wait_reserve_ticket", "__reserve_bytes", "wait_ordered_extents", "btrfs_wait_ordered*", "btrfs_start_ordered_extent*", "btrfs_wait_block_group_reservations", "btrfs_wait_nocow_writers"],
         "the worker that makes space", ["schedule", "wait_reserve_ticket", "__reserve_bytes", "btrfs_reserve_data_bytes"];
     "xfs-log", 5, What::Commit("xfs-log"), ["xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_force*", "xlog_force_lsn", "xlog_wait*", "xlog_cil_force*", "xlog_cil_push_now", "xlog_state_get_iclog_space", "xlog_verify_*", "xfs_log_reserve", "xlog_cil_order_write"],
         "xfsaild and I/O of the log", ["schedule", "xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_reserve"];
-    "xfs-push", 4, What::Commit("xfs-log"), ["xfs_ail_push_all_sync", "xfs_buftarg_drain", "xfs_buftarg_wait", "xfs_wait_buftarg", "xfs_iunpin_wait", "__xfs_iunpin_wait", "xfs_qm_dqunpin_wait", "xfs_buf_wait_unpin"],
+    "xfs-push", 4, What::Commit("xfs-log"), ["xfs_ail_push_all_sync", "xfs_buftarg_drain", "xfs_buftarg_wait", "xfs_wait_buftarg", "xfs_iunpin_wait", "__xfs_iunpin_wait", "xfs_qm_dqunpin_wait", "xfs_buf_wait_unpin", "xfs_extent_busy_flush", "xfs_extent_busy_wait_all"],
         "xfsaild and I/O of the log", ["schedule", "xfs_ail_push_all_sync", "xfs_unmount_flush_inodes"];
     "f2fs-commit", 4, What::Commit("f2fs"), ["f2fs_issue_checkpoint", "f2fs_wait_on_all_pages*", "f2fs_issue_flush", "f2fs_wait_discard_bios"],
         "the checkpoint thread", ["wait_for_completion", "f2fs_issue_checkpoint", "f2fs_sync_fs"];
     "freeze", 9, What::Freeze, ["__sb_start_write", "sb_start_write*", "mnt_want_write*", "file_start_write"],
         "the task that thaws", ["percpu_rwsem_wait", "__percpu_down_read", "__sb_start_write", "mnt_want_write"];
+    "inode-sync", 5, What::Event("writeback of an inode"), ["inode_wait_for_writeback", "__inode_wait_for_writeback"],
+        "the worker that writes it", ["schedule", "bit_wait", "__wait_on_bit", "__inode_wait_for_writeback", "inode_wait_for_writeback", "evict"];
+    "inode-dio", 4, What::Io, ["inode_dio_wait", "__inode_dio_wait", "inode_dio_wait_interruptible"],
+        "direct I/O that is under way", ["schedule", "__inode_dio_wait", "inode_dio_wait", "ext4_setattr"];
+    "ext4-fast-commit", 5, What::Event("fast commit"), ["ext4_fc_start_update", "ext4_fc_del", "ext4_fc_wait_committing_inode", "jbd2_fc_begin_commit"],
+        "the task in ext4_fc_commit", ["schedule", "ext4_fc_del", "ext4_evict_inode"];
+    "xattr-cache", 4, What::Event("entry of the cache of attributes"), ["mb_cache_entry_wait_unused"],
+        "the task that uses it", ["schedule", "mb_cache_entry_wait_unused", "ext4_evict_ea_inode"];
+    "btrfs-log", 5, What::Commit("btrfs"), ["wait_log_commit", "btrfs_wait_log_commit", "wait_for_writer"],
+        "the task that writes the log", ["schedule", "wait_log_commit", "btrfs_sync_log", "btrfs_sync_file"];
+    "btrfs-maintenance", 4, What::Event("maintenance of btrfs"), ["btrfs_scrub_pause", "btrfs_scrub_cancel*", "scrub_pause_*", "scrub_blocked_if_needed", "btrfs_pause_balance",
+        "btrfs_cancel_balance", "btrfs_qgroup_wait_for_completion", "btrfs_bio_counter_inc_blocked", "btrfs_rm_dev_replace_blocked", "btrfs_wait_on_delayed_iputs"],
+        "scrub, balance, quota or the cleaner", ["schedule", "btrfs_scrub_pause", "btrfs_commit_transaction"];
+    "btrfs-drew", 9, What::Lock, ["btrfs_drew_write_lock", "btrfs_drew_read_lock"],
+        "writers or snapshots", ["schedule", "btrfs_drew_read_lock", "btrfs_mksnapshot"];
+    "btrfs-caching", 4, What::Event("free space of a block group"), ["btrfs_caching_ctl_wait_done", "btrfs_cache_block_group", "btrfs_wait_block_group_cache_progress", "btrfs_wait_block_group_cache_done"],
+        "the worker that reads it", ["schedule", "btrfs_cache_block_group", "find_free_extent"];
+    "mempool", 2, What::Io, ["mempool_alloc*", "bio_alloc_bioset"],
+        "requests that have the pool's elements", ["io_schedule_timeout", "mempool_alloc", "bio_alloc_bioset", "crypt_alloc_buffer"];
+    "ublk", 4, What::Event("server of the block device"), ["ublk_ctrl_start_dev", "ublk_ctrl_del_dev", "ublk_stop_dev", "tcmu_wait_genl_cmd_reply", "rbd_wait_state_locked"],
+        "the server in user space", ["schedule", "tcmu_wait_genl_cmd_reply", "tcmu_netlink_event_send"];
+    "ufs", 4, What::Event("UFS device"), ["ufshcd_exec_dev_cmd", "ufshcd_wait_for_dev_cmd", "ufshcd_wait_for_doorbell_clr", "ufshcd_hold", "ufshcd_wait_for_uic_cmd", "ufshcd_uic_pwr_ctrl", "ufshcd_err_handling_prepare"],
+        "the device or its error handler", ["schedule_timeout", "wait_for_completion_timeout", "ufshcd_wait_for_dev_cmd", "ufshcd_exec_dev_cmd"];
+    "channel-device", 4, What::Event("channel device"), ["_dasd_sleep_on", "dasd_sleep_on*", "ccw_device_set_offline", "ccw_device_set_online", "zfcp_erp_wait", "qdio_shutdown", "qeth_send_control_data"],
+        "the channel subsystem", ["schedule", "_dasd_sleep_on", "dasd_sleep_on", "dasd_eckd_read_conf"];
+    "thaw-tasks", 5, What::Event("thaw of tasks"), ["__refrigerator", "refrigerator", "cgroup_enter_frozen"],
+        "who froze them", ["schedule", "__refrigerator", "get_signal"];
+    "freeze-tasks", 4, What::Event("tasks to freeze"), ["try_to_freeze_tasks", "freeze_processes", "freeze_kernel_threads"],
+        "the tasks that do not freeze", ["schedule_hrtimeout_range", "usleep_range_state", "try_to_freeze_tasks", "freeze_processes"];
+    "device-suspend", 4, What::Event("suspend or resume of a device"), ["dpm_wait", "dpm_wait_fn", "dpm_wait_for_*", "device_pm_wait_for_dev"],
+        "that device's driver", ["wait_for_completion", "dpm_wait", "dpm_wait_for_superior", "device_resume"];
+    "pci", 4, What::Event("PCI device"), ["pci_wait_cfg", "pcie_wait_cmd", "pcie_wait_for_link*", "pci_dev_wait", "pci_wait_for_pending*"],
+        "the device, or who resets it", ["schedule", "pci_wait_cfg", "pci_user_read_config_dword"];
+    "firmware-call", 4, What::Event("firmware"), ["scmi_wait_for_message_response", "optee_do_call_with_arg", "optee_cq_wait*", "qcom_scm_wait_*", "mbox_send_message", "rpmh_write", "__efi_queue_work"],
+        "the firmware", ["wait_for_completion", "__efi_queue_work", "virt_efi_get_variable"];
+    "audit", 4, What::Event("audit daemon"), ["audit_log_start"],
+        "auditd, which reads too slowly or not at all", ["schedule_timeout", "audit_log_start", "audit_log_exit"];
+    "netlink-table", 9, What::Lock, ["netlink_table_grab"],
+        "users of the table of sockets", ["schedule", "netlink_table_grab", "netlink_release"];
+    "netlink-room", 4, What::Event("receiver of netlink"), ["netlink_attachskb"],
+        "the program that does not receive", ["schedule_timeout", "netlink_attachskb", "netlink_unicast"];
+    "send-room", 3, What::Event("room to send"), ["sk_stream_wait_memory", "sock_alloc_send_pskb", "sock_wait_for_wmem", "unix_wait_for_peer", "sctp_wait_for_sndbuf"],
+        "the receiver", ["schedule_timeout", "sk_stream_wait_memory", "tcp_sendmsg_locked"];
+    "connect", 3, What::Event("peer that answers"), ["inet_wait_for_connect", "sctp_wait_for_connect", "sctp_wait_for_accept", "vsock_connect", "llc_ui_wait_for_*", "x25_wait_for_*"],
+        "the peer", ["schedule_timeout", "inet_wait_for_connect", "__inet_stream_connect"];
+    "socket-release", 4, What::Event("references to a socket"), ["rxrpc_wait_to_be_connected", "rxrpc_destroy_all_calls", "rxrpc_destroy_all_locals", "smc_lgr_wait*", "smc_wr_free_link", "smc_wr_tx_wait_*"],
+        "who has a reference", ["schedule", "rxrpc_destroy_all_calls", "rxrpc_exit_net"];
+    "kvm", 4, What::Event("virtual machine"), ["kvm_swap_active_memslots", "install_new_memslots", "kvm_async_pf_task_wait*", "sev_wait_cmd_ioc"],
+        "its threads, or the host", ["schedule", "kvm_async_pf_task_wait_schedule", "__kvm_handle_async_pf"];
+    "module-use", 4, What::Event("uses of a module or object"), ["rdma_restrack_del", "wait_for_owner_exiting"],
+        "who uses it", ["wait_for_completion", "rdma_restrack_del", "rdma_destroy_id"];
     "quota", 4, What::Event("quota"), ["dquot_drop", "dqput", "quota_release_workfn", "dqget_wait"],
         "the task that releases the quota", ["schedule", "dqput", "dquot_drop"];
     // CPUs.
@@ -173,18 +228,20 @@ pub(super) const RULES: &[Rule] = rules![
         "the CPU in the callback", ["hrtimer_cancel_wait_running", "hrtimer_cancel", "do_nanosleep_cleanup"];
     "irq", 4, What::Event("interrupt handler"), ["synchronize_irq*", "__synchronize_irq", "synchronize_hardirq", "free_irq", "__free_irq"],
         "the handler", ["schedule", "synchronize_irq", "free_irq"];
-    "tasklet", 4, What::Event("tasklet"), ["tasklet_kill*", "tasklet_unlock_wait", "tasklet_unlock_spin_wait", "napi_disable*"],
-        "the CPU in the tasklet or poll function", ["msleep", "napi_disable", "virtnet_close"];
-    "cpu-hotplug", 4, What::Event("CPU hotplug"), ["cpuhp_kick_ap*", "cpuhp_invoke_ap_callback", "__cpuhp_kick_ap", "bringup_cpu", "takedown_cpu", "cpuhp_bringup_ap"],
+    "tasklet", 4, What::Event("tasklet"), ["tasklet_kill*", "tasklet_unlock_wait", "tasklet_unlock_spin_wait"],
+        "the CPU in the tasklet", ["msleep", "tasklet_unlock_wait", "tasklet_kill", "my_driver_stop"];
+    "napi", 4, What::Event("poll function of a network device"), ["napi_disable*"],
+        "the CPU in the poll function", ["msleep", "napi_disable", "virtnet_close"];
+    "cpu-hotplug", 4, What::Event("CPU hotplug"), ["cpuhp_kick_ap*", "cpuhp_invoke_ap_callback", "__cpuhp_kick_ap", "bringup_cpu", "takedown_cpu", "cpuhp_bringup_ap", "cpuhp_bringup_mask", "wait_for_ap_thread", "smpboot_park_threads", "cpuhp_ap_sync_alive"],
         "the hotplug thread", ["wait_for_completion", "__cpuhp_kick_ap", "cpuhp_kick_ap", "_cpu_down"];
-    "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop"],
+    "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop", "md_unregister_thread", "kthread_stop_put"],
         "that thread", ["wait_for_completion", "kthread_stop", "nilfs_detach_log_writer"];
     // Devices, network, other machines.
-    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint", "usb_control_msg*", "usb_internal_control_msg*"],
+    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint", "usb_control_msg*", "usb_internal_control_msg*", "usb_reset_device", "usb_reset_and_verify_device", "hub_port_reset", "xhci_alloc_dev", "xhci_setup_device", "xhci_stop_device", "usb_stor_msg_common", "usb_stor_bulk_transfer_buf", "wdm_flush", "usblp_wwait", "ehci_endpoint_disable"],
         "the USB host controller", ["schedule", "usb_kill_urb", "usb_start_wait_urb", "usb_bulk_msg"];
-    "scsi", 4, What::Event("SCSI command"), ["scsi_execute*", "scsi_error_handler", "scsi_block_when_processing_errors", "sd_sync_cache", "sg_common_write", "scsi_flush_work", "ata_port_wait_eh", "ata_exec_internal*"],
+    "scsi", 4, What::Event("SCSI command"), ["scsi_execute*", "scsi_error_handler", "scsi_block_when_processing_errors", "sd_sync_cache", "sg_common_write", "scsi_flush_work", "ata_port_wait_eh", "ata_exec_internal*", "__scsi_execute", "sas_drain_work", "smp_execute_task*", "fc_block_rport", "fc_block_scsi_eh", "qla2x00_wait_for_*", "megasas_issue_blocked_cmd", "iscsi_block_scsi_eh", "st_do_scsi", "sr_do_ioctl"],
         "the device or its error handler", ["schedule", "scsi_block_when_processing_errors", "sd_open"];
-    "nvme", 4, What::Event("NVMe command"), ["nvme_submit_sync_cmd*", "__nvme_submit_sync_cmd", "nvme_wait_freeze*", "nvme_disable_ctrl", "nvme_wait_reset", "nvme_execute_*"],
+    "nvme", 4, What::Event("NVMe command"), ["nvme_submit_sync_cmd*", "__nvme_submit_sync_cmd", "nvme_wait_freeze*", "nvme_disable_ctrl", "nvme_wait_reset", "nvme_execute_*", "nvme_wait_ready", "nvmf_connect_*"],
         "the NVMe device", ["wait_for_completion", "nvme_wait_freeze", "nvme_reset_work"];
     "mmc", 4, What::Event("MMC host"), ["__mmc_claim_host", "mmc_wait_for_req*", "mmc_wait_for_cmd", "mmc_blk_rw_wait"],
         "the task or request that has the host", ["schedule", "__mmc_claim_host", "mmc_get_card"];
@@ -194,16 +251,16 @@ pub(super) const RULES: &[Rule] = rules![
         "the probe that does not end", ["schedule", "async_synchronize_cookie_domain", "async_synchronize_full", "do_init_module"];
     "firmware", 4, What::Event("firmware from user space"), ["fw_load_sysfs_fallback", "_request_firmware", "firmware_fallback_sysfs", "call_usermodehelper_exec", "usermodehelper_read_lock_wait"],
         "a program in user space", ["wait_for_completion", "call_usermodehelper_exec", "kobject_uevent_env"];
-    "fuse", 5, What::Event("FUSE server"), ["request_wait_answer", "__fuse_request_send", "fuse_simple_request", "fuse_wait_aborted", "fuse_get_req*", "__fuse_simple_request"],
+    "fuse", 5, What::Event("FUSE server"), ["request_wait_answer", "__fuse_request_send", "fuse_simple_request", "fuse_wait_aborted", "fuse_get_req*", "__fuse_simple_request", "fuse_set_nowrite", "fuse_wait_on_page_writeback", "fuse_wait_on_folio_writeback", "virtio_fs_enqueue_req", "fuse_sync_fs_writes"],
         "the server in user space", ["schedule", "request_wait_answer", "fuse_simple_request", "fuse_lookup_name"];
     "userfault", 5, What::Event("page from user space"), ["handle_userfault"],
         "the program that handles the faults", ["schedule", "handle_userfault", "do_anonymous_page"];
     "sunrpc", 5, What::Event("RPC server"), ["rpc_wait_bit_killable", "__rpc_execute", "rpc_wait_for_completion_task", "__rpc_wait_for_completion_task", "nfs_wait_client_init_complete", "nfs_wait_bit_killable",
-        "nfs4_wait_clnt_recover", "rpc_shutdown_client", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode"],
+        "nfs4_wait_clnt_recover", "rpc_shutdown_client", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode", "nfs_iocounter_wait", "nfs4_wait_on_layoutreturn", "pnfs_wait_on_layoutreturn", "nfs_direct_wait", "nfs_inode_dio_wait"],
         "the server", ["schedule", "rpc_wait_bit_killable", "__wait_on_bit", "__rpc_execute"];
     "9p", 5, What::Event("9P server"), ["p9_client_rpc", "p9_virtio_zc_request", "p9_client_zc_rpc", "netfs_wait_for_*", "netfs_unbuffered_*", "netfs_writepages_end"],
         "the server", ["schedule", "p9_client_rpc", "p9_client_flush"];
-    "cifs", 5, What::Event("SMB server"), ["wait_for_response", "compound_send_recv", "cifs_send_recv", "wait_for_free_request", "cifs_wait_mtu_credits", "cifs_reconnect*"],
+    "cifs", 5, What::Event("SMB server"), ["wait_for_response", "compound_send_recv", "cifs_send_recv", "wait_for_free_request", "cifs_wait_mtu_credits", "cifs_reconnect*", "SendReceive*", "wait_for_compound_request", "cifs_lock_wait"],
         "the server", ["schedule", "wait_for_response", "compound_send_recv", "cifs_send_recv"];
     "ceph", 5, What::Event("Ceph cluster"), ["ceph_mdsc_wait_request", "ceph_osdc_wait_request", "ceph_osdc_sync", "wait_request_timeout", "ceph_mdsc_do_request", "rbd_img_*", "ceph_get_caps*"],
         "the cluster", ["wait_for_completion", "ceph_mdsc_wait_request", "ceph_mdsc_do_request"];
@@ -211,9 +268,9 @@ pub(super) const RULES: &[Rule] = rules![
         "the holder in the cluster", ["schedule", "gfs2_glock_wait", "gfs2_glock_nq", "gfs2_lookupi"];
     "network-device", 4, What::Event("references to a network device"), ["netdev_wait_allrefs*"],
         "who has a reference", ["msleep", "netdev_wait_allrefs", "netdev_run_todo"];
-    "bluetooth", 4, What::Event("Bluetooth controller"), ["__hci_cmd_sync*", "hci_req_sync", "__hci_req_sync", "l2cap_sock_shutdown", "bt_sock_wait_*"],
+    "bluetooth", 4, What::Event("Bluetooth controller"), ["__hci_cmd_sync*", "hci_req_sync", "__hci_req_sync", "l2cap_sock_shutdown", "bt_sock_wait_*", "hci_cmd_sync_*", "__hci_cmd_sync_status"],
         "the controller", ["schedule_timeout", "__hci_cmd_sync_sk", "hci_dev_open_sync"];
-    "drm", 4, What::Event("GPU fence"), ["dma_fence_default_wait", "dma_fence_wait*", "dma_resv_wait_timeout*", "drm_atomic_helper_wait_*", "drm_sched_entity_flush", "i915_request_wait*", "intel_wait_*", "ttm_bo_wait*", "drm_sched_stop", "drm_vblank_*wait*", "amdgpu_fence_wait*"],
+    "drm", 4, What::Event("GPU fence"), ["dma_fence_default_wait", "dma_fence_wait*", "dma_resv_wait_timeout*", "drm_atomic_helper_wait_*", "drm_sched_entity_flush", "i915_request_wait*", "intel_wait_*", "ttm_bo_wait*", "drm_sched_stop", "drm_vblank_*wait*", "amdgpu_fence_wait*", "drm_crtc_commit_wait", "ttm_resource_manager_evict_all", "nouveau_fence_wait"],
         "the GPU", ["schedule_timeout", "dma_fence_default_wait", "dma_fence_wait_timeout", "drm_atomic_helper_wait_for_fences"];
     "virtio", 3, What::Event("virtio device"), ["virtio_gpu_*wait*", "virtnet_send_command*", "vhost_net_flush", "virtblk_get_id", "vp_del_vqs", "virtcrypto_*", "virtio_fs_*"],
         "the hypervisor", ["schedule", "virtnet_send_command", "virtnet_set_rx_mode"];
@@ -308,7 +365,7 @@ pub(super) const RULES: &[Rule] = rules![
         "the supervisor", ["wait_for_completion_interruptible", "seccomp_do_user_notification", "__seccomp_filter"];
     "cgroup-drain", 4, What::Event("control group to drain"), ["cgroup_lock_and_drain_offline", "cgroup_drain_*", "css_killed_wait", "mem_cgroup_css_offline_wait", "blkcg_wait_*", "cgroup_freeze_wait"],
         "the worker that removes it", ["schedule", "cgroup_lock_and_drain_offline", "cgroup_apply_control"];
-    "throttled", 4, What::Event("memory"), ["mem_cgroup_handle_over_high", "__alloc_pages_slowpath", "throttle_direct_reclaim", "mem_cgroup_oom_synchronize", "congestion_wait", "reclaim_throttle", "shrink_inactive_list", "mem_cgroup_out_of_memory", "swap_readpage_wait"],
+    "throttled", 4, What::Event("memory"), ["mem_cgroup_handle_over_high", "__alloc_pages_slowpath", "throttle_direct_reclaim", "mem_cgroup_oom_synchronize", "congestion_wait", "reclaim_throttle", "shrink_inactive_list", "mem_cgroup_out_of_memory", "swap_readpage_wait", "too_many_isolated", "isolate_migratepages_block"],
         "reclaim", ["schedule_timeout", "reclaim_throttle", "shrink_inactive_list", "shrink_lruvec"];
     "migration", 4, What::Event("page under migration"), ["migration_entry_wait*", "__migration_entry_wait*", "migration_entry_wait_on_locked", "lru_add_drain_all_wait"],
         "the task that moves the page", ["io_schedule", "migration_entry_wait_on_locked", "__handle_mm_fault"];
@@ -316,288 +373,18 @@ pub(super) const RULES: &[Rule] = rules![
         "the other end", ["schedule", "pipe_write", "vfs_write"];
     "unix-gc", 4, What::Event("garbage collector of sockets"), ["wait_for_unix_gc"],
         "the collector", ["schedule", "wait_for_unix_gc", "unix_dgram_sendmsg"];
-    "close-wait", 3, What::Event("references to drop"), ["kobject_wait_*", "device_link_wait_removal", "proc_entry_rundown", "unuse_pde", "kernfs_drain", "sysfs_deactivate", "debugfs_file_wait", "__debugfs_file_removed", "remove_proc_entry", "remove_proc_subtree"],
+    "close-wait", 3, What::Event("references to drop"), ["kobject_wait_*", "device_link_wait_removal", "proc_entry_rundown", "unuse_pde", "kernfs_drain", "sysfs_deactivate", "debugfs_file_wait", "__debugfs_file_removed", "remove_proc_entry", "remove_proc_subtree", "kernfs_drain_open_files"],
         "users of the file", ["wait_for_completion", "proc_entry_rundown", "remove_proc_subtree"];
     // Who waits like this is not stuck.
     "idle", 9, What::Idle, ["worker_thread", "rescuer_thread", "do_wait", "do_epoll_wait", "ep_poll", "do_sys_poll", "do_select", "futex_wait*", "hrtimer_nanosleep", "do_nanosleep", "kthread_worker_fn",
         "kswapd", "smpboot_thread_fn", "do_sigtimedwait", "n_tty_read", "do_sys_pause", "sigsuspend", "inet_csk_accept", "unix_stream_read_generic", "skb_wait_for_more_packets", "__skb_wait_for_more_packets", "rcu_gp_kthread",
-        "rcu_gp_fqs_loop", "kauditd_thread", "kjournald2", "loop_thread", "syslog_read", "do_syslog", "devtmpfsd", "irq_thread", "watchdog", "oom_reaper", "ksm_scan_thread", "khugepaged", "do_poll", "sock_def_wait", "schedule_hrtimeout_range*"],
+        "rcu_gp_fqs_loop", "kauditd_thread", "kjournald2", "loop_thread", "syslog_read", "do_syslog", "devtmpfsd", "irq_thread", "watchdog", "oom_reaper", "ksm_scan_thread", "khugepaged", "do_poll", "sock_def_wait", "svc_recv", "nfsd", "lockd", "io_wq_worker", "io_wqe_worker", "io_sq_thread", "io_cqring_wait", "kcompactd", "kthreadd", "psi_rstat_worker", "rcu_tasks_kthread", "rcu_nocb_gp_kthread", "rcu_nocb_cb_kthread", "kdamond_fn", "xfsaild", "md_thread", "futex_do_wait", "do_accept", "binder_wait_for_work", "binder_thread_read", "sctp_skb_recv_datagram", "f2fs_discard_thread", "khungtaskd"],
         "new work", ["schedule", "worker_thread", "kthread"];
     // Anything may be behind these.
     "completion", 1, What::Event("completion"), ["wait_for_completion*", "wait_for_common*", "__wait_for_common"],
         "whoever completes it", ["schedule_timeout", "wait_for_completion", "my_driver_wait"];
     "wait-bit", 1, What::Event("bit"), ["out_of_line_wait_on_bit*", "__wait_on_bit*", "wait_on_bit*", "bit_wait*"],
         "whoever clears it", ["schedule", "bit_wait", "__wait_on_bit", "my_driver_wait"];
-];
-
-/// Functions of the scheduler and of waiting as such: they say nothing.
-pub(super) const SCHEDULER: &[&str] = &[
-    "__schedule*",
-    "schedule",
-    "schedule_timeout*",
-    "context_switch",
-    "__switch_to*",
-    "preempt_schedule*",
-    "__cond_resched",
-    "_cond_resched",
-    "schedule_idle",
-    "finish_task_switch",
-    "schedule_hrtimeout_range_clock",
-    "schedule_rtlock",
-    "__sched_text_start",
-    "do_wait_for_common",
-    "rt_mutex_schedule",
-    "schedule_debug",
-    "msleep*",
-    "usleep_range*",
-    "__kthread_parkme",
-    "prepare_to_wait*",
-    "arch_spin_unlock_wait",
-    "lockdep_*",
-    "dump_backtrace",
-];
-
-/// Functions that only pass a request for a lock on: the caller is further out.
-pub(super) const LOCK_WRAPPERS: &[&str] = &[
-    "mutex_*",
-    "__mutex_*",
-    "down*",
-    "__down*",
-    "___down*",
-    "rwsem_*",
-    "call_rwsem_*",
-    "__ww_mutex*",
-    "ww_mutex*",
-    "rt_mutex_*",
-    "__rt_mutex*",
-    "rt_spin_lock*",
-    "rtlock_*",
-    "rwbase_*",
-    "__rwbase*",
-    "percpu_down_*",
-    "__percpu_*",
-    "percpu_rwsem_wait",
-    "ldsem_*",
-    "__ldsem_*",
-    "__lock_sock",
-    "_raw_spin_*",
-    "__raw_spin_*",
-    "do_raw_*",
-    "native_queued_*",
-    "queued_*",
-    "__pv_queued_*",
-    "_raw_read_*",
-    "_raw_write_*",
-    "osq_lock",
-    "kvm_wait",
-    "pv_wait*",
-    "virt_spin_lock",
-    "spin_lock*",
-    "arch_spin_*",
-    "schedule_preempt_disabled",
-    "read_lock*",
-    "write_lock*",
-    "pv_queued_*",
-    "class_*",
-    "guard_*",
-    "i_mmap_lock_*",
-    "lock_acquire*",
-    "rcu_read_lock*",
-    "mutex_optimistic_spin",
-    "paravirt_*",
-    "__down_read*",
-];
-
-/// `(function that takes it, lock)`: for logs without lockdep, and to name what it cannot.
-pub(super) const LOCK_NAMES: &[(&str, &str)] = &[
-    ("rtnl_lock*", "rtnl_mutex"),
-    ("__rtnl_lock", "rtnl_mutex"),
-    ("rtnetlink_rcv_msg", "rtnl_mutex"),
-    ("rtnl_net_lock*", "rtnl_mutex"),
-    ("rtnl_dumpit", "rtnl_mutex"),
-    ("rtnl_newlink", "rtnl_mutex"),
-    ("genl_lock", "genl_mutex"),
-    ("genl_rcv_msg", "genl_mutex"),
-    ("genl_rcv", "cb_lock"),
-    ("console_lock", "console_sem"),
-    ("console_device", "console_sem"),
-    ("rcu_barrier*", "rcu_state.barrier_mutex"),
-    ("_rcu_barrier*", "rcu_state.barrier_mutex"),
-    ("synchronize_rcu_expedited*", "rcu_state.exp_mutex"),
-    ("exp_funnel_lock", "rcu_state.exp_mutex"),
-    ("perf_trace_destroy", "event_mutex"),
-    ("perf_trace_init", "event_mutex"),
-    ("perf_kprobe_destroy", "event_mutex"),
-    ("perf_uprobe_destroy", "event_mutex"),
-    ("ftrace_set_clr_event*", "event_mutex"),
-    ("event_enable_write", "event_mutex"),
-    ("tracing_*_open", "trace_types_lock"),
-    ("tracepoint_probe_*", "tracepoints_mutex"),
-    ("static_key_*", "jump_label_mutex"),
-    ("jump_label_lock", "jump_label_mutex"),
-    ("cpus_read_lock", "cpu_hotplug_lock"),
-    ("get_online_cpus", "cpu_hotplug_lock"),
-    ("cgroup_kn_lock_live", "cgroup_mutex"),
-    ("cgroup_lock*", "cgroup_mutex"),
-    ("cgroup_attach_lock", "cgroup_threadgroup_rwsem"),
-    ("cgroup_threadgroup_change_begin", "cgroup_threadgroup_rwsem"),
-    ("copy_net_ns", "pernet_ops_rwsem"),
-    ("setup_net", "pernet_ops_rwsem"),
-    ("register_netdevice_notifier", "pernet_ops_rwsem"),
-    ("unregister_netdevice_notifier", "pernet_ops_rwsem"),
-    ("cleanup_net", "pernet_ops_rwsem"),
-    ("register_pernet_*", "pernet_ops_rwsem"),
-    ("unregister_pernet_*", "pernet_ops_rwsem"),
-    ("misc_open", "misc_mtx"),
-    ("blkdev_get*", "&disk->open_mutex"),
-    ("blkdev_put", "&disk->open_mutex"),
-    ("bdev_open*", "&disk->open_mutex"),
-    ("bdev_release", "&disk->open_mutex"),
-    ("bdev_get_whole*", "&disk->open_mutex"),
-    ("nfsd_svc", "nfsd_mutex"),
-    ("nfsd_nl_*", "nfsd_mutex"),
-    ("mpol_rebind_*", "&mm->mmap_lock"),
-    ("mmap_write_lock*", "&mm->mmap_lock"),
-    ("mmap_read_lock*", "&mm->mmap_lock"),
-    ("exit_mm", "&mm->mmap_lock"),
-    ("do_user_addr_fault", "&mm->mmap_lock"),
-    ("__do_page_fault", "&mm->mmap_lock"),
-    ("vm_mmap_pgoff", "&mm->mmap_lock"),
-    ("iterate_supers*", "&type->s_umount_key"),
-    ("grab_super", "&type->s_umount_key"),
-    ("super_lock", "&type->s_umount_key"),
-    ("deactivate_super", "&type->s_umount_key"),
-    ("do_lock_mount", "&sb->s_type->i_mutex_key"),
-    ("lock_mount", "&sb->s_type->i_mutex_key"),
-    ("inode_lock*", "&sb->s_type->i_mutex_key"),
-    ("lock_rename", "&type->s_vfs_rename_key"),
-    ("__fdget_pos", "&f->f_pos_lock"),
-    ("fdget_pos", "&f->f_pos_lock"),
-    ("usb_lock_device*", "&dev->mutex"),
-    ("device_lock*", "&dev->mutex"),
-    ("__device_driver_lock", "&dev->mutex"),
-    ("__device_attach*", "&dev->mutex"),
-    ("device_release_driver*", "&dev->mutex"),
-    ("tty_lock*", "&tty->legacy_mutex"),
-    ("tty_ldisc_lock", "&tty->ldisc_sem"),
-    ("tty_ldisc_ref_wait", "&tty->ldisc_sem"),
-    ("hub_port_init", "hcd->address0_mutex"),
-    ("lru_add_drain_all", "lock of lru_add_drain_all"),
-    ("wiphy_lock", "&rdev->wiphy.mtx"),
-    ("devlink_lock", "&devlink->lock_key"),
-    ("nl80211_pre_doit", "rtnl_mutex"),
-    ("lock_sock_nested", "sk_lock"),
-    ("rfkill_register", "rfkill_global_mutex"),
-    ("rfkill_unregister", "rfkill_global_mutex"),
-    ("rfkill_fop_*", "rfkill_global_mutex"),
-    ("rfkill_global_led_trigger_worker", "rfkill_global_mutex"),
-    ("del_gendisk", "&disk->open_mutex"),
-    ("sync_bdevs", "&disk->open_mutex"),
-    ("loop_control_ioctl", "loop_ctl_mutex"),
-    ("lo_ioctl", "&lo->lo_mutex"),
-    ("lo_open", "&lo->lo_mutex"),
-    ("lo_release", "&lo->lo_mutex"),
-    ("nbd_ioctl", "&nbd->config_lock"),
-    ("nbd_open", "nbd_index_mutex"),
-    ("dm_swap_table", "&md->suspend_lock"),
-    ("dm_suspend", "&md->suspend_lock"),
-    ("dm_resume", "&md->suspend_lock"),
-    ("prepare_bprm_creds", "&sig->cred_guard_mutex"),
-    ("hci_dev_do_close", "&hdev->req_lock"),
-    ("hci_dev_do_open", "&hdev->req_lock"),
-    ("hci_dev_reset", "&hdev->req_lock"),
-    ("input_register_device", "input_mutex"),
-    ("input_unregister_device", "input_mutex"),
-    ("register_framebuffer", "registration_lock"),
-    ("do_unregister_framebuffer", "registration_lock"),
-];
-
-/// `(lock, function)`: who is in the function has the lock.
-pub(super) const LOCK_HOLDERS: &[(&str, &str)] = &[
-    ("console_sem", "console_unlock"),
-    ("console_sem", "console_flush_all"),
-    ("console_sem", "call_console_drivers"),
-    ("pernet_ops_rwsem", "cleanup_net"),
-    ("pernet_ops_rwsem", "setup_net"),
-    ("pernet_ops_rwsem", "register_pernet_operations"),
-    ("rtnl_mutex", "rtnl_newlink"),
-    ("rtnl_mutex", "rtnl_dellink"),
-    ("rtnl_mutex", "rtnl_setlink"),
-    ("rtnl_mutex", "unregister_netdevice_many"),
-    ("rtnl_mutex", "unregister_netdevice_many_notify"),
-    ("rtnl_mutex", "register_netdevice"),
-    ("rtnl_mutex", "__dev_change_flags"),
-    ("rtnl_mutex", "dev_close_many"),
-    ("rtnl_mutex", "__dev_open"),
-    ("rtnl_mutex", "tc_modify_qdisc"),
-    ("rtnl_mutex", "default_device_exit_batch"),
-    ("cpu_hotplug_lock", "_cpu_down"),
-    ("cpu_hotplug_lock", "_cpu_up"),
-    ("event_mutex", "perf_trace_event_unreg"),
-    ("jump_label_mutex", "__jump_label_update"),
-    ("text_mutex", "text_poke_bp_batch"),
-];
-
-/// `(lock, grace period)`: who has the lock waits for it.
-pub(super) const LOCK_GPS: &[(&str, &str)] =
-    &[("rcu_state.barrier_mutex", "rcu-barrier"), ("rcu_state.exp_mutex", "rcu-exp")];
-
-/// `(function further out, SRCU domain)`.
-pub(super) const SRCU_NAMES: &[(&str, &str)] = &[
-    ("tracepoint_synchronize_unregister", "tracepoint_srcu"),
-    ("perf_trace_event_unreg", "tracepoint_srcu"),
-    ("perf_trace_destroy", "tracepoint_srcu"),
-    ("tracepoint_probe_unregister", "tracepoint_srcu"),
-    ("release_probes", "tracepoint_srcu"),
-    ("fsnotify_*", "fsnotify_mark_srcu"),
-    ("inotify_*", "fsnotify_mark_srcu"),
-    ("mmu_notifier_*", "mmu_notifier srcu"),
-    ("mn_hlist_release", "mmu_notifier srcu"),
-    ("exit_mmap", "mmu_notifier srcu"),
-    ("kvm_*", "kvm->srcu"),
-    ("dm_*", "md->io_barrier"),
-    ("__dm_*", "md->io_barrier"),
-    ("btrfs_*", "subvol_srcu"),
-    ("debugfs_*", "debugfs_srcu"),
-    ("blk_mq_*", "queue srcu"),
-    ("nvme_*", "nvme head srcu"),
-    ("module_*", "notifier srcu"),
-    ("srcu_notifier_chain_unregister", "notifier srcu"),
-    ("dax_*", "dax_srcu"),
-    ("tomoyo_*", "tomoyo_ss"),
-    ("device_links_*", "device_links_srcu"),
-    ("device_link_*", "device_links_srcu"),
-    ("net_ns_*", "net srcu"),
-];
-
-/// `(function that flushes, function that works)`.
-pub(super) const WORK_NAMES: &[(&str, &str)] = &[
-    ("lru_add_drain_all", "lru_add_drain_per_cpu"),
-    ("__lru_add_drain_all", "lru_add_drain_per_cpu"),
-    ("p9_fd_close", "p9 trans_fd work"),
-    ("p9_conn_destroy", "p9 trans_fd work"),
-    ("sync_inodes_sb", "wb_workfn"),
-    ("writeback_inodes_sb*", "wb_workfn"),
-    ("try_to_writeback_inodes_sb", "wb_workfn"),
-    ("rtnl_net_flush", "cleanup_net"),
-    ("net_ns_barrier", "cleanup_net"),
-    ("drain_all_pages", "drain_local_pages_wq"),
-    ("flush_all_cpus_locked", "flush_cpu_slab"),
-    ("xfs_inodegc_flush", "xfs_inodegc_worker"),
-    ("xlog_cil_push_now", "xlog_cil_push_work"),
-    ("synchronize_rcu_expedited", "wait_rcu_exp_gp"),
-    ("tty_buffer_flush_work", "flush_to_ldisc"),
-    ("nbd_config_put", "recv_work"),
-    ("loop_*", "loop_workfn"),
-    ("hub_disconnect*", "hub_event"),
-    ("usb_hub_*", "hub_event"),
-    ("addrconf_*", "addrconf_dad_work"),
-    ("disk_block_events", "disk_events_workfn"),
-    ("bdi_unregister", "wb_workfn"),
-    ("wb_shutdown", "wb_workfn"),
-    ("cgroup_writeback_umount", "inode_switch_wbs_work_fn"),
-    ("ext4_put_super", "ext4 works"),
-    ("jump_label_*", "jump_label_update_timeout"),
 ];
 
 /// Whether a name fits a pattern.
@@ -675,6 +462,72 @@ mod tests {
             let found = waits::of_task(incident, &incident.tasks[&7]);
             let found = found.map(|(wait, _)| wait.rule.id);
             assert_eq!(found, Some(rule.id), "{:?}", rule.sample);
+        }
+    }
+
+    /// A name that the pattern was written for.
+    fn name_of(pattern: &str) -> String {
+        pattern.replace('*', "x")
+    }
+
+    /// The nodes that a task waits for which has these functions, and the pattern's, on its stack.
+    fn waited_for(inner: &[&str], pattern: &str) -> Vec<String> {
+        let name = name_of(pattern);
+        let mut stack = inner.to_vec();
+        stack.extend([name.as_str(), "do_syscall_64"]);
+        let text = format!(
+            "INFO: task sample:7 blocked for more than 143 seconds.\n{}",
+            log(&stack, false)
+        );
+        let explanation = crate::hang::explain(text.as_bytes()).expect("bytes in memory");
+        let edges = explanation.accounts.iter().flat_map(|account| &account.edges);
+        edges.map(|edge| edge.to.to_string()).collect()
+    }
+
+    /// No row of the names is shadowed by another, or by a rule.
+    #[test]
+    fn every_name_is_found_in_a_log() {
+        let mut dead = Vec::new();
+        let mut check = |inner: &[&str], pattern: &str, node: String| {
+            let found = waited_for(inner, pattern);
+            if !found.contains(&node) {
+                dead.push(format!("{pattern}: {node}, found {found:?}"));
+            }
+        };
+        for (pattern, lock) in LOCK_NAMES {
+            let inner = ["schedule_preempt_disabled", "__mutex_lock"];
+            check(&inner, pattern, format!("lock:{lock}"));
+        }
+        for (pattern, work) in WORK_NAMES {
+            let inner = ["schedule_timeout", "wait_for_completion", "__flush_work"];
+            check(&inner, pattern, format!("work:{work}"));
+        }
+        for (pattern, domain) in SRCU_NAMES {
+            let inner = ["schedule_timeout", "wait_for_completion", "__synchronize_srcu"];
+            check(&inner, pattern, format!("gp:srcu:{domain}"));
+        }
+        assert!(dead.is_empty(), "{}", dead.join("\n"));
+    }
+
+    /// Who is in a function of the table, and waits for something else, has the lock.
+    #[test]
+    fn every_holder_is_found_in_a_log() {
+        for (lock, function) in LOCK_HOLDERS {
+            let Some((pattern, _)) = LOCK_NAMES.iter().find(|(_, name)| name == lock) else {
+                panic!("nobody is known to ask for {lock}");
+            };
+            let asks = name_of(pattern);
+            let waiter = log(&["schedule", "__mutex_lock", &asks, "asker"], false);
+            let holder = log(&["schedule", "my_wait", "my_driver", function, "taker"], false)
+                .replace("sample", "holder")
+                .replace("pid:7", "pid:8");
+            let text =
+                format!("INFO: task sample:7 blocked for more than 143 seconds.\n{waiter}{holder}");
+            let explanation = crate::hang::explain(text.as_bytes()).expect("bytes in memory");
+            let found = explanation.accounts[0].edges.iter().any(|edge| {
+                edge.from.to_string() == format!("lock:{lock}") && edge.to.to_string() == "task:8"
+            });
+            assert!(found, "{lock}, {function}: {}", explanation.to_text());
         }
     }
 

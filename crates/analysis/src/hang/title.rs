@@ -19,6 +19,7 @@ enum Kind {
     CannotDie,
     Stall,
     SoftLockup,
+    HardLockup,
     /// A report of lockdep whose function stands behind `at:`, after a line with these words.
     At(&'static str, &'static [u8]),
     /// A report that is named by its stack.
@@ -56,8 +57,27 @@ const KINDS: &[(&[u8], Kind)] = &[
     (b"at kernel/locking/lockdep.c", Kind::Stack("WARNING: locking bug in")),
     (b"BUG: spinlock recursion", Kind::Stack("BUG: spinlock recursion in")),
     (b"BUG: spinlock lockup suspected", Kind::Stack("BUG: spinlock lockup suspected in")),
+    (b"BUG: spinlock bad magic", Kind::Stack("BUG: spinlock bad magic in")),
+    (b"BUG: spinlock already unlocked", Kind::Stack("BUG: spinlock already unlocked in")),
+    (b"BUG: spinlock wrong owner", Kind::Stack("BUG: spinlock wrong owner in")),
+    (b"BUG: spinlock wrong CPU", Kind::Stack("BUG: spinlock wrong CPU in")),
+    (
+        b"WARNING: lock held when returning to user space",
+        Kind::At(
+            "WARNING: lock held when returning to user space in",
+            b"leaving the kernel with locks still held",
+        ),
+    ),
+    (
+        b"BUG: lock held when returning to user space",
+        Kind::At(
+            "BUG: lock held when returning to user space in",
+            b"leaving the kernel with locks still held",
+        ),
+    ),
     (b"BUG: workqueue lockup", Kind::Whole("BUG: workqueue lockup")),
     (b"BUG: soft lockup", Kind::SoftLockup),
+    (b"hard LOCKUP on ", Kind::HardLockup),
     (b"blocked for more than", Kind::HungTask),
     (b"blocked in I/O wait for more than", Kind::HungTask),
     (b"can't die for more than", Kind::CannotDie),
@@ -132,6 +152,7 @@ const ENTRIES: &[&str] = &[
     "vfs_iter_*",
     "do_iter_read*",
     "do_iter_write*",
+    "*do_iter_readv_writev",
     "vfs_ioctl",
     "blkdev_driver_ioctl",
     "__blkdev_driver_ioctl",
@@ -147,6 +168,7 @@ const ENTRIES: &[&str] = &[
     "do_dentry_open",
     "vfs_open",
     "sock_sendmsg*",
+    "sock_recvmsg*",
     "sock_release",
     "__sock_release",
     "__sys_setsockopt",
@@ -266,6 +288,8 @@ pub(super) struct Titles {
     traces: u32,
     other_cpus: bool,
     frames: Vec<String>,
+    /// Functions of earlier stacks, where the one that counts is still to come.
+    before: Vec<String>,
 }
 
 impl Titles {
@@ -335,9 +359,6 @@ impl Titles {
             self.waiting_for_trace = false;
             return;
         }
-        if self.waiting_for_trace {
-            return;
-        }
         let frame = match frame::parse_program_counter(body, line.number) {
             Some(frame) => Some(frame),
             None => match frame::parse(body, line.number) {
@@ -346,6 +367,12 @@ impl Titles {
             },
         };
         let Some(frame) = frame else { return };
+        if self.waiting_for_trace {
+            if self.before.len() < FRAMES {
+                self.before.push(frame.function);
+            }
+            return;
+        }
         let first_trace = matches!(self.kind, Some(Kind::HungTask | Kind::CannotDie));
         if first_trace && self.traces > 1 || self.frames.len() >= FRAMES {
             return;
@@ -361,8 +388,13 @@ impl Titles {
             Kind::CannotDie => ("INFO: task can't die in", hung(&frames)),
             Kind::Stall => ("INFO: rcu detected stall in", stalled(&frames)),
             Kind::SoftLockup => ("BUG: soft lockup in", looping(&frames)),
+            Kind::HardLockup => ("BUG: hard lockup in", looping(&frames)),
             Kind::At(words, _) => (words, self.name),
-            Kind::Stack(words) => (words, by_stack(&frames)),
+            // A worker's own stack may have nothing but machinery: then what happened before says it.
+            Kind::Stack(words) => {
+                let before: Vec<&str> = self.before.iter().map(String::as_str).collect();
+                (words, by_stack(&frames).or_else(|| by_stack(&before)))
+            }
             Kind::Whole(words) => return Some(words.to_owned()),
         };
         Some(format!("{words} {}", name.as_deref().unwrap_or("corrupted")))

@@ -119,18 +119,47 @@ fn functions<S: serde::Serializer>(frames: &[Frame], serializer: S) -> Result<S:
     serializer.collect_seq(frames.iter().map(|f| &f.function))
 }
 
-/// The chains from `starts` to their ends, those first that explain most.
-pub(crate) fn chains(scene: &impl Scene, graph: &Graph, starts: &BTreeSet<Node>) -> Vec<Chain> {
-    let mut reached: BTreeMap<Node, BTreeSet<&Node>> = BTreeMap::new();
-    let turning = turning(graph);
+/// Ends, and the starts that lead to them.
+type Reached<'s> = BTreeMap<Node, BTreeSet<&'s Node>>;
+
+/// The ends that `starts` lead to, and which of them are on a cycle.
+fn ends<'s>(
+    scene: &impl Scene,
+    graph: &Graph,
+    starts: &'s BTreeSet<Node>,
+) -> (Reached<'s>, BTreeSet<Node>) {
+    let mut reached = Reached::new();
+    let mut turning = turning(graph, Confidence::Derived);
+    // Who reaches neither an end nor such a cycle goes round in one that is guessed in part.
+    let mut lost = Vec::new();
     for start in starts {
-        for node in graph.reach(start) {
-            let ends = graph.has_end(&node) || turning.contains(&node);
-            if ends && (node != *start || starts_at_its_end(scene, graph, &node, &turning)) {
+        let reach = graph.reach(start);
+        let mut found = reach.len() == 1;
+        for node in reach.iter().filter(|node| graph.has_end(node) || turning.contains(node)) {
+            found = true;
+            if node != start || starts_at_its_end(scene, graph, node, &turning) {
+                reached.entry(node.clone()).or_default().insert(start);
+            }
+        }
+        if !found {
+            lost.push((start, reach));
+        }
+    }
+    if !lost.is_empty() {
+        let guessed = self::turning(graph, Confidence::Guess);
+        for (start, reach) in lost {
+            for node in reach.into_iter().filter(|node| guessed.contains(node)) {
+                turning.insert(node.clone());
                 reached.entry(node).or_default().insert(start);
             }
         }
     }
+    (reached, turning)
+}
+
+/// The chains from `starts` to their ends, those first that explain most.
+pub(crate) fn chains(scene: &impl Scene, graph: &Graph, starts: &BTreeSet<Node>) -> Vec<Chain> {
+    let (reached, turning) = ends(scene, graph, starts);
     let mut chains: Vec<Chain> = Vec::new();
     let mut told: BTreeSet<Node> = BTreeSet::new();
     let mut ends: Vec<(Node, BTreeSet<&Node>)> = reached.into_iter().collect();
@@ -203,10 +232,10 @@ fn starts_at_its_end(
     turning.contains(node) || graph.has_end(node) && known
 }
 
-/// Nodes on cycles whose every hop is more than a guess.
-fn turning(graph: &Graph) -> BTreeSet<Node> {
+/// Nodes on cycles whose every hop is at least this sure.
+fn turning(graph: &Graph, least: Confidence) -> BTreeSet<Node> {
     let mut sure = Graph::default();
-    for edge in graph.edges.iter().filter(|e| e.confidence > Confidence::Guess) {
+    for edge in graph.edges.iter().filter(|e| e.confidence >= least) {
         sure.add(edge.clone());
     }
     // What leads to an end for certain is on no cycle: take it away until nothing changes.

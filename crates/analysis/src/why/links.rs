@@ -3,8 +3,8 @@
 use super::{FullSession, Look, Thread};
 use crate::stuck::account::Complaint;
 use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
-use gracepoint_wire::control::{DomainState, OpenReader};
-use std::collections::BTreeSet;
+use gracepoint_wire::control::{DomainState, OpenReader, OpenTask};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Most threads that are followed from lock to lock.
@@ -19,6 +19,7 @@ pub(super) fn graph(look: &Look, threshold: Duration) -> (Graph, Vec<Complaint>)
     }
     look.full.iter().for_each(|full| links.session(full));
     links.agent();
+    links.tasks();
     links.locks();
     (links.graph, links.complaints)
 }
@@ -117,8 +118,7 @@ impl Links<'_> {
         }
     }
 
-    /// The node of a reader: its thread, or what it is where it is no thread. (A task that holds an owned guard
-    /// would be joined on here.)
+    /// The node of a reader: its thread, or what it is where it is no thread.
     fn reader(&self, domain: &DomainState, reader: &OpenReader) -> Node {
         match &reader.owner {
             Some(owner) => {
@@ -232,6 +232,63 @@ impl Links<'_> {
         }
         self.complain(text, this.clone());
         self.add(this, Node::Task(tid), EdgeKind::HeldUpBy, "agent", silent.clone());
+    }
+
+    /// Tasks of async runtimes: those that were not polled for long, equal ones as one, and polls that do not
+    /// return.
+    fn tasks(&mut self) {
+        // A span that was entered once, on a thread that polls no tasks, is as well one of code that is no task's.
+        let polls = |task: &OpenTask| {
+            let name = self.look.thread_name(task.tid);
+            task.tid == 0 || task.polls > 1 || name.starts_with("tokio-r")
+        };
+        let old = self.look.stuck.tasks.iter();
+        let old = old.filter(|task| self.is_old(task.since_ns) && polls(task));
+        let mut alike: BTreeMap<(Vec<&str>, u32), Vec<&OpenTask>> = BTreeMap::new();
+        for task in old {
+            let names = task.spans.iter().map(|span| span.split('{').next().unwrap_or_default());
+            alike.entry((names.collect(), task.tid)).or_default().push(task);
+        }
+        // Those that have waited for longest come first.
+        let mut alike: Vec<Vec<&OpenTask>> = alike.into_values().collect();
+        let since = |tasks: &[&OpenTask]| tasks.iter().map(|task| task.since_ns).max();
+        alike.sort_by_key(|tasks| (std::cmp::Reverse(since(tasks)), tasks[0].spans.clone()));
+        for tasks in alike {
+            let oldest = tasks.iter().max_by_key(|task| task.since_ns);
+            if let Some(oldest) = oldest {
+                self.task(oldest, tasks.len() - 1);
+            }
+        }
+    }
+
+    /// A task, and so many more like it.
+    fn task(&mut self, task: &OpenTask, more: usize) {
+        let name = format!("task `{}`", task.spans.join(" > "));
+        let this = Node::Event(name.clone());
+        let more = match more {
+            0 => String::new(),
+            n => format!(", nor have {n} more in such spans"),
+        };
+        let place = match task.location.as_str() {
+            "" => String::new(),
+            place => format!(", at {place}"),
+        };
+        let polls = match task.polls {
+            0 => "never polled".to_owned(),
+            1 => "polled once".to_owned(),
+            n => format!("polled {n} times"),
+        };
+        let age = span(task.since_ns);
+        if task.tid != 0 {
+            self.complain(format!("a poll of {name} has run for {age}"), this.clone());
+            let why = format!("in a poll{}{place}", for_time(task.since_ns));
+            self.add(this, Node::Task(task.tid), EdgeKind::HeldUpBy, "poll", why);
+            return;
+        }
+        self.complain(format!("{name} has not been polled for {age}{more}"), this.clone());
+        let to = Node::Unknown(format!("what {name} awaits"));
+        let why = format!("{polls}, not{}{place}{more}", for_time(task.since_ns));
+        self.add(this, to, EdgeKind::WaitsFor, "not-polled", why);
     }
 
     /// From threads on the graph to what they wait for themselves.

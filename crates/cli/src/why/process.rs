@@ -75,6 +75,7 @@ impl Process {
             }
         };
         ours(&mut stuck.agent);
+        stuck.tasks.iter_mut().for_each(|task| ours(&mut task.tid));
         for domain in &mut stuck.domains {
             domain.readers.iter_mut().for_each(|reader| ours(&mut reader.tid));
             domain.waiters.iter_mut().for_each(|waiter| ours(&mut waiter.tid));
@@ -222,6 +223,7 @@ fn matter(look: &Look) -> BTreeSet<u32> {
             look.threads.iter().filter(|(_, thread)| domain.pending != 0 && thread.name == name);
         tids.extend(own.map(|(tid, _)| *tid));
     }
+    tids.extend(look.stuck.tasks.iter().map(|task| task.tid));
     if look.silent.is_some() {
         tids.insert(look.stuck.agent);
     }

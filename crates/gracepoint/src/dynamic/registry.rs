@@ -9,7 +9,7 @@
 //! A session is switched on and off in one batch, outside of the door: what it has by then is switched
 //! by the batch, what it takes in after that by whoever declares it. Under the door it says which.
 
-use super::Point;
+use super::{OpenTasks, Point};
 use crate::drive;
 use crate::session::Session;
 use std::cell::RefCell;
@@ -27,6 +27,9 @@ static DOOR: Mutex<Registry> = Mutex::new(Registry { sessions: Vec::new() });
 /// under which no other is taken.
 static POINTS: Mutex<Vec<&'static Point>> = Mutex::new(Vec::new());
 static CHANGED: OnceLock<fn()> = OnceLock::new();
+static TASKS: OnceLock<fn() -> OpenTasks> = OnceLock::new();
+/// Somebody watches this program: [`Builder::watch`](crate::Builder::watch).
+static WATCHED: AtomicBool = AtomicBool::new(false);
 /// A call of it is queued, in the process with this pid; 0 for none.
 static QUEUED: AtomicU32 = AtomicU32::new(0);
 /// Some event of this program may be declared at run time.
@@ -63,6 +66,26 @@ pub(crate) fn points() -> MutexGuard<'static, Vec<&'static Point>> {
 pub(super) fn on_change(changed: fn()) {
     USED.store(true, Relaxed);
     let _first = CHANGED.set(changed);
+}
+
+pub(super) fn on_tasks(tell: fn() -> OpenTasks) {
+    let _first = TASKS.set(tell);
+}
+
+/// What a bridge knows of tasks. Under no lock.
+pub(crate) fn open_tasks() -> OpenTasks {
+    TASKS.get().map_or_else(OpenTasks::default, |tell| tell())
+}
+
+/// From now on the program is watched.
+pub(crate) fn watch() {
+    WATCHED.store(true, Relaxed);
+    call_soon();
+}
+
+#[inline]
+pub(super) fn is_watched() -> bool {
+    WATCHED.load(Relaxed)
 }
 
 /// May events be declared at run time?

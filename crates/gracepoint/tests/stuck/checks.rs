@@ -22,8 +22,10 @@ pub(crate) const ALL: &[Check] = &[
     ("an_agent_that_is_stuck", agent),
     ("memory_and_agent_say_the_same", memory),
     ("the_owner_of_a_pthread_mutex", mutex),
+    ("the_owner_of_a_mutex_with_priority_inheritance", pi_mutex),
     ("a_child_is_not_its_parent", child),
     ("a_core_file", core),
+    ("a_core_file_that_the_kernel_wrote", core_of_the_kernel),
     ("a_recorder_that_does_not_drain", recorder),
     ("watching_tells_what_is_new", watching),
     ("the_log_has_one_report", watch),
@@ -253,6 +255,21 @@ fn mutex() {
     }
 }
 
+/// The kernel keeps the owner in the futex: no stack is needed to know what it is.
+fn pi_mutex() {
+    let program = Program::start("pi-mutex");
+    let culprit = program.culprit();
+    for more in [&[][..], &["--from-memory"]] {
+        let said = program.why(more);
+        assert_culprit(
+            &said,
+            &task(culprit),
+            &["gp:routes #", "lock:priority-inheritance mutex at 0x"],
+        );
+        assert!(words(&said.1).contains("owner/"), "{}", said.0);
+    }
+}
+
 fn child() {
     let program = Program::start("fork");
     let child = program.culprit().to_string();
@@ -282,6 +299,42 @@ fn core() {
         std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("our directory");
         let said = program.tool(&["why", "--core", file.to_str().expect("UTF-8")]);
         assert!((0..=2).contains(&said.status), "{}{}", said.text, said.errors);
+    }
+}
+
+fn core_of_the_kernel() {
+    let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+    let mut program = Program::start("dumps-core");
+    let culprit = program.culprit();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.pid()));
+    let limits = limits.expect("it lives");
+    let limit = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let none = limit.is_none_or(|line| line.split_ascii_whitespace().nth(4) == Some("0"));
+    if pattern.contains(['|', '/']) || none {
+        println!(
+            "skipped, needs core files in the directory of the program: kernel.core_pattern is {pattern:?}, {limit:?}"
+        );
+        return;
+    }
+    program.signal(libc::SIGABRT);
+    let status = program.child.wait().expect("ours");
+    assert!(std::os::unix::process::ExitStatusExt::core_dumped(&status), "{status}");
+    let files = std::fs::read_dir(&program.dir).expect("our directory").flatten();
+    // The name is the machine's choice: what begins as an ELF file does.
+    let file = files
+        .map(|entry| entry.path())
+        .find(|path| std::fs::read(path).is_ok_and(|bytes| bytes.starts_with(b"\x7fELF")))
+        .expect("a core file");
+    let file = file.to_str().expect("UTF-8");
+    let said = program.tool(&["why", "--core", file, "--json"]);
+    let value: Value = serde_json::from_str(&said.text)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", said.text, said.errors));
+    assert_eq!(value["read_from"], "core file");
+    assert_eq!((&chain(&value)["end"], said.status), (&task(culprit).into(), 0), "{value:#}");
+    let text = program.tool(&["why", "--core", file]).text;
+    assert!(text.contains("is inside 2 read sections"), "{text}");
+    if cfg!(target_arch = "x86_64") {
+        assert!(text.contains("programs.rs:"), "its stack has lines: {text}");
     }
 }
 

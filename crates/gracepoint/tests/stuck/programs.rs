@@ -38,6 +38,10 @@ pub(crate) fn main(kind: &str) -> ! {
         "sleeping" | "watch" | "agent" => named("sleeper", sleeps_inside),
         "handler" => named("handled", || in_handler(libc::SIGUSR1, handler_that_waits)),
         "nested" => named("nested", nested),
+        "dumps-core" => {
+            may_dump_core();
+            named("nested", nested);
+        }
         "ended" => drop(thread::Builder::new().name("gone".into()).spawn(ends_inside)),
         "forgotten" => named("forgetful", forgets),
         "owned" => owned(),
@@ -53,7 +57,8 @@ pub(crate) fn main(kind: &str) -> ! {
         "spinning" => named("spinner", spins_inside),
         "probe" => probe_that_blocks(),
         "storm" => named("stormy", || in_handler(libc::SIGUSR2, handler_that_raises)),
-        "mutex" => mutex_of_pthread(),
+        "mutex" => mutex_of_pthread(libc::PTHREAD_PRIO_NONE),
+        "pi-mutex" => mutex_of_pthread(libc::PTHREAD_PRIO_INHERIT),
         "fork" => return_from_fork(),
         other => panic!("no program {other}"),
     }
@@ -264,12 +269,33 @@ fn probe_that_blocks() {
 }
 
 /// A reader waits for a mutex of pthread, which another thread has.
-fn mutex_of_pthread() {
+/// The kernel may write a core file into the directory of the socket.
+fn may_dump_core() {
+    let dir = std::env::var_os("GRACEPOINT_DIR").expect("the test's");
+    std::env::set_current_dir(dir).expect("a directory");
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write the one struct.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
+    }
+}
+
+fn mutex_of_pthread(protocol: libc::c_int) {
     struct Shared(std::cell::UnsafeCell<libc::pthread_mutex_t>);
     // SAFETY: a mutex is made to be shared.
     unsafe impl Sync for Shared {}
     static MUTEX: Shared = Shared(std::cell::UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
     static READER: OnceLock<u32> = OnceLock::new();
+    // SAFETY: the attributes are made before they are used; nobody has seen the mutex yet.
+    unsafe {
+        let mut attributes = std::mem::MaybeUninit::uninit();
+        libc::pthread_mutexattr_init(attributes.as_mut_ptr());
+        let known = libc::pthread_mutexattr_setprotocol(attributes.as_mut_ptr(), protocol);
+        assert_eq!(known, 0, "the C library has this protocol");
+        libc::pthread_mutex_init(MUTEX.0.get(), attributes.as_ptr());
+    }
     let (send, locked) = channel();
     named("owner", move || {
         // SAFETY: an initialised mutex that is never moved.

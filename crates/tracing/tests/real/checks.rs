@@ -19,6 +19,9 @@ pub(crate) fn all() -> Vec<Trial> {
         trial("records_of_log_have_their_place_and_level", logs),
         trial("levels_select", levels),
         trial("what_a_killed_program_declared_last_is_readable", killed),
+        trial("tasks_that_are_not_polled_are_named_with_their_spans", crate::stuck::bridge),
+        trial("the_layer_names_them_as_well", crate::stuck::layer),
+        trial("who_is_not_asked_to_keep_track_says_so", crate::stuck::not_watched),
     ]
 }
 

@@ -9,6 +9,8 @@ mod checks;
 #[cfg(target_os = "linux")]
 mod programs;
 #[cfg(target_os = "linux")]
+mod stuck;
+#[cfg(target_os = "linux")]
 mod trace;
 
 #[cfg(not(target_os = "linux"))]

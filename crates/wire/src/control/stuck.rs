@@ -14,6 +14,41 @@ pub struct Stuck {
     pub agent: u32,
     /// For how long the agent has been at what it does, nanoseconds; 0 while it waits for requests.
     pub agent_busy_ns: u64,
+    /// Tasks of async runtimes, by the spans that they are in, those first that were not polled for longest.
+    pub tasks: Vec<OpenTask>,
+    /// Tasks that were left out of that list.
+    pub more_tasks: u64,
+    /// Who could tell of tasks, and whether it does.
+    pub spans: SpansKept,
+}
+
+/// Whether a program keeps track of its open spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SpansKept {
+    /// It has none that could be kept track of, or it does not say.
+    #[default]
+    Unknown,
+    /// It could, and was not asked to.
+    No,
+    /// It does.
+    Yes,
+}
+
+/// An open span without open spans inside: where a task of an async runtime is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenTask {
+    /// Names of its spans, with fields where they have some, the outermost first: `fetch{url="x"}`.
+    pub spans: Vec<String>,
+    /// `file:line` of the innermost one.
+    pub location: String,
+    /// How long ago it was entered (if it is inside now) or left, nanoseconds; if it never was, how long ago it began.
+    pub since_ns: u64,
+    /// How long ago it began, nanoseconds.
+    pub begun_ns: u64,
+    /// How often it was entered.
+    pub polls: u64,
+    /// The thread that is inside now; 0 for none.
+    pub tid: u32,
 }
 
 /// A domain.
@@ -129,6 +164,32 @@ pub(super) fn write(b: &mut Builder, stuck: &Stuck) {
         b.nested(1, |b| write_domain(b, domain));
     }
     b.u64(2, stuck.agent.into()).u64(3, stuck.agent_busy_ns);
+    for task in &stuck.tasks {
+        b.nested(4, |b| {
+            for span in &task.spans {
+                b.str(1, span);
+            }
+            b.str(2, &task.location).u64(3, task.since_ns).u64(4, task.begun_ns);
+            b.u64(5, task.polls).u64(6, task.tid.into());
+        });
+    }
+    let spans = match stuck.spans {
+        SpansKept::Unknown => 0,
+        SpansKept::No => 1,
+        SpansKept::Yes => 2,
+    };
+    b.u64(5, stuck.more_tasks).u64(6, spans);
+}
+
+fn read_task(body: &[u8]) -> Result<OpenTask> {
+    Ok(OpenTask {
+        spans: list(body, 1, |b| Item { tag: 1, value: b }.string())?,
+        location: text(body, 2)?,
+        since_ns: number(body, 3)?,
+        begun_ns: number(body, 4)?,
+        polls: number(body, 5)?,
+        tid: number32(body, 6)?,
+    })
 }
 
 pub(super) fn read(body: &[u8]) -> Result<Stuck> {
@@ -136,6 +197,13 @@ pub(super) fn read(body: &[u8]) -> Result<Stuck> {
         domains: list(body, 1, read_domain)?,
         agent: number32(body, 2)?,
         agent_busy_ns: number(body, 3)?,
+        tasks: list(body, 4, read_task)?,
+        more_tasks: number(body, 5)?,
+        spans: match number(body, 6)? {
+            1 => SpansKept::No,
+            2 => SpansKept::Yes,
+            _ => SpansKept::Unknown,
+        },
     })
 }
 

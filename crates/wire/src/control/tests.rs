@@ -254,5 +254,20 @@ fn stuck() -> Stuck {
         drives: 2,
         ..DomainState::default()
     };
-    Stuck { domains: vec![domain, DomainState::default()], agent: 12, agent_busy_ns: 1 }
+    let task = OpenTask {
+        spans: vec!["serve{id=7}".into(), "query".into()],
+        location: "main.rs:12".into(),
+        since_ns: 5,
+        begun_ns: 6,
+        polls: 7,
+        tid: 8,
+    };
+    Stuck {
+        domains: vec![domain, DomainState::default()],
+        agent: 12,
+        agent_busy_ns: 1,
+        tasks: vec![task, OpenTask::default()],
+        more_tasks: 3,
+        spans: SpansKept::Yes,
+    }
 }

@@ -233,17 +233,17 @@ impl Ring {
     /// or if this is a forked child.
     #[inline(always)]
     pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        self.place_by(id, len, Ring::place_slowly)
+        self.place_by(id, len, |ring, index| ring.place_slowly(index, id, len))
     }
 
     /// The same for callers that have to do something around [`Ring::place_slowly`].
     #[inline(always)]
-    pub(crate) fn place_by(
-        &self,
+    pub(crate) fn place_by<'a>(
+        &'a self,
         id: u32,
         len: usize,
-        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<Place<'a>>,
-    ) -> Option<Place<'_>> {
+        slow: impl FnOnce(&'a Ring, Option<u32>) -> Option<Place<'a>>,
+    ) -> Option<Place<'a>> {
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
@@ -261,7 +261,7 @@ impl Ring {
             Some((writer, reserved)) => {
                 Some(Place::quick(put_header(id, &reserved), writer, &reserved))
             }
-            None => slow(self, index, id, len),
+            None => slow(self, index),
         }
     }
 
@@ -269,13 +269,23 @@ impl Ring {
     /// header.
     #[inline(always)]
     pub(crate) fn place_plain(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        let Some(index) = gracepoint_rcu::thread_index() else {
-            return self.place_slowly(None, id, len);
-        };
+        self.place_plain_by(id, len, |ring, index| ring.place_slowly(index, id, len))
+    }
+
+    /// The same for callers that have to do something around [`Ring::place_slowly`].
+    #[inline(always)]
+    pub(crate) fn place_plain_by<'a>(
+        &'a self,
+        id: u32,
+        len: usize,
+        slow: impl FnOnce(&'a Ring, Option<u32>) -> Option<Place<'a>>,
+    ) -> Option<Place<'a>> {
+        let Some(index) = gracepoint_rcu::thread_index() else { return slow(self, None) };
         let pos = self.begin(index);
         // As in `reserve`: the clock after `pos`.
         compiler_fence(Ordering::SeqCst);
-        self.place_at(index, pos, local::counter(), id, len)
+        let place = self.quick_at(index, pos, local::counter(), id, len);
+        place.or_else(|| slow(self, Some(index)))
     }
 
     /// Raises the slot's `depth`, for a `place_at` that must follow. Says where the next record goes; 0,
@@ -299,6 +309,20 @@ impl Ring {
         id: u32,
         len: usize,
     ) -> Option<Place<'_>> {
+        let place = self.quick_at(index, pos, now, id, len);
+        place.or_else(|| self.place_slowly(Some(index), id, len))
+    }
+
+    /// [`Ring::place_at`], but for the slow way.
+    #[inline(always)]
+    fn quick_at(
+        &self,
+        index: u32,
+        pos: u64,
+        now: u64,
+        id: u32,
+        len: usize,
+    ) -> Option<Place<'_>> {
         debug_assert!(self.is_plain() && !packet::needs_extended(id, 0));
         let writer = self.writer(index);
         let end = pos + (COMPACT_HEADER + len) as u64;
@@ -309,7 +333,7 @@ impl Ring {
         // nobody has been here since it was loaded. With a `pos` of 0 it fails, or nothing fits: without
         // a page `limit` is 0.
         if !fits || extended || !local::replace(&writer.pos, pos, end) {
-            return self.place_slowly(Some(index), id, len);
+            return None;
         }
         writer.last.store(now, Relaxed);
         let reserved = Reserved { pos, end, now, extended: false };

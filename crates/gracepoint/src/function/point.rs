@@ -1,6 +1,6 @@
 //! Functions with the attribute: what the macro leaves in the program, and what a call does while it is on.
 
-use super::hit::{self, Hit};
+use super::hit::{self, FunctionCall, NO_DEPTH};
 use crate::key::Key;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -69,7 +69,7 @@ impl Call {
     #[inline(never)]
     pub fn begin(&mut self, point: &'static Point) {
         self.point = Some(point);
-        self.hit(point, false);
+        hit::run::<false>(&self.as_seen(point));
     }
 
     /// Is the call traced?
@@ -78,14 +78,15 @@ impl Call {
         self.point.is_some()
     }
 
-    fn hit(&self, point: &'static Point, exit: bool) {
-        hit::run(&Hit { id: point.id(), frame: &raw const *self as usize, exit });
+    #[inline(always)]
+    fn as_seen(&self, point: &'static Point) -> FunctionCall {
+        FunctionCall { frame: &raw const *self as usize, id: point.id(), depth: NO_DEPTH }
     }
 
     #[cold]
     #[inline(never)]
     fn end(&self, point: &'static Point) {
-        self.hit(point, true);
+        hit::run::<true>(&self.as_seen(point));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which operations there are, and which functions are on for them. All of it under the tracer's lock, which forks
 //! and unloading wait for too.
 
-use super::ops::{Op, Published};
+use super::ops::{Op, Owner, Published};
 use super::table::{self, Place, Table};
 use crate::key::Key;
 use crate::patch::PatchError;
@@ -66,7 +66,8 @@ pub(crate) fn detach(data: *const ()) {
 /// In a forked child, before its next session: no session of the parent's is there any more.
 pub(crate) fn reset() {
     with(|registry| {
-        let left = registry.published.all().iter().copied().filter(|op| op.apart).collect();
+        let ops = registry.published.all().iter().copied();
+        let left = ops.filter(|op| op.of == Owner::Program).collect();
         registry.published.replace(left);
         let _ = registry.switch();
     });

@@ -5,7 +5,7 @@
 
 use super::failure;
 use super::target::Target;
-use crate::function::{self, Frames, Hit, Op, Set};
+use crate::function::{self, FunctionCall, Frames, Op, Owner, Set, ops};
 use crate::limit::Limit;
 use crate::ring::Ring;
 use crate::{clock, sys};
@@ -20,6 +20,8 @@ pub(super) struct Recorder {
     set: Set,
     /// Threads, depth, threshold or context: not just two numbers for each hit.
     is_plain: bool,
+    /// The ring is [plain](Ring::is_plain).
+    is_quick: bool,
     /// Thread ids, sorted; none for all.
     threads: Vec<u32>,
     depth: u32,
@@ -109,6 +111,8 @@ impl Chosen {
             limit: Limit::new(0, 0),
         };
         Ok(Recorder {
+            // SAFETY: the session's ring, which is there as long as this.
+            is_quick: unsafe { &*ring }.is_plain(),
             is_plain: extras == 0 && !needs_frames && threads.is_empty(),
             target,
             set: self.set,
@@ -122,20 +126,21 @@ impl Chosen {
 
 impl Recorder {
     pub(super) fn op(&self) -> Op {
-        Op::new(record, (&raw const *self).cast(), false, &self.set)
+        let calls = [record::<false> as ops::Call, record::<true>].map(Some);
+        Op::new(Owner::Session, calls, (&raw const *self).cast(), &self.set)
     }
 
     #[inline(never)]
-    fn record_chosen(&self, hit: &Hit) {
+    fn record_chosen(&self, hit: &FunctionCall, exit: bool) {
         if !self.threads.is_empty() && self.threads.binary_search(&this_thread()).is_err() {
             return;
         }
-        let Some(frames) = &self.frames else { return self.write(hit) };
+        let Some(frames) = &self.frames else { return self.write(hit, exit) };
         let ticks = clock::ticks(clock::source());
-        if !hit.exit {
+        if !exit {
             let depth = frames.begin(hit.id, hit.frame, ticks);
             if self.threshold.is_none() && depth.is_some_and(|depth| depth < self.depth) {
-                self.write(hit);
+                self.write(hit, exit);
             }
             return;
         }
@@ -144,7 +149,7 @@ impl Recorder {
             return;
         }
         match self.threshold {
-            None => self.write(hit),
+            None => self.write(hit, exit),
             Some(least) => {
                 let took = ticks.saturating_sub(call.ticks);
                 if took >= least {
@@ -154,12 +159,12 @@ impl Recorder {
         }
     }
 
-    fn write(&self, hit: &Hit) {
-        self.write_record(if hit.exit { EXIT_ID } else { ENTRY_ID }, hit, None);
+    fn write(&self, hit: &FunctionCall, exit: bool) {
+        self.write_record(if exit { EXIT_ID } else { ENTRY_ID }, hit, None);
     }
 
     /// With the session's context.
-    fn write_record(&self, id: u32, hit: &Hit, ticks: Option<u64>) {
+    fn write_record(&self, id: u32, hit: &FunctionCall, ticks: Option<u64>) {
         let len = if ticks.is_some() { 16 } else { 8 };
         // The context and a turn of the page may use wide vectors.
         function::apart(|| {
@@ -188,34 +193,38 @@ fn this_thread() -> u32 {
 }
 
 /// `function` and `frame`.
-fn fields(hit: &Hit) -> u64 {
+fn fields(hit: &FunctionCall) -> u64 {
     let frame = (hit.frame >> 3) as u32;
     u64::from(hit.id) | u64::from(frame) << 32
 }
 
 /// The functions that write, for the list of those that are never traced.
 #[cfg(not(gp_branch))]
-pub(crate) fn recorded_by() -> [usize; 2] {
-    let chosen = Recorder::record_chosen as fn(&'static Recorder, &'static Hit);
-    [record as unsafe fn(*const (), &'static Hit) as usize, chosen as usize]
+pub(crate) fn recorded_by() -> [usize; 3] {
+    let chosen = Recorder::record_chosen as fn(&'static Recorder, &'static FunctionCall, bool);
+    let [entry, exit]: [ops::Call; 2] = [record::<false>, record::<true>];
+    [entry as usize, exit as usize, chosen as usize]
 }
 
 /// What a session's operation calls.
 ///
 /// # Safety
 /// `data` is a `Recorder` whose session lives while the read section lasts.
-unsafe fn record(data: *const (), hit: &Hit) {
+unsafe extern "C" fn record<const EXIT: bool>(data: *const (), hit: &FunctionCall) {
     // SAFETY: the caller's promise.
     let this = unsafe { &*data.cast::<Recorder>() };
     if !this.is_plain {
-        this.record_chosen(hit);
+        this.record_chosen(hit, EXIT);
         return;
     }
     let ring = this.target.ring();
-    let id = if hit.exit { EXIT_ID } else { ENTRY_ID };
-    let place = ring.place_by(id, 8, |ring, index, id, len| {
-        function::apart(|| ring.place_slowly(index, id, len))
-    });
+    let id = if EXIT { EXIT_ID } else { ENTRY_ID };
+    let slowly = |_: &Ring, index| function::apart(|| ring.place_slowly(index, id, 8));
+    let place = if this.is_quick {
+        ring.place_plain_by(id, 8, slowly)
+    } else {
+        ring.place_by(id, 8, slowly)
+    };
     let Some(place) = place else { return };
     // SAFETY: the place has room for 8 bytes.
     unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };

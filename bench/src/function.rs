@@ -99,6 +99,7 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome> {
     ];
     let noop = run_mode(&sleds, &["noop"], rounds)?;
     costs.push(row(&noop, "noop", NOOP)?);
+    let noop = run_mode(&plain, &["attribute"], rounds)?;
     costs.push(row(&noop, "attribute-noop", ATTRIBUTE_NOOP)?);
     costs.push(row(&run_mode(&plain, &["floor"], rounds)?, "floor", FLOOR)?);
     costs.push(row(&recorded(&sleds, rounds)?, "recorded", RECORDED)?);

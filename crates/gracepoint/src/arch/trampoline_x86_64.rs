@@ -37,9 +37,11 @@
 
 use crate::function::{NO_DEPTH, Op, missed_hits, ops};
 use crate::key::TRACE;
+use crate::patch::island;
 use gracepoint_rcu::assembly as rcu;
 use std::arch::{asm, global_asm};
 use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// 0: no vectors wider than xmm; 1: ymm; 2: zmm. Set before the first sled is on.
@@ -207,15 +209,47 @@ pub(crate) fn is_sled(kind: SledKind, bytes: &[u8; SLED]) -> bool {
     first && (ours || rest)
 }
 
+/// How the sleds of an object get to the trampolines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Direct,
+    /// By the stones at this address.
+    Island(usize),
+}
+
+impl Way {
+    /// For an object that lies there. `None` where there is none.
+    pub(crate) fn of(object: &Range<usize>) -> Option<Way> {
+        let all = TRAMPOLINES.map(|trampoline| trampoline as usize);
+        let far = |end: usize| all.iter().any(|at| at.abs_diff(end) >= i32::MAX as usize);
+        if far(object.start) || far(object.end) {
+            return island::near(object, &all).map(Way::Island);
+        }
+        Some(Way::Direct)
+    }
+
+    fn to(self, kind: SledKind) -> usize {
+        match self {
+            Way::Direct => TRAMPOLINES[kind as usize] as usize,
+            Way::Island(at) => at + kind as usize * island::STONE,
+        }
+    }
+}
+
+/// By [`SledKind`].
+const TRAMPOLINES: [unsafe extern "C" fn(); 3] =
+    [gp1_function_entry, gp1_function_exit, gp1_function_tail];
+
 /// The dead bytes of a sled, and where they begin, that make it call for function `id` once its first byte says so.
 /// `None` where the trampoline is out of reach.
-pub(crate) fn dead_bytes(kind: SledKind, code: usize, id: u32) -> Option<(usize, [u8; 9])> {
-    let (trampoline, jump): (unsafe extern "C" fn(), u8) = match kind {
-        SledKind::Entry => (gp1_function_entry, 0xe8),
-        SledKind::Exit => (gp1_function_exit, 0xe9),
-        SledKind::Tail => (gp1_function_tail, 0xe8),
-    };
-    let distance = (trampoline as usize).wrapping_sub(code + 10).cast_signed();
+pub(crate) fn dead_bytes(
+    kind: SledKind,
+    code: usize,
+    id: u32,
+    way: Way,
+) -> Option<(usize, [u8; 9])> {
+    let jump = if kind == SledKind::Exit { 0xe9 } else { 0xe8 };
+    let distance = way.to(kind).wrapping_sub(code + 10).cast_signed();
     let [a, b, c, d] = i32::try_from(distance).ok()?.to_le_bytes();
     let [i, j, k, 0] = id.to_le_bytes() else { return None };
     Some(match kind {
@@ -237,7 +271,7 @@ mod tests {
         {
             assert!(is_sled(kind, &plain));
             let near = gp1_function_exit as *const () as usize + 4096;
-            let (at, dead) = dead_bytes(kind, near, 0x0012_3456).expect("in reach");
+            let (at, dead) = dead_bytes(kind, near, 0x0012_3456, Way::Direct).expect("in reach");
             let mut bytes = plain;
             bytes[at..at + 9].copy_from_slice(&dead);
             assert_eq!(bytes[0], off(kind), "what was written is dead while the sled is off");
@@ -245,8 +279,11 @@ mod tests {
             assert!(is_sled(kind, &bytes));
             bytes[0] = on();
             assert!(is_sled(kind, &bytes));
-            assert!(dead_bytes(kind, near, MOST_IDS).is_none());
-            assert!(dead_bytes(kind, near.wrapping_add(1 << 40), 1).is_none());
+            assert!(dead_bytes(kind, near, MOST_IDS, Way::Direct).is_none());
+            let far = near.wrapping_add(1 << 40);
+            assert!(dead_bytes(kind, far, 1, Way::Direct).is_none());
+            let (_, stepped) = dead_bytes(kind, far, 1, Way::Island(far)).expect("in reach");
+            assert_ne!(stepped, dead);
         }
         assert!(!is_sled(SledKind::Entry, &[0x41, 0xba, 1, 0, 0, 0, 0xe8, 0, 0, 0, 0]));
     }

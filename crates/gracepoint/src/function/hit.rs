@@ -11,11 +11,14 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct FunctionCall {
-    /// Where the return address lies.
+    /// Where the return address lies; with the attribute where its [`Call`](super::Call) does, and [`GUARD`].
     pub(crate) frame: usize,
     pub(crate) id: u32,
     pub(crate) depth: u32,
 }
+
+/// A bit of `FunctionCall::frame`.
+pub(crate) const GUARD: usize = 1;
 
 /// `FunctionCall::depth` where it is not noted.
 pub(crate) const NO_DEPTH: u32 = u32::MAX;
@@ -39,7 +42,7 @@ impl FunctionCall {
     /// the same stack.
     #[must_use]
     pub fn frame(&self) -> usize {
-        self.frame
+        self.frame & !GUARD
     }
 
     /// How many calls of functions of the same [`FunctionOps`](crate::FunctionOps) are around it, where that is noted

@@ -41,11 +41,24 @@ pub(crate) enum Place {
     Sleds { object: u32, function: usize, first: u32, count: u32 },
 }
 
+/// Which hits of a function are wanted, or on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct On {
+    pub(crate) entry: bool,
+    pub(crate) exit: bool,
+}
+
+impl On {
+    pub(crate) fn is_any(self) -> bool {
+        self.entry || self.exit
+    }
+}
+
 /// A function; its id is its place in the table and 1.
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) place: Place,
-    pub(crate) on: bool,
+    pub(crate) on: On,
     /// The dead bytes of its sleds are written.
     pub(crate) prepared: bool,
 }
@@ -55,6 +68,8 @@ pub(crate) struct Function {
 struct Object {
     about: FunctionObject,
     base: u64,
+    #[cfg(not(gp_branch))]
+    way: arch::Way,
 }
 
 /// See the top.
@@ -121,7 +136,7 @@ impl Table {
             let point = site.key.point().filter(|_| site.kind == SiteKind::Function);
             if let Some(point) = point.filter(|point| point.id() == 0) {
                 let place = Place::Attribute(point, site.key);
-                self.functions.push(Function { place, on: false, prepared: true });
+                self.functions.push(Function { place, on: On::default(), prepared: true });
                 point.set_id(self.functions.len() as u32);
             }
         }
@@ -138,7 +153,7 @@ impl Table {
             let (first, count) = (self.sleds.len() as u32, sleds.len() as u32);
             self.sleds.extend(sleds);
             let place = Place::Sleds { object, function, first, count };
-            self.functions.push(Function { place, on: false, prepared: false });
+            self.functions.push(Function { place, on: On::default(), prepared: false });
         }
         self.objects.push(found.object);
     }
@@ -166,6 +181,11 @@ impl Table {
         &self.sleds[first as usize..][..count as usize]
     }
 
+    #[cfg(not(gp_branch))]
+    pub(crate) fn way(&self, object: u32) -> arch::Way {
+        self.objects[object as usize].way
+    }
+
     /// An object's file and what to add to its addresses.
     #[cfg(not(gp_branch))]
     pub(crate) fn objects(&self) -> impl Iterator<Item = &FunctionObject> {
@@ -181,7 +201,7 @@ impl Table {
             Place::Attribute(point, _) => control::Function {
                 id,
                 kind: FunctionKind::Attribute,
-                name: point.name().into(),
+                name: point.name().into_owned(),
                 file: point.file.into(),
                 line: point.line,
                 args: event(point.args),
@@ -233,13 +253,18 @@ pub(crate) fn look(before: Option<u64>) -> Option<Look> {
         };
         sys::keep_loaded(object.base as usize);
         let path = if is_program { agent::exe() } else { path };
-        let sys::Object { base, bias, build_id, code, .. } = object;
+        let sys::Object { base, size, bias, build_id, code, .. } = object;
         // SAFETY: the map of an object that has this build id, in memory that the loader has mapped for it and that stays.
         let entries = unsafe { std::slice::from_raw_parts(range.0 as *const Entry, range.1) };
         let about = FunctionObject { path, build_id, bias };
-        match sleds_of(entries, &code) {
-            Ok(functions) => {
-                look.found.push(Found { object: Object { about, base }, functions });
+        let way = arch::Way::of(&(base as usize..(base + size) as usize));
+        let found = way.ok_or_else(|| {
+            "it lies more than 2 GiB from the runtime, and there is no room for a page near it"
+                .to_owned()
+        });
+        match found.and_then(|way| Ok((way, sleds_of(entries, &code)?))) {
+            Ok((way, functions)) => {
+                look.found.push(Found { object: Object { about, base, way }, functions });
             }
             Err(why) => look.notes.push(format!("{}: {why}", about.path)),
         }
@@ -290,7 +315,7 @@ fn sleds_of(
     }
     let address = |field: &i64| (&raw const *field as usize).wrapping_add_signed(*field as isize);
     let mut functions = Vec::new();
-    let (mut foreign, mut far) = (0, 0);
+    let mut foreign = 0;
     for run in entries.chunk_by(|a, b| address(&a.function) == address(&b.function)) {
         if super::excluded::has(address(&run[0].function)) {
             continue;
@@ -307,19 +332,12 @@ fn sleds_of(
                 foreign += 1;
                 return false;
             }
-            if arch::dead_bytes(kind, at, 1).is_none() {
-                far += 1;
-                return false;
-            }
             sleds.push(Sled { at, kind });
             true
         });
         if known && !sleds.is_empty() {
             functions.push((address(&run[0].function), sleds));
         }
-    }
-    if functions.is_empty() && far > 0 {
-        return Err("it lies more than 2 GiB from the runtime; link the runtime into it".into());
     }
     if functions.is_empty() && foreign > 0 {
         return Err("its sleds are in use by another runtime".into());

@@ -125,6 +125,10 @@ impl Chosen {
 }
 
 impl Recorder {
+    pub(super) fn count(&self) -> u64 {
+        self.set.len() as u64
+    }
+
     pub(super) fn op(&self) -> Op {
         let calls = [record::<false> as ops::Call, record::<true>].map(Some);
         Op::new(Owner::Session, calls, (&raw const *self).cast(), &self.set)

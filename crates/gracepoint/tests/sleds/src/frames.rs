@@ -17,7 +17,7 @@ fn note(call: &FunctionCall, ended: bool) {
     }
 }
 
-fn register() -> RegisteredOps {
+pub(crate) fn register() -> RegisteredOps {
     LOG.lock().unwrap_or_else(PoisonError::into_inner).reserve(100_000);
     FunctionOps::on(&traced::all().find().expect("found before"))
         .with_depth()
@@ -38,7 +38,7 @@ fn letter(id: u32) -> char {
 }
 
 /// What `body` is seen to do: letters of functions, with their depth, small where they end.
-fn seen(body: impl FnOnce()) -> String {
+pub(crate) fn seen(body: impl FnOnce()) -> String {
     LOG.lock().unwrap_or_else(PoisonError::into_inner).clear();
     body();
     let log = LOG.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -233,17 +233,6 @@ impl Ring {
     /// or if this is a forked child.
     #[inline(always)]
     pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        self.place_by(id, len, |ring, index| ring.place_slowly(index, id, len))
-    }
-
-    /// The same for callers that have to do something around [`Ring::place_slowly`].
-    #[inline(always)]
-    pub(crate) fn place_by<'a>(
-        &'a self,
-        id: u32,
-        len: usize,
-        slow: impl FnOnce(&'a Ring, Option<u32>) -> Option<Place<'a>>,
-    ) -> Option<Place<'a>> {
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
@@ -261,7 +250,7 @@ impl Ring {
             Some((writer, reserved)) => {
                 Some(Place::quick(put_header(id, &reserved), writer, &reserved))
             }
-            None => slow(self, index),
+            None => self.place_slowly(index, id, len),
         }
     }
 
@@ -269,23 +258,19 @@ impl Ring {
     /// header.
     #[inline(always)]
     pub(crate) fn place_plain(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        self.place_plain_by(id, len, |ring, index| ring.place_slowly(index, id, len))
+        let Some(index) = gracepoint_rcu::thread_index() else {
+            return self.place_slowly(None, id, len);
+        };
+        self.place_quickly(index, id, len).or_else(|| self.place_slowly(Some(index), id, len))
     }
 
-    /// The same for callers that have to do something around [`Ring::place_slowly`].
+    /// [`Ring::place_plain`], but for the slow way: where this is `None`, [`Ring::place_slowly`] must follow.
     #[inline(always)]
-    pub(crate) fn place_plain_by<'a>(
-        &'a self,
-        id: u32,
-        len: usize,
-        slow: impl FnOnce(&'a Ring, Option<u32>) -> Option<Place<'a>>,
-    ) -> Option<Place<'a>> {
-        let Some(index) = gracepoint_rcu::thread_index() else { return slow(self, None) };
+    pub(crate) fn place_quickly(&self, index: u32, id: u32, len: usize) -> Option<Place<'_>> {
         let pos = self.begin(index);
         // As in `reserve`: the clock after `pos`.
         compiler_fence(Ordering::SeqCst);
-        let place = self.quick_at(index, pos, local::counter(), id, len);
-        place.or_else(|| slow(self, Some(index)))
+        self.quick_at(index, pos, local::counter(), id, len)
     }
 
     /// Raises the slot's `depth`, for a `place_at` that must follow. Says where the next record goes; 0,
@@ -376,7 +361,7 @@ impl Ring {
         if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
             let pos = writer.pos.load(Relaxed);
             // A handler that came in the meantime has recorded later than this event.
-            let end = if pos == record_end { now } else { self.ticks() };
+            let end = if pos == record_end { now } else { self.later_ticks() };
             // The packet of the record: there is one, since no page is closed with `depth` raised.
             put_mark(writer.packet.load(Relaxed), pos, end);
             local::decrement(&writer.depth);
@@ -386,6 +371,12 @@ impl Ring {
             return;
         }
         local::decrement(&writer.depth);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn later_ticks(&self) -> u64 {
+        self.ticks()
     }
 
     #[cold]

@@ -169,7 +169,7 @@ pub use stats::Stats;
 pub use survey::{Drives, Survey, survey};
 pub use threads::{
     MAX_THREADS, ThreadInfo, ThreadName, high_water, live_threads, on_thread_exit, refresh_names,
-    thread_index, thread_info,
+    thread_index, thread_index_if_known, thread_info,
 };
 pub use typed::{AnyDomain, TypedDomain};
 pub use wait::{BarrierError, Expedited, InReadSection};

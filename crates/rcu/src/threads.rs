@@ -371,6 +371,16 @@ pub fn thread_index() -> Option<u32> {
     }
 }
 
+/// The calling thread's index, if it has one already.
+#[must_use]
+#[inline(always)]
+pub fn thread_index_if_known() -> Option<u32> {
+    match arch::slot_word() {
+        0 => None,
+        word => Some(index_of(word)),
+    }
+}
+
 /// The thread that has this index now, if any.
 ///
 /// Allocates nothing and takes no lock. (`None` also if its owner is being written at this moment.)

@@ -9,9 +9,9 @@ use crate::ring::Ring;
 use crate::session;
 
 /// Addresses and reasons.
-pub(super) fn list() -> [(usize, &'static str); 12] {
+pub(super) fn list() -> [(usize, &'static str); 13] {
     let [enter, leave] = arch::called();
-    let [record_entry, record_exit, chosen] = session::recorded_by();
+    let [record_entry, record_exit, chosen, late] = session::recorded_by();
     let [entry, exit, chosen_entry, chosen_exit] = super::probe::called();
     [
         (enter, "how the trampoline enters a section where its own instructions do not do"),
@@ -25,6 +25,7 @@ pub(super) fn list() -> [(usize, &'static str); 12] {
         (record_entry, "writes a session's record"),
         (record_exit, "the same at an exit"),
         (chosen, "the same with a depth, a threshold, threads or a context"),
+        (late, "the same where the page is to be turned"),
         (
             Ring::find_slowly as fn(&'static Ring, _, _, _) -> _ as usize,
             "turns the page of a record",

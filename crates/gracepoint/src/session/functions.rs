@@ -18,9 +18,8 @@ use gracepoint_wire::schema::Declared;
 pub(super) struct Recorder {
     target: Target,
     set: Set,
-    /// Threads, depth, threshold or context: not just two numbers for each hit.
-    is_plain: bool,
-    /// The ring is [plain](Ring::is_plain).
+    /// Just two numbers for each hit: no threads, depth, threshold or context; and the ring is
+    /// [plain](Ring::is_plain).
     is_quick: bool,
     /// Thread ids, sorted; none for all.
     threads: Vec<u32>,
@@ -111,9 +110,7 @@ impl Chosen {
             limit: Limit::new(0, 0),
         };
         Ok(Recorder {
-            // SAFETY: the session's ring, which is there as long as this.
-            is_quick: unsafe { &*ring }.is_plain(),
-            is_plain: extras == 0 && !needs_frames && threads.is_empty(),
+            is_quick: extras == 0 && !needs_frames && threads.is_empty(),
             target,
             set: self.set,
             threads: sorted(threads),
@@ -132,6 +129,18 @@ impl Recorder {
     pub(super) fn op(&self) -> Op {
         let calls = [record::<false> as ops::Call, record::<true>].map(Some);
         Op::new(Owner::Session, calls, (&raw const *self).cast(), &self.set)
+    }
+
+    /// Of a hit for which there was no quick place; the ring knows of it (`Ring::place_quickly`).
+    #[cold]
+    #[inline(never)]
+    fn record_late(&self, hit: &FunctionCall, index: u32, exit: bool) {
+        let ring = self.target.ring();
+        let id = if exit { EXIT_ID } else { ENTRY_ID };
+        let Some(place) = function::apart(|| ring.place_slowly(Some(index), id, 8)) else { return };
+        // SAFETY: the place has room for 8 bytes.
+        unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };
+        ring.publish(&place);
     }
 
     #[inline(never)]
@@ -204,32 +213,30 @@ fn fields(hit: &FunctionCall) -> u64 {
 
 /// The functions that write, for the list of those that are never traced.
 #[cfg(not(gp_branch))]
-pub(crate) fn recorded_by() -> [usize; 3] {
+pub(crate) fn recorded_by() -> [usize; 4] {
     let chosen = Recorder::record_chosen as fn(&'static Recorder, &'static FunctionCall, bool);
+    let late = Recorder::record_late as fn(&'static Recorder, &'static FunctionCall, u32, bool);
     let [entry, exit]: [ops::Call; 2] = [record::<false>, record::<true>];
-    [entry as usize, exit as usize, chosen as usize]
+    [entry as usize, exit as usize, chosen as usize, late as usize]
 }
 
-/// What a session's operation calls.
+/// What a session's operation calls. Where nothing is special all of it is here, and needs few registers.
 ///
 /// # Safety
 /// `data` is a `Recorder` whose session lives while the read section lasts.
 unsafe extern "C" fn record<const EXIT: bool>(data: *const (), hit: &FunctionCall) {
     // SAFETY: the caller's promise.
     let this = unsafe { &*data.cast::<Recorder>() };
-    if !this.is_plain {
+    let index = gracepoint_rcu::thread_index_if_known();
+    let Some(index) = index.filter(|_| this.is_quick) else {
         this.record_chosen(hit, EXIT);
         return;
-    }
-    let ring = this.target.ring();
-    let id = if EXIT { EXIT_ID } else { ENTRY_ID };
-    let slowly = |_: &Ring, index| function::apart(|| ring.place_slowly(index, id, 8));
-    let place = if this.is_quick {
-        ring.place_plain_by(id, 8, slowly)
-    } else {
-        ring.place_by(id, 8, slowly)
     };
-    let Some(place) = place else { return };
+    let ring = this.target.ring();
+    let Some(place) = ring.place_quickly(index, if EXIT { EXIT_ID } else { ENTRY_ID }, 8) else {
+        this.record_late(hit, index, EXIT);
+        return;
+    };
     // SAFETY: the place has room for 8 bytes.
     unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };
     ring.publish(&place);

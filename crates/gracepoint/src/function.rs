@@ -37,9 +37,7 @@ pub use hit::FunctionCall;
 pub(crate) use hit::NO_DEPTH;
 pub(crate) use ops::{Op, Owner, Set};
 pub use point::{Call, Point};
-pub use probe::{
-    FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
-};
+pub use probe::{FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps};
 pub(crate) use registry::{attach, detach, list, reset};
 
 #[cfg(not(gp_branch))]

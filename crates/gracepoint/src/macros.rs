@@ -54,12 +54,8 @@ macro_rules! function_block {
         fn __gp1_name() -> &'static str {
             ::core::any::type_name_of_val(&__gp1_name)
         }
-        static __GP1_POINT: $crate::__private::Point = $crate::__private::Point::of_block(
-            __gp1_name,
-            $name,
-            ::core::file!(),
-            ::core::line!(),
-        );
+        static __GP1_POINT: $crate::__private::Point =
+            $crate::__private::Point::of_block(__gp1_name, $name, ::core::file!(), ::core::line!());
         static __GP1_KEY: $crate::__private::Key =
             $crate::__private::Key::of_function(&__GP1_POINT);
         static __GP1_SITE: $crate::__private::Site = $crate::__private::Site::new(

@@ -300,14 +300,7 @@ impl Ring {
 
     /// [`Ring::place_at`], but for the slow way.
     #[inline(always)]
-    fn quick_at(
-        &self,
-        index: u32,
-        pos: u64,
-        now: u64,
-        id: u32,
-        len: usize,
-    ) -> Option<Place<'_>> {
+    fn quick_at(&self, index: u32, pos: u64, now: u64, id: u32, len: usize) -> Option<Place<'_>> {
         debug_assert!(self.is_plain() && !packet::needs_extended(id, 0));
         let writer = self.writer(index);
         let end = pos + (COMPACT_HEADER + len) as u64;

@@ -188,8 +188,11 @@ fn arguments_and_results_are_events() {
     assert_eq!((args.get::<u32>("id"), args.get::<String>("name")), (7, "ab".into()));
     assert_eq!(args.get::<String>("rest"), "Some([1, 2, 3])");
     assert_eq!(captured.one("attribute:load_return").get::<u64>("value"), 12);
-    let values: Vec<String> =
-        captured.matching("attribute:early_return").iter().map(|event| event.get("value")).collect();
+    let values: Vec<String> = captured
+        .matching("attribute:early_return")
+        .iter()
+        .map(|event| event.get("value"))
+        .collect();
     assert_eq!(values, ["None", "Some(4)"]);
     assert_eq!(captured.count("attribute.store:find_args"), 2);
     let error = captured.one("attribute.store:find_return");
@@ -203,8 +206,7 @@ fn an_async_function_has_a_span_and_arguments() {
     assert_eq!(captured.count("attribute:fetch_return"), 0, "there was no error");
     captured.clear();
     assert!(polled(fetch(10)).is_err());
-    let names: Vec<String> =
-        captured.events().iter().map(|event| event.name.to_string()).collect();
+    let names: Vec<String> = captured.events().iter().map(|event| event.name.to_string()).collect();
     assert_eq!(
         names,
         ["attribute:fetch_args", "attribute:fetch", "attribute:fetch_return", "attribute:fetch"]

@@ -112,9 +112,11 @@ impl Registry {
         let keys = |wanted: bool| -> Vec<&'static Key> {
             let key = |&(id, on): &(u32, On)| {
                 let function = self.table.get(id)?;
-                let Place::Attribute(_, key) = function.place else { return None };
                 let is_news = on.is_any() == wanted && function.on.is_any() != wanted;
-                is_news.then_some(key)
+                match function.place {
+                    Place::Attribute(_, key) if is_news => Some(key),
+                    _ => None,
+                }
             };
             changed.iter().filter_map(key).collect()
         };
@@ -146,7 +148,8 @@ impl Registry {
                     let at = sled.at + from;
                     batch.dead.push(patch::Write { module, at, bytes, len: bytes.len() });
                 }
-                let of = |on: On| if sled.kind == arch::SledKind::Entry { on.entry } else { on.exit };
+                let of =
+                    |on: On| if sled.kind == arch::SledKind::Entry { on.entry } else { on.exit };
                 if of(on) != of(function.on) {
                     let byte = if of(on) { arch::on() } else { arch::off(sled.kind) };
                     batch.first.push(patch::Write::one(module, sled.at, byte));

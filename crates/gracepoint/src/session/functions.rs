@@ -5,7 +5,7 @@
 
 use super::failure;
 use super::target::Target;
-use crate::function::{self, FunctionCall, Frames, Op, Owner, Set, ops};
+use crate::function::{self, Frames, FunctionCall, Op, Owner, Set, ops};
 use crate::limit::Limit;
 use crate::ring::Ring;
 use crate::{clock, sys};

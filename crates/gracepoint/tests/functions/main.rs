@@ -99,7 +99,8 @@ fn tail_calls_jumps_and_coroutines_are_followed() {
 
 #[test]
 fn functions_of_c_and_cpp_are_traced() {
-    let clang = Command::new("clang").arg("--version").output().is_ok_and(|out| out.status.success());
+    let clang =
+        Command::new("clang").arg("--version").output().is_ok_and(|out| out.status.success());
     if clang {
         says(command("foreign"), "functions of C and C++ are traced");
     } else {

@@ -43,7 +43,10 @@ fn once() {
     let floats = black_box(floats());
     assert_eq!(floats, (50.0, 404.0));
     let a = 0x1234_5678_9abc_def0_0fed_cba9_8765_4321_u128;
-    assert_eq!(black_box(traced::wide(black_box(a), black_box(3), black_box(7.0))), a.wrapping_mul(3) + 7);
+    assert_eq!(
+        black_box(traced::wide(black_box(a), black_box(3), black_box(7.0))),
+        a.wrapping_mul(3) + 7
+    );
     assert_eq!(black_box(traced::three(black_box(5))), (6, 7, 5.0));
     // SAFETY: every x86-64 processor has these; four floats are sixteen bytes.
     let narrow = unsafe {
@@ -75,7 +78,8 @@ fn double() {
 
 #[target_feature(enable = "avx512f")]
 fn fourfold_with_avx512() {
-    let sum = traced::vectors::fourfold(black_box(_mm512_set1_ps(1.0)), black_box(_mm512_set1_ps(2.5)));
+    let sum =
+        traced::vectors::fourfold(black_box(_mm512_set1_ps(1.0)), black_box(_mm512_set1_ps(2.5)));
     // SAFETY: sixteen floats are sixty-four bytes.
     let sum = unsafe { std::mem::transmute::<std::arch::x86_64::__m512, [f32; 16]>(sum) };
     assert_eq!(sum, [3.5; 16]);

@@ -126,10 +126,9 @@ pub(crate) unsafe fn each<const EXIT: bool>(call: &FunctionCall) {
             return;
         }
         // SAFETY: as above.
-        if let Some(f) = if EXIT { op.exit } else { op.entry }
-            && unsafe { op.wants(call.id) }
-        {
-            // SAFETY: functions and data were put in together.
+        let wanted = unsafe { op.wants(call.id) };
+        if let Some(f) = (if EXIT { op.exit } else { op.entry }).filter(|_| wanted) {
+            // SAFETY: functions and data were put in as one.
             unsafe { f(op.data, call) };
         }
         // SAFETY: this was not the last.

@@ -105,7 +105,6 @@ fn functions_of_c_and_cpp_are_traced() {
         says(command("foreign"), "functions of C and C++ are traced");
     } else {
         says(command("foreign"), "skipped, needs clang");
-        eprintln!("functions_of_c_and_cpp_are_traced: skipped, needs clang");
     }
 }
 

@@ -99,14 +99,16 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome> {
     ];
     let noop = run_mode(&sleds, &["noop"], rounds)?;
     costs.push(row(&noop, "noop", NOOP)?);
+    let noop = run_mode(&plain, &["attribute"], rounds)?;
     costs.push(row(&noop, "attribute-noop", ATTRIBUTE_NOOP)?);
     costs.push(row(&run_mode(&plain, &["floor"], rounds)?, "floor", FLOOR)?);
     costs.push(row(&recorded(&sleds, rounds)?, "recorded", RECORDED)?);
     costs.push(row(&run_mode(&plain, &["tracing"], rounds)?, "tracing", TRACING)?);
     let mut absent = Vec::new();
-    match uftrace(rounds) {
-        Ok(text) => costs.push(row(&text, "calls", UFTRACE)?),
-        Err(_) => absent.push("uftrace"),
+    if Command::new("uftrace").arg("--version").output().is_ok() {
+        costs.push(row(&uftrace(rounds)?, "calls", UFTRACE)?);
+    } else {
+        absent.push("uftrace");
     }
     let toggle = run_mode(&sleds, &["toggle"], rounds.clamp(3, 100))?;
     costs.push(row(&toggle, "on", ON)?);
@@ -209,7 +211,6 @@ fn recorded(program: &Path, rounds: usize) -> Result<String> {
 }
 
 fn uftrace(rounds: usize) -> Result<String> {
-    Command::new("uftrace").arg("--version").output()?;
     let program = build("mcount", "-Z instrument-mcount")?;
     let data = std::env::temp_dir().join(format!("gp-uftrace-{}", std::process::id()));
     let mut command = Command::new("uftrace");

@@ -5,6 +5,7 @@
 //! | `calls NAME ROUNDS` | a line `NAME min median`, ns for each call of a leaf function |
 //! | `off ROUNDS` | rows that are the same in each build, and the attribute |
 //! | `noop ROUNDS` | the leaf with a callback that does nothing |
+//! | `attribute ROUNDS` | the function with the attribute, with a callback that does nothing |
 //! | `tracing ROUNDS` | spans of `tracing` with a subscriber that does nothing |
 //! | `floor ROUNDS` | two readings of the clock and the stores of two records |
 //! | `serve ROUNDS` | the leaf's id and the agent's socket; on a line of input, the leaf; ends with the input |
@@ -78,7 +79,9 @@ fn main() {
             let ops = FunctionOps::new("gracepoint_bench_functions::leaf");
             let ops = ops.on_entry(|_| {}).on_exit(|_| {}).register().expect("switched on");
             calls("noop", rounds);
-            ops.unregister();
+            drop(ops);
+        }
+        "attribute" => {
             let ops = FunctionOps::new("gracepoint_bench_functions::attributed");
             let ops = ops.on_entry(|_| {}).on_exit(|_| {}).register().expect("switched on");
             row(

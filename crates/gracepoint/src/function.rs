@@ -18,8 +18,8 @@
 //! | `arch/trampoline_x86_64.rs` | what sleds call |
 
 mod frames;
-pub(crate) mod hit;
-mod ops;
+mod hit;
+pub(crate) mod ops;
 pub(crate) mod point;
 mod probe;
 mod registry;
@@ -32,12 +32,12 @@ mod elf;
 mod excluded;
 
 pub(crate) use frames::Frames;
-pub(crate) use hit::Hit;
-pub(crate) use ops::{Op, Set};
+pub use hit::FunctionCall;
+#[cfg(not(gp_branch))]
+pub(crate) use hit::NO_DEPTH;
+pub(crate) use ops::{Op, Owner, Set};
 pub use point::{Call, Point};
-pub use probe::{
-    FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
-};
+pub use probe::{FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps};
 pub(crate) use registry::{attach, detach, list, reset};
 
 #[cfg(not(gp_branch))]

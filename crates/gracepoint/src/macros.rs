@@ -1,4 +1,4 @@
-//! `trace!` and `span!`. Each expansion is one site: a static, and the code that the architecture's
+//! `trace!`, `span!` and `function_block!`. Each expansion is one site: a static, and the code that the architecture's
 //! `__gp1_site!` emits.
 
 /// Records an event, if somebody has switched it on.
@@ -34,6 +34,42 @@ macro_rules! trace {
     ($($event:ident)::+) => {
         $crate::trace!($($event)::+ {})
     };
+}
+
+/// A block that is traced as a function is: for closures, and for parts of functions.
+///
+/// The name stands behind that of the function around it: `kv::load::parse` below. `return` and `?` are those of that
+/// function or closure, and end the block. Off it is one NOP, as with [`#[function]`](macro@crate::function).
+///
+/// ```
+/// fn load(lines: &[&str]) -> Vec<u32> {
+///     let parse = |line: &&str| gracepoint::function_block!("parse", { line.parse().ok() });
+///     lines.iter().filter_map(parse).collect()
+/// }
+/// assert_eq!(load(&["1", "x", "3"]), [1, 3]);
+/// ```
+#[macro_export]
+macro_rules! function_block {
+    ($name:literal, $body:block) => {{
+        fn __gp1_name() -> &'static str {
+            ::core::any::type_name_of_val(&__gp1_name)
+        }
+        static __GP1_POINT: $crate::__private::Point =
+            $crate::__private::Point::of_block(__gp1_name, $name, ::core::file!(), ::core::line!());
+        static __GP1_KEY: $crate::__private::Key =
+            $crate::__private::Key::of_function(&__GP1_POINT);
+        static __GP1_SITE: $crate::__private::Site = $crate::__private::Site::new(
+            &__GP1_KEY,
+            $crate::__private::SiteKind::Function,
+            ::core::file!(),
+            ::core::line!(),
+        );
+        let mut __gp1_call = $crate::__private::Call::off();
+        if $crate::__gp1_site!(__GP1_SITE) {
+            __gp1_call.begin(&__GP1_POINT);
+        }
+        $body
+    }};
 }
 
 /// Begins a span; it ends when the returned [`Span`](crate::Span) is dropped.

@@ -23,6 +23,8 @@ use std::fmt;
 #[cfg(not(gp_branch))]
 mod code;
 #[cfg(not(gp_branch))]
+pub(crate) mod island;
+#[cfg(not(gp_branch))]
 mod sleds;
 
 /// Why sites could not be switched.

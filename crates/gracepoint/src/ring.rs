@@ -237,17 +237,6 @@ impl Ring {
     /// or if this is a forked child.
     #[inline(always)]
     pub(crate) fn place(&self, id: u32, len: usize) -> Option<Place<'_>> {
-        self.place_by(id, len, Ring::place_slowly)
-    }
-
-    /// The same for callers that have to do something around [`Ring::place_slowly`].
-    #[inline(always)]
-    pub(crate) fn place_by(
-        &self,
-        id: u32,
-        len: usize,
-        slow: impl for<'a> FnOnce(&'a Ring, Option<u32>, u32, usize) -> Option<Place<'a>>,
-    ) -> Option<Place<'_>> {
         let index = gracepoint_rcu::thread_index();
         let quick = match index {
             Some(index) => {
@@ -265,7 +254,7 @@ impl Ring {
             Some((writer, reserved)) => {
                 Some(Place::quick(put_header(id, &reserved), writer, &reserved))
             }
-            None => slow(self, index, id, len),
+            None => self.place_slowly(index, id, len),
         }
     }
 

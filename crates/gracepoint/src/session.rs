@@ -242,6 +242,11 @@ impl Session {
         self.targets.len() as u32
     }
 
+    /// Functions that it records.
+    pub(crate) fn functions(&self) -> u64 {
+        self.functions.as_ref().map_or(0, |functions| functions.count())
+    }
+
     /// Takes a clock triple and publishes it; sees what was loaded since.
     pub(crate) fn tick(&self) -> Triple {
         let triple = clock::triple(clock::source());

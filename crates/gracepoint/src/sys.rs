@@ -182,6 +182,33 @@ fn find_build_id(mut notes: &[u8], align: usize) -> Vec<u8> {
     Vec::new()
 }
 
+/// A page or more of executable memory at just this place.
+///
+/// # Errors
+/// When it is taken, or the system allows none.
+#[cfg(not(gp_branch))]
+pub(crate) fn map_code(at: usize, len: usize) -> io::Result<usize> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let protection = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: a new mapping, and the flag says that it replaces none.
+    let base = unsafe { libc::mmap(at as *mut _, len, protection, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    if base as usize != at {
+        unmap_code(base as usize, len); // a kernel that does not know the flag
+        return Err(io::Error::from(io::ErrorKind::AddrInUse));
+    }
+    Ok(at)
+}
+
+/// Undoes [`map_code`].
+#[cfg(not(gp_branch))]
+pub(crate) fn unmap_code(at: usize, len: usize) {
+    // SAFETY: callers pass what `map_code` mapped and nobody uses.
+    unsafe { libc::munmap(at as *mut _, len) };
+}
+
 /// A mapping, unmapped on drop. `address` lies in stay loaded to the end, whoever closes it. False if the
 /// loader does not want to. Takes the loader's lock, and must not be called under one of ours that
 /// unloading takes.

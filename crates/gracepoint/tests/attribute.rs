@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+use gracepoint::testing::capture;
 use gracepoint::{ErrorKind, FunctionFilter, FunctionOps, StaticFunctionOps};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -145,6 +146,116 @@ fn each_poll_of_a_future_is_a_slice() {
     });
     let slice = ["0 attribute::slow begins", "0 attribute::slow ends"];
     assert_eq!(seen, [slice; 3].concat());
+}
+
+#[gracepoint::function(args(id, name = display, rest = debug), ret)]
+fn load(id: u32, name: &str, rest: Option<&[u8]>) -> u64 {
+    u64::from(id) + name.len() as u64 + rest.map_or(0, |rest| rest.len() as u64)
+}
+
+#[gracepoint::function(args(limit), err = debug)]
+async fn fetch(limit: u32) -> Result<u32, String> {
+    std::future::ready(()).await;
+    if limit > 9 { Err(format!("{limit} is too much")) } else { Ok(limit) }
+}
+
+#[gracepoint::function(ret = debug)]
+fn early(n: u32) -> Option<u32> {
+    if n == 0 {
+        return None;
+    }
+    Some(n - 1)
+}
+
+fn polled<F: Future>(future: F) -> F::Output {
+    let mut context = Context::from_waker(Waker::noop());
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+    }
+}
+
+#[test]
+fn arguments_and_results_are_events() {
+    let captured = capture();
+    assert_eq!(load(7, "ab", Some(&[1, 2, 3])), 12);
+    assert_eq!((early(0), early(5)), (None, Some(4)));
+    assert!(store::find(1, "x", &[]).is_err());
+    assert_eq!(store::find(3, "4", &[9]), Ok("4"));
+    let args = captured.one("attribute:load_args");
+    assert_eq!((args.get::<u32>("id"), args.get::<String>("name")), (7, "ab".into()));
+    assert_eq!(args.get::<String>("rest"), "Some([1, 2, 3])");
+    assert_eq!(captured.one("attribute:load_return").get::<u64>("value"), 12);
+    let values: Vec<String> = captured
+        .matching("attribute:early_return")
+        .iter()
+        .map(|event| event.get("value"))
+        .collect();
+    assert_eq!(values, ["None", "Some(4)"]);
+    assert_eq!(captured.count("attribute.store:find_args"), 2);
+    let error = captured.one("attribute.store:find_return");
+    assert_eq!(error.get::<String>("error"), "invalid digit found in string");
+}
+
+#[test]
+fn an_async_function_has_a_span_and_arguments() {
+    let captured = capture();
+    assert_eq!(polled(fetch(3)), Ok(3));
+    assert_eq!(captured.count("attribute:fetch_return"), 0, "there was no error");
+    captured.clear();
+    assert!(polled(fetch(10)).is_err());
+    let names: Vec<String> = captured.events().iter().map(|event| event.name.to_string()).collect();
+    assert_eq!(
+        names,
+        ["attribute:fetch_args", "attribute:fetch", "attribute:fetch_return", "attribute:fetch"]
+    );
+    assert_eq!(captured.one("attribute:fetch_args").get::<u32>("limit"), 10);
+    let error = captured.one("attribute:fetch_return").get::<String>("error");
+    assert_eq!(error, "\"10 is too much\"");
+    let [begin, end] = captured.matching("attribute:fetch").try_into().unwrap();
+    assert!(begin.span.is_some() && begin.span == end.span);
+    // One that is dropped before its end ends there.
+    captured.clear();
+    {
+        let mut future = std::pin::pin!(slow(3));
+        assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert_eq!(captured.count("attribute:slow"), 1);
+    }
+    assert_eq!(captured.count("attribute:slow"), 2);
+}
+
+/// Closures, and parts of functions.
+fn blocks(numbers: &[&str]) -> Result<u32, std::num::ParseIntError> {
+    let parse = |text: &&str| gracepoint::function_block!("parse", { text.parse::<u32>() });
+    let mut sum = 0;
+    for number in numbers {
+        sum += gracepoint::function_block!("each", {
+            if number.is_empty() {
+                continue;
+            }
+            parse(number)?
+        });
+    }
+    Ok(sum)
+}
+
+#[test]
+fn blocks_are_traced_as_functions_are() {
+    let seen = seen("attribute::blocks::*", || {
+        assert_eq!(blocks(&["1", "", "2"]), Ok(3));
+        assert!(blocks(&["x", "1"]).is_err());
+    });
+    let each = |inner: bool| {
+        let [each, parse] = ["each", "parse"].map(|name| format!("attribute::blocks::{name}"));
+        let parse = [format!("1 {parse} begins"), format!("1 {parse} ends")];
+        let mut all = vec![format!("0 {each} begins")];
+        all.extend(parse.into_iter().filter(|_| inner));
+        all.push(format!("0 {each} ends"));
+        all
+    };
+    assert_eq!(seen, [each(true), each(false), each(true), each(true)].concat());
 }
 
 static ENTERED: AtomicU32 = AtomicU32::new(0);

@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Cells of a row; those of the numbers stand to the right.
-const COLUMNS: [(&str, bool); 9] = [
+const COLUMNS: [(&str, bool); 10] = [
     ("PID", true),
     ("PROGRAM", false),
     ("SESSION", false),
     ("STATE", false),
     ("EVENTS", true),
+    ("FUNCTIONS", true),
     ("BUFFER", false),
     ("LOST", true),
     ("AGE", true),
@@ -25,7 +26,7 @@ const COLUMNS: [(&str, bool); 9] = [
 
 /// Runs `show`.
 pub(crate) fn show(args: &ShowArgs, console: &mut Console) -> Result<u8> {
-    let mut rows: Vec<[String; 9]> = Vec::new();
+    let mut rows: Vec<[String; 10]> = Vec::new();
     let mut log = Vec::new();
     let mut any = false;
     for mut live in args.targets.find(console)?.0 {
@@ -60,7 +61,7 @@ pub(crate) fn show(args: &ShowArgs, console: &mut Console) -> Result<u8> {
     }
 }
 
-fn table(rows: &[[String; 9]], console: &mut Console) -> Result<()> {
+fn table(rows: &[[String; 10]], console: &mut Console) -> Result<()> {
     let head = COLUMNS.map(|(name, _)| name.to_owned());
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
@@ -98,7 +99,7 @@ fn by(session: &SessionInfo) -> String {
     format!("{} (pid {}, uid {})", shown(tool), session.origin.pid, session.origin.uid)
 }
 
-fn row(pid: u32, program: &str, session: &SessionInfo) -> [String; 9] {
+fn row(pid: u32, program: &str, session: &SessionInfo) -> [String; 10] {
     let name = if session.name.is_empty() {
         format!("#{}", session.session)
     } else {
@@ -114,6 +115,7 @@ fn row(pid: u32, program: &str, session: &SessionInfo) -> [String; 9] {
         name,
         state(session),
         session.events.to_string(),
+        session.functions.to_string(),
         buffer,
         quantity::count(session.lost),
         quantity::age(age(session.made_ns)),
@@ -131,6 +133,7 @@ fn as_json(pid: u32, program: &str, session: &SessionInfo) -> Value {
         "kept": session.kept,
         "counts": session.counts,
         "events": session.events,
+        "functions": session.functions,
         "globs": session.globs,
         "overwrites": session.mode == 1,
         "buffer_bytes": session.buffer_bytes,

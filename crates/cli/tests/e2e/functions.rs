@@ -247,6 +247,11 @@ fn kept_sessions_have_names() {
         "flight",
     ]));
     work(&mut program, 4);
+    let shown = json(&done(scene.run(&["show", "-p", &pid, "--json"])));
+    let kept = shown.iter().find(|session| session["name"] == "kept").unwrap();
+    assert!(kept["functions"].as_u64().unwrap() >= 3, "{kept}");
+    let text = done(scene.run(&["show", "-p", &pid]));
+    assert!(text.lines().next().unwrap().contains("EVENTS  FUNCTIONS  BUFFER"), "{text}");
     let (now, trace) = (scene.dir.join("now.trace"), scene.trace());
     done(scene.run(&["snapshot", "-p", &pid, "-s", "flight", "-o", now.to_str().unwrap()]));
     assert_eq!(count(&calls(&scene, &now), "::inner", "exit"), 4);

@@ -166,6 +166,7 @@ impl Held {
                 info.filled_bytes = u64::from(used) * u64::from(header.page_bytes);
                 info.lost = arena.lost();
                 info.events = session.kinds();
+                info.functions = session.functions();
                 if !session.is_on() {
                     info.state = SessionState::Off;
                 }

@@ -14,35 +14,57 @@
 //! 1. The guard: the thread's word holds the stack pointer of the trampoline that the thread is in, or 0. If it is set,
 //!    the hit comes from a function that a callback calls, or from a signal handler that interrupted a trampoline: it is
 //!    counted and passed by. (A word *below* this stack pointer belongs to a trampoline that is no more:
-//!    a handler that interrupted it has left by `longjmp`.) All this is before anything compiled runs, which may
-//!    have sleds itself.
-//! 2. Registers: all that may hold arguments or results (rax, rcx, rdx, rsi, rdi, r8, r9, r10, xmm0 to xmm7) are kept;
-//!    others belong to nobody at these places, or to the callee. Vectors wider than xmm: below.
+//!    a handler that interrupted it has left by `longjmp`. Unless this is a handler on a signal stack that lies higher, so
+//!    the system is asked. A section that was left like that stays open: what is taken off later is kept for good, and the
+//!    stall is reported.) All this is before anything compiled runs, which may have sleds itself.
+//! 2. Registers. Where a function begins: all that may hold arguments (rax, rcx, rdx, rsi, rdi, r8, r9, r10, xmm0 to xmm7).
+//!    Where it has returned: all that the conventions of C and Rust may return in (rax, rdx, rcx, xmm0 to xmm3).
+//!    Others belong to nobody at these places, or to the callee. Vectors wider than xmm: below. And the error
+//!    number: a function may begin between a system call and the look at its error.
 //! 3. The read section of `TRACE` is entered here, by the instructions of `gracepoint_rcu::assembly`, and left
 //!    here. Only in between is anything loaded that may be freed (`function/ops.rs` has the argument). A thread that
 //!    has no index yet, or not any more, and every thread where readers must fence, takes the way
 //!    through `enter` and `leave`, compiled functions that may have sleds: the guard is set.
-//! 4. `hit` is called on an aligned stack.
+//! 4. Each operation that wants the function is called, on an aligned stack.
 //!
 //! # Wide vectors
-//! A function may have arguments or results in ymm0 to ymm7 or zmm0 to zmm7. `hit` is compiled for
+//! A function may have arguments or results in ymm0 to ymm7 or zmm0 to zmm7. A session's operation is compiled for
 //! the machine's least common denominator and does not touch their upper parts unless it calls something that may
-//! (`memset` does), which it does by `apart`: that looks whether an upper part is not zero, and only then
+//! (`memset` does), which it does by `apart`. Others may touch anything (`Op::apart`), as every one may in a build for AVX or
+//! without optimisation. Where one of these is published, the trampoline looks whether an upper part is not zero, and only then
 //! keeps and restores them all; where all are zero `vzeroupper` leaves them so, and no instruction
-//! has to wait for a mixed state. A build for AVX goes by `apart` for all of `hit`.
+//! has to wait for a mixed state.
 
-use crate::function::{hit, missed_hits};
+use crate::function::{NO_DEPTH, Op, missed_hits, ops};
 use crate::key::TRACE;
+use crate::patch::island;
 use gracepoint_rcu::assembly as rcu;
 use std::arch::{asm, global_asm};
+use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// 0: no vectors wider than xmm; 1: ymm; 2: zmm. Set before the first sled is on.
 static VECTORS: AtomicU8 = AtomicU8::new(0);
 
+/// Where a thread's error number lies, from its thread pointer: it is in the C library's static thread-local storage, so
+/// the distance is the same for all. Set before the first sled is on.
+static ERRNO: AtomicUsize = AtomicUsize::new(0);
+
 global_asm!(
     include_str!("trampoline_x86_64.s"),
-    hit = sym hit_from_assembly,
+    ops = sym ops::OPS,
+    op_entry = const offset_of!(Op, entry),
+    op_exit = const offset_of!(Op, exit),
+    op_data = const offset_of!(Op, data),
+    op_words = const offset_of!(Op, words),
+    op_len = const offset_of!(Op, len),
+    op_apart = const offset_of!(Op, apart),
+    op_size = const size_of::<Op>(),
+    no_depth = const NO_DEPTH.cast_signed(),
+    errno = sym ERRNO,
+    sigaltstack = const libc::SYS_sigaltstack,
+    on_stack = const libc::SS_ONSTACK,
     enter = sym enter,
     leave = sym leave,
     trace = sym TRACE,
@@ -53,7 +75,6 @@ global_asm!(
     rank = const rcu::RANK,
     unlock = const rcu::UNLOCK,
     how = const rcu::HOW,
-    always_apart = const cfg!(any(target_feature = "avx", debug_assertions)) as u32,
 );
 
 unsafe extern "C" {
@@ -61,12 +82,6 @@ unsafe extern "C" {
     fn gp1_function_exit();
     fn gp1_function_tail();
     fn gp1_function_apart(call: unsafe extern "C" fn(usize) -> usize, argument: usize) -> usize;
-}
-
-/// Called by the trampolines inside a read section of `TRACE`.
-extern "C" fn hit_from_assembly(id: u32, frame: usize, exit: u32) {
-    // SAFETY: the trampoline has entered a section, and leaves it after this.
-    unsafe { hit::run_from_trampoline(&hit::Hit { id, frame, exit: exit != 0 }) };
 }
 
 unsafe extern "C" fn enter(_: usize) -> usize {
@@ -80,10 +95,8 @@ unsafe extern "C" fn leave(pair: usize) -> usize {
 }
 
 /// The functions that trampolines call, for the list of those that are never traced.
-pub(crate) fn called() -> [usize; 3] {
-    let hit = hit_from_assembly as extern "C" fn(u32, usize, u32) as usize;
-    let [enter, leave] = [enter, leave].map(|f: unsafe extern "C" fn(usize) -> usize| f as usize);
-    [hit, enter, leave]
+pub(crate) fn called() -> [usize; 2] {
+    [enter, leave].map(|f: unsafe extern "C" fn(usize) -> usize| f as usize)
 }
 
 /// Calls `body` with the upper parts of wide vectors kept. For what runs in a trampoline.
@@ -117,6 +130,16 @@ pub(crate) fn prepare() {
         u8::from(std::arch::is_x86_feature_detected!("avx"))
     };
     VECTORS.store(widest, Relaxed);
+    ERRNO.store(errno_distance(), Relaxed);
+}
+
+fn errno_distance() -> usize {
+    let thread: usize;
+    // SAFETY: the thread pointer is at `fs:[0]`.
+    unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) thread, options(nostack, readonly)) };
+    // SAFETY: has no precondition.
+    let errno = unsafe { libc::__errno_location() };
+    (errno as usize).wrapping_sub(thread)
 }
 
 /// Runs `f` on the thread's guard word; see the top.
@@ -186,15 +209,47 @@ pub(crate) fn is_sled(kind: SledKind, bytes: &[u8; SLED]) -> bool {
     first && (ours || rest)
 }
 
+/// How the sleds of an object get to the trampolines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Direct,
+    /// By the stones at this address.
+    Island(usize),
+}
+
+impl Way {
+    /// For an object that lies there. `None` where there is none.
+    pub(crate) fn of(object: &Range<usize>) -> Option<Way> {
+        let all = TRAMPOLINES.map(|trampoline| trampoline as usize);
+        let far = |end: usize| all.iter().any(|at| at.abs_diff(end) >= i32::MAX as usize);
+        if far(object.start) || far(object.end) {
+            return island::near(object, &all).map(Way::Island);
+        }
+        Some(Way::Direct)
+    }
+
+    fn to(self, kind: SledKind) -> usize {
+        match self {
+            Way::Direct => TRAMPOLINES[kind as usize] as usize,
+            Way::Island(at) => at + kind as usize * island::STONE,
+        }
+    }
+}
+
+/// By [`SledKind`].
+const TRAMPOLINES: [unsafe extern "C" fn(); 3] =
+    [gp1_function_entry, gp1_function_exit, gp1_function_tail];
+
 /// The dead bytes of a sled, and where they begin, that make it call for function `id` once its first byte says so.
 /// `None` where the trampoline is out of reach.
-pub(crate) fn dead_bytes(kind: SledKind, code: usize, id: u32) -> Option<(usize, [u8; 9])> {
-    let (trampoline, jump): (unsafe extern "C" fn(), u8) = match kind {
-        SledKind::Entry => (gp1_function_entry, 0xe8),
-        SledKind::Exit => (gp1_function_exit, 0xe9),
-        SledKind::Tail => (gp1_function_tail, 0xe8),
-    };
-    let distance = (trampoline as usize).wrapping_sub(code + 10).cast_signed();
+pub(crate) fn dead_bytes(
+    kind: SledKind,
+    code: usize,
+    id: u32,
+    way: Way,
+) -> Option<(usize, [u8; 9])> {
+    let jump = if kind == SledKind::Exit { 0xe9 } else { 0xe8 };
+    let distance = way.to(kind).wrapping_sub(code + 10).cast_signed();
     let [a, b, c, d] = i32::try_from(distance).ok()?.to_le_bytes();
     let [i, j, k, 0] = id.to_le_bytes() else { return None };
     Some(match kind {
@@ -216,7 +271,7 @@ mod tests {
         {
             assert!(is_sled(kind, &plain));
             let near = gp1_function_exit as *const () as usize + 4096;
-            let (at, dead) = dead_bytes(kind, near, 0x0012_3456).expect("in reach");
+            let (at, dead) = dead_bytes(kind, near, 0x0012_3456, Way::Direct).expect("in reach");
             let mut bytes = plain;
             bytes[at..at + 9].copy_from_slice(&dead);
             assert_eq!(bytes[0], off(kind), "what was written is dead while the sled is off");
@@ -224,10 +279,21 @@ mod tests {
             assert!(is_sled(kind, &bytes));
             bytes[0] = on();
             assert!(is_sled(kind, &bytes));
-            assert!(dead_bytes(kind, near, MOST_IDS).is_none());
-            assert!(dead_bytes(kind, near.wrapping_add(1 << 40), 1).is_none());
+            assert!(dead_bytes(kind, near, MOST_IDS, Way::Direct).is_none());
+            let far = near.wrapping_add(1 << 40);
+            assert!(dead_bytes(kind, far, 1, Way::Direct).is_none());
+            let (_, stepped) = dead_bytes(kind, far, 1, Way::Island(far)).expect("in reach");
+            assert_ne!(stepped, dead);
         }
         assert!(!is_sled(SledKind::Entry, &[0x41, 0xba, 1, 0, 0, 0, 0xe8, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn the_error_number_lies_at_the_same_distance_in_all_threads() {
+        let here = errno_distance();
+        for _ in 0..3 {
+            assert_eq!(std::thread::spawn(errno_distance).join().expect("well"), here);
+        }
     }
 
     #[test]

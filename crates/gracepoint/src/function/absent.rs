@@ -22,6 +22,16 @@ impl Point {
     ) -> Point {
         Point
     }
+
+    /// Called by the macro of blocks.
+    pub const fn of_block(
+        _name: fn() -> &'static str,
+        _block: &'static str,
+        _file: &'static str,
+        _line: u32,
+    ) -> Point {
+        Point
+    }
 }
 
 /// A call of a function with the attribute.

@@ -9,18 +9,24 @@ use crate::ring::Ring;
 use crate::session;
 
 /// Addresses and reasons.
-pub(super) fn list() -> [(usize, &'static str); 9] {
-    let [hit, enter, leave] = arch::called();
-    let [record, chosen] = session::recorded_by();
+pub(super) fn list() -> [(usize, &'static str); 14] {
+    let [enter, leave] = arch::called();
+    let [record_entry, record_exit, chosen, late, publish] = session::recorded_by();
+    let [entry, exit, chosen_entry, chosen_exit] = super::probe::called();
     [
-        (hit, "what the trampoline calls"),
         (enter, "how the trampoline enters a section where its own instructions do not do"),
         (leave, "the same for leaving it"),
         (gracepoint_rcu::assembly::enter as fn(&_) -> _ as usize, "called by that"),
         (gracepoint_rcu::assembly::leave as unsafe fn(_) as usize, "called by that"),
-        (super::hit::apart_address(), "calls what may use any register"),
-        (record, "writes a session's record"),
+        (entry, "calls a closure of the program"),
+        (exit, "the same at an exit"),
+        (chosen_entry, "the same with a depth, or on some threads"),
+        (chosen_exit, "the same at an exit"),
+        (record_entry, "writes a session's record"),
+        (record_exit, "the same at an exit"),
         (chosen, "the same with a depth, a threshold, threads or a context"),
+        (late, "the same where the page is to be turned"),
+        (publish, "the same where a handler has recorded in the middle"),
         (
             Ring::find_slowly as fn(&'static Ring, _, _, _) -> _ as usize,
             "turns the page of a record",

@@ -6,15 +6,22 @@
 //! above it, is proof that that one is over. Frames that are far from each other lie on different stacks (a
 //! signal stack, a coroutine's), prove nothing of each other, and stay.
 //!
+//! Guards of the attribute lie anywhere in the frame of the function that they were inlined into, the outer one's below
+//! the inner one's too. So between two guards that are near each other the place proves nothing, unless it is the same; a guard is dropped
+//! in any case, but by `longjmp`.
+//!
 //! Only the thread itself comes here, with its guard set, so nothing interrupts it half way. What another thread
 //! left in the place (it ended, and its index was given to this one) is told by the thread's token.
 
+use super::hit::GUARD;
 use crate::sys::Mapping;
 use std::cell::UnsafeCell;
 use std::io;
 
 /// Calls noted for each thread; those further in are not.
 const MOST: usize = 254;
+/// Two guards nearer than this may lie in one stack frame.
+const NEAR: usize = 16 << 10;
 /// Frames further apart than this are of different stacks.
 const FAR: usize = 1 << 20;
 
@@ -79,6 +86,12 @@ impl Frames {
     }
 }
 
+/// Does it prove that the call at `noted` is over when one begins at `at`, on the same stack?
+fn is_over(noted: usize, at: usize) -> bool {
+    let guards = noted & at & GUARD != 0;
+    noted == at || (noted < at && !(guards && at - noted < NEAR))
+}
+
 fn same_stack(a: usize, b: usize) -> bool {
     a.abs_diff(b) < FAR
 }
@@ -86,13 +99,13 @@ fn same_stack(a: usize, b: usize) -> bool {
 impl Thread {
     fn begin(&mut self, id: u32, at: usize, ticks: u64) -> Option<u32> {
         while let Some(top) = self.top() {
-            if top.at > at || !same_stack(top.at, at) {
+            if !same_stack(top.at, at) || !is_over(top.at, at) {
                 break;
             }
             self.len -= 1;
         }
         // The innermost call on this stack, or else this is the first one here.
-        let around = |frame: &&Frame| frame.at > at && same_stack(frame.at, at);
+        let around = |frame: &&Frame| same_stack(frame.at, at) && !is_over(frame.at, at);
         let around = self.frames[..self.len].iter().rev().find(around);
         let depth = around.map_or(0, |frame| frame.depth + 1);
         let place = self.frames.get_mut(self.len)?;
@@ -169,6 +182,30 @@ mod tests {
         // One without a sled for the tail call: 3 is at 2's place when it ends.
         assert_eq!(thread.begin(3, TOP, 3), Some(0));
         assert_eq!(thread.end(3, TOP), Some(Ended { depth: 0, ticks: 3 }));
+    }
+
+    /// Functions with the attribute that were inlined into one another.
+    #[test]
+    fn guards_lie_in_any_order() {
+        let (outer, inner) = (TOP - 96 + GUARD, TOP - 64 + GUARD);
+        let mut thread = thread();
+        assert_eq!(thread.begin(9, TOP, 0), Some(0));
+        for round in 1..1000 {
+            assert_eq!(thread.begin(1, outer, round), Some(1), "round {round}");
+            assert_eq!(thread.begin(2, inner, round), Some(2));
+            assert_eq!(thread.end(2, inner), Some(Ended { depth: 2, ticks: round }));
+            assert_eq!(thread.begin(2, inner, round), Some(2));
+            if round % 7 == 0 {
+                continue; // longjmp
+            }
+            assert_eq!(thread.end(2, inner), Some(Ended { depth: 2, ticks: round }));
+            assert_eq!(thread.end(1, outer), Some(Ended { depth: 1, ticks: round }));
+        }
+        // A real function below is inside, and proves that those below it are over.
+        assert_eq!(thread.begin(1, outer, 0), Some(1));
+        assert_eq!(thread.begin(3, TOP - 200, 0), Some(2));
+        assert_eq!(thread.begin(4, TOP - 80, 0), Some(1));
+        assert!(thread.end(9, TOP).is_some() && thread.len == 0);
     }
 
     #[test]

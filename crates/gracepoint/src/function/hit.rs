@@ -1,68 +1,69 @@
 //! A hit: a function begins or ends, and the operations that want it are called.
 //!
-//! Whoever comes here is inside a read section of `TRACE` and has set the thread's guard; the argument that what is
-//! loaded here is not freed meanwhile is in `ops.rs`.
+//! Whoever calls them is inside a read section of `TRACE` and has set the thread's guard; the argument that what is
+//! loaded here is not freed meanwhile is in `ops.rs`. Functions with sleds are hit in `arch/trampoline_x86_64.s`, those with
+//! the attribute here.
 
-use super::ops::{self, Op};
+use super::ops;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A function begins or ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Hit {
-    pub(crate) id: u32,
-    /// Where the return address lies.
+#[repr(C)]
+pub struct FunctionCall {
+    /// Where the return address lies; with the attribute where its [`Call`](super::Call) does, and [`GUARD`].
     pub(crate) frame: usize,
-    pub(crate) exit: bool,
+    pub(crate) id: u32,
+    pub(crate) depth: u32,
 }
 
-/// What a trampoline calls.
-///
-/// # Safety
-/// A read section of `TRACE` is open.
-#[inline(always)]
-#[cfg_attr(gp_branch, allow(dead_code, reason = "there are no trampolines"))]
-pub(crate) unsafe fn run_from_trampoline(hit: &Hit) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        ops::each(hit.id, |op| {
-            if op.apart {
-                call_apart(op, hit);
-            } else {
-                op.call(hit);
-            }
-        });
+/// A bit of `FunctionCall::frame`.
+pub(crate) const GUARD: usize = 1;
+
+/// `FunctionCall::depth` where it is not noted.
+pub(crate) const NO_DEPTH: u32 = u32::MAX;
+
+#[cfg(not(gp_branch))]
+const _: () = {
+    // As the trampoline writes it.
+    assert!(std::mem::offset_of!(FunctionCall, frame) == 0);
+    assert!(std::mem::offset_of!(FunctionCall, id) == 8);
+    assert!(std::mem::offset_of!(FunctionCall, depth) == 12);
+};
+
+impl FunctionCall {
+    /// The function's number in this program; [`function_name`](crate::function_name) says what it is called.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Address of the call's place on the stack: the same at its beginning and end, and lower in calls that it makes on
+    /// the same stack.
+    #[must_use]
+    pub fn frame(&self) -> usize {
+        self.frame & !GUARD
+    }
+
+    /// How many calls of functions of the same [`FunctionOps`](crate::FunctionOps) are around it, where that is noted
+    /// ([`with_depth`](crate::FunctionOps::with_depth)), up to 253.
+    #[must_use]
+    pub fn depth(&self) -> Option<u32> {
+        (self.depth != NO_DEPTH).then_some(self.depth)
     }
 }
 
-/// Out of line and with everything kept that the traced function may have in use.
-///
-/// # Safety
-/// The operation is one of the published ones, in a read section.
-#[inline(never)]
-#[cfg_attr(gp_branch, allow(dead_code, reason = "there are no trampolines"))]
-unsafe fn call_apart(op: &Op, hit: &Hit) {
-    super::apart(|| {
-        let _errno = Errno::keep();
-        // SAFETY: the caller's promise.
-        unsafe { op.call(hit) };
-    });
-}
-
-/// Where the function above is.
-#[cfg(not(gp_branch))]
-pub(super) fn apart_address() -> usize {
-    call_apart as unsafe fn(&'static Op, &'static Hit) as usize
-}
-
 /// What a function with the attribute calls.
-pub(crate) fn run(hit: &Hit) {
+pub(crate) fn run<const EXIT: bool>(call: &FunctionCall) {
     let section = crate::key::TRACE.read();
+    let _errno = Errno::keep();
     let entered = super::with_guard(|guard| {
         // A place on this stack, as the trampolines keep. See there why a lower one does not count.
         let here = &raw const section as usize;
-        let there = guard.load(std::sync::atomic::Ordering::Relaxed);
-        let free = there == 0 || there < here;
+        let there = guard.load(Relaxed);
+        let free = there == 0 || (there < here && !on_signal_stack());
         if free {
-            guard.store(here, std::sync::atomic::Ordering::Relaxed);
+            guard.store(here, Relaxed);
         }
         free
     });
@@ -71,23 +72,34 @@ pub(crate) fn run(hit: &Hit) {
         return;
     }
     // SAFETY: the section is open.
-    unsafe { ops::each(hit.id, |op| op.call(hit)) };
-    super::with_guard(|guard| guard.store(0, std::sync::atomic::Ordering::Relaxed));
+    unsafe { ops::each::<EXIT>(call) };
+    super::with_guard(|guard| guard.store(0, Relaxed));
+}
+
+#[cold]
+fn on_signal_stack() -> bool {
+    // SAFETY: plain data.
+    let mut stack: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: asks only.
+    unsafe { libc::sigaltstack(std::ptr::null(), &raw mut stack) };
+    stack.ss_flags & libc::SS_ONSTACK != 0
 }
 
 /// The error number as the program left it: a function may begin between a system call and the look at its error.
-struct Errno(libc::c_int);
+struct Errno(*mut libc::c_int, libc::c_int);
 
 impl Errno {
     fn keep() -> Errno {
+        // SAFETY: has no precondition.
+        let word = unsafe { libc::__errno_location() };
         // SAFETY: the calling thread's own word.
-        Errno(unsafe { *libc::__errno_location() })
+        Errno(word, unsafe { *word })
     }
 }
 
 impl Drop for Errno {
     fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { *libc::__errno_location() = self.0 };
+        // SAFETY: as above; this is the same thread.
+        unsafe { *self.0 = self.1 };
     }
 }

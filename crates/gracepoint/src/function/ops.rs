@@ -34,54 +34,68 @@
 //! An operation for some threads alone (`probe::Control`) has its words among what it captured, so
 //! all this goes for them too.
 //!
-//! Orderings: the store to [`OPS`] is a release and pairs with the acquire in [`each`]: who finds an array finds it whole.
+//! Orderings: the store to [`OPS`] is a release and pairs with the acquire in [`each`], and with the trampoline's load, which on
+//! x86 acquires: who finds an array finds it whole.
 
-use super::hit::Hit;
+use super::hit::FunctionCall;
 use crate::key::TRACE;
 use std::ptr;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// What an operation calls.
-pub(crate) type Call = unsafe fn(*const (), &Hit);
+pub(crate) type Call = unsafe extern "C" fn(*const (), &FunctionCall);
 
-/// One operation; an array ends with one whose `call` is `None`.
+/// One operation; an array ends with one whose `words` is null. Read by `arch/trampoline_x86_64.s`, too.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Op {
-    pub(crate) call: Option<Call>,
+    pub(crate) entry: Option<Call>,
+    pub(crate) exit: Option<Call>,
     pub(crate) data: *const (),
-    /// It may do anything, so in a trampoline everything is kept for it. (A session's keeps to xmm registers by itself.)
-    pub(crate) apart: bool,
     /// A bit for each function id that it wants.
-    words: *const u64,
-    len: usize,
+    pub(crate) words: *const u64,
+    pub(crate) len: usize,
+    /// It may use any register, so in a trampoline everything is kept for it. (A session's keeps to xmm registers by itself.)
+    /// Those that do come first, so the first one tells.
+    pub(crate) apart: bool,
+    pub(crate) of: Owner,
 }
 
-// SAFETY: `data` is only handed to `call`, which is made for it and may run on any thread; the set is not changed.
+/// Whose operations these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Program,
+    Session,
+}
+
+// SAFETY: `data` is only handed to `entry` and `exit`, which are made for it and may run on any thread; the set is not changed.
 unsafe impl Send for Op {}
 // SAFETY: as above.
 unsafe impl Sync for Op {}
 
 impl Op {
-    const END: Op = Op { call: None, data: ptr::null(), apart: false, words: ptr::null(), len: 0 };
+    const END: Op = Op {
+        entry: None,
+        exit: None,
+        data: ptr::null(),
+        words: ptr::null(),
+        len: 0,
+        apart: false,
+        of: Owner::Program,
+    };
 
-    /// An operation; `set` stays where it is as long as this.
-    pub(crate) fn new(call: Call, data: *const (), apart: bool, set: &Set) -> Op {
-        Op { call: Some(call), data, apart, words: set.words.as_ptr(), len: set.words.len() }
+    /// Operations; `set` stays where it is as long as this.
+    pub(crate) fn new(of: Owner, calls: [Option<Call>; 2], data: *const (), set: &Set) -> Op {
+        let [entry, exit] = calls;
+        // Code that is built for AVX, or calls `memset` anywhere because it was not optimised, may use all of it.
+        let anything = cfg!(any(target_feature = "avx", debug_assertions));
+        let apart = of == Owner::Program || anything;
+        Op { entry, exit, data, words: set.words.as_ptr(), len: set.words.len(), apart, of }
     }
 
     /// # Safety
     /// It is published, and the read section is open in which it was found.
-    #[inline(always)]
-    pub(crate) unsafe fn call(&self, hit: &Hit) {
-        if let Some(call) = self.call {
-            // SAFETY: function and data were put in as a pair.
-            unsafe { call(self.data, hit) };
-        }
-    }
-
-    /// # Safety
-    /// As for [`call`](Self::call).
     #[inline(always)]
     unsafe fn wants(&self, id: u32) -> bool {
         let word = id as usize / 64;
@@ -90,28 +104,32 @@ impl Op {
     }
 }
 
-static OPS: AtomicPtr<Op> = AtomicPtr::new(ptr::null_mut());
+/// What is published while there is none.
+struct Nothing([Op; 1]);
 
-/// Calls `body` with each operation that wants this function.
+static NOTHING: Nothing = Nothing([Op::END]);
+
+pub(crate) static OPS: AtomicPtr<Op> = AtomicPtr::new((&raw const NOTHING.0).cast_mut().cast());
+
+/// Calls each operation that wants this function.
 ///
 /// # Safety
 /// A read section of `TRACE` is open.
 #[inline(always)]
-pub(crate) unsafe fn each(id: u32, body: impl Fn(&Op)) {
+pub(crate) unsafe fn each<const EXIT: bool>(call: &FunctionCall) {
     let mut at = OPS.load(Acquire);
-    if at.is_null() {
-        return;
-    }
     loop {
         // SAFETY: a published array ends with `Op::END` and lives until a grace period after it was replaced, so
         // as long as the section.
         let op = unsafe { &*at };
-        if op.call.is_none() {
+        if op.words.is_null() {
             return;
         }
         // SAFETY: as above.
-        if unsafe { op.wants(id) } {
-            body(op);
+        let wanted = unsafe { op.wants(call.id) };
+        if let Some(f) = (if EXIT { op.exit } else { op.entry }).filter(|_| wanted) {
+            // SAFETY: functions and data were put in as one.
+            unsafe { f(op.data, call) };
         }
         // SAFETY: this was not the last.
         at = unsafe { at.add(1) };
@@ -132,14 +150,15 @@ impl Published {
     }
 
     /// Publishes these instead. The array before is freed a grace period later.
-    pub(crate) fn replace(&mut self, ops: Vec<Op>) {
+    pub(crate) fn replace(&mut self, mut ops: Vec<Op>) {
         let mut new = None;
-        let mut at = ptr::null_mut();
+        let mut at = (&raw const NOTHING.0).cast_mut().cast();
         if !ops.is_empty() {
+            ops.sort_by_key(|op| !op.apart);
             let array: Box<[Op]> = ops.into_iter().chain([Op::END]).collect();
             at = new.insert(array).as_mut_ptr();
         }
-        OPS.store(at, Release); // pairs with the load in `each`
+        OPS.store(at, Release); // pairs with the load in `each`, and with the trampoline's
         if let Some(old) = std::mem::replace(&mut self.0, new) {
             TRACE.retire(old);
         }
@@ -192,7 +211,7 @@ mod tests {
     #[test]
     fn a_set_has_what_was_put_in() {
         let set: Set = [1, 63, 64, 1000].into_iter().collect();
-        let op = Op::new(|_, _| (), ptr::null(), false, &set);
+        let op = Op::new(Owner::Session, [None; 2], ptr::null(), &set);
         for id in 0..1200 {
             let wanted = [1, 63, 64, 1000].contains(&id);
             assert_eq!((set.has(id), op.has(id)), (wanted, wanted), "{id}");

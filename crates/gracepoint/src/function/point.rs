@@ -1,7 +1,8 @@
 //! Functions with the attribute: what the macro leaves in the program, and what a call does while it is on.
 
-use super::hit::{self, Hit};
+use super::hit::{self, FunctionCall, GUARD, NO_DEPTH};
 use crate::key::Key;
+use std::borrow::Cow;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,6 +13,8 @@ pub struct Point {
     /// Its id; 0 until it is first listed.
     id: AtomicU32,
     name: fn() -> &'static str,
+    /// What a block calls itself, in the function that it is in.
+    block: Option<&'static str>,
     pub(crate) file: &'static str,
     pub(crate) line: u32,
     /// The events of its arguments and of what it returns.
@@ -31,14 +34,27 @@ impl Point {
         returns: Option<&'static Key>,
         whole: Option<&'static Key>,
     ) -> Point {
-        Point { id: AtomicU32::new(0), name, file, line, args, returns, whole }
+        Point { id: AtomicU32::new(0), name, block: None, file, line, args, returns, whole }
     }
 
-    /// `kv::store::Store::get`.
-    pub(crate) fn name(&self) -> &'static str {
+    /// Called by the macro of blocks.
+    pub const fn of_block(
+        name: fn() -> &'static str,
+        block: &'static str,
+        file: &'static str,
+        line: u32,
+    ) -> Point {
+        Point { block: Some(block), ..Point::new(name, file, line, None, None, None) }
+    }
+
+    /// `kv::store::Store::get`; of a block `kv::store::Store::get::parse`.
+    pub(crate) fn name(&self) -> Cow<'static, str> {
         let name = (self.name)();
-        let name = name.rsplit_once("::").map_or(name, |(function, _inner)| function);
-        name.strip_suffix("::{{closure}}").unwrap_or(name)
+        let mut name = name.rsplit_once("::").map_or(name, |(function, _inner)| function);
+        while let Some(outside) = name.strip_suffix("::{{closure}}") {
+            name = outside;
+        }
+        self.block.map_or(name.into(), |block| format!("{name}::{block}").into())
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -53,6 +69,7 @@ impl Point {
 /// A call of a function with the attribute. Its place on the stack stands for the call's.
 #[doc(hidden)]
 #[derive(Debug)]
+#[repr(align(8))]
 pub struct Call {
     point: Option<&'static Point>,
 }
@@ -69,7 +86,7 @@ impl Call {
     #[inline(never)]
     pub fn begin(&mut self, point: &'static Point) {
         self.point = Some(point);
-        self.hit(point, false);
+        hit::run::<false>(&self.as_seen(point));
     }
 
     /// Is the call traced?
@@ -78,14 +95,15 @@ impl Call {
         self.point.is_some()
     }
 
-    fn hit(&self, point: &'static Point, exit: bool) {
-        hit::run(&Hit { id: point.id(), frame: &raw const *self as usize, exit });
+    #[inline(always)]
+    fn as_seen(&self, point: &'static Point) -> FunctionCall {
+        FunctionCall { frame: &raw const *self as usize | GUARD, id: point.id(), depth: NO_DEPTH }
     }
 
     #[cold]
     #[inline(never)]
     fn end(&self, point: &'static Point) {
-        self.hit(point, true);
+        hit::run::<true>(&self.as_seen(point));
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`FunctionOps`]: closures of the program that are called when functions begin and end.
 
-use super::hit::Hit;
-use super::ops::{Op, Set};
+use super::hit::{FunctionCall, NO_DEPTH};
+use super::ops::{self, Op, Owner, Set};
 use super::{Frames, registry, symbols};
 use crate::probe::discard;
 use crate::sys::Mapping;
@@ -13,36 +13,6 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 type Callback = Box<dyn Fn(&FunctionCall) + Send + Sync>;
-
-/// A function begins or ends.
-#[derive(Debug, Clone, Copy)]
-pub struct FunctionCall {
-    id: u32,
-    frame: usize,
-    depth: Option<u32>,
-}
-
-impl FunctionCall {
-    /// The function's number in this program; [`function_name`](crate::function_name) says what it is called.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
-    /// Address of the call's place on the stack: the same at its beginning and end, and lower in calls that it makes on
-    /// the same stack.
-    #[must_use]
-    pub fn frame(&self) -> usize {
-        self.frame
-    }
-
-    /// How many calls of functions of the same [`FunctionOps`] are around it, where that is noted
-    /// ([`FunctionOps::with_depth`]), up to 253.
-    #[must_use]
-    pub fn depth(&self) -> Option<u32> {
-        self.depth
-    }
-}
 
 /// Which functions, by the patterns that their paths match.
 ///
@@ -230,10 +200,6 @@ impl FunctionOps {
     /// [`ErrorKind::Patching`] where the system does not let code be changed;
     /// [`ErrorKind::InsideProbe`] from a callback that interrupted a change of probes.
     pub fn register(self) -> Result<RegisteredOps, Error> {
-        self.register_as(None)
-    }
-
-    fn register_as(self, own: Option<&'static StaticFunctionOps>) -> Result<RegisteredOps, Error> {
         if tracer::locked_unless_held(|| ()).is_none() {
             let text = "a callback that interrupts a change of probes cannot register another";
             return Err(crate::probe::inside(text));
@@ -255,15 +221,16 @@ impl FunctionOps {
             set,
             entry: self.entry,
             exit: self.exit,
-            own,
             frames,
             control,
             dead: AtomicBool::new(false),
             panics: AtomicU64::new(0),
         });
+        let calls = body.calls();
         let data = Box::into_raw(body);
         // SAFETY: the box that was just made; it is freed below, or by `RegisteredOps`.
-        let op = Op::new(call, data.cast_const().cast(), true, unsafe { &(*data).set });
+        let set = unsafe { &(*data).set };
+        let op = Op::new(Owner::Program, calls, data.cast_const().cast(), set);
         registry::attach(op).map_err(|error| {
             free_later(data);
             Error::new(ErrorKind::Patching, error.to_string())
@@ -283,7 +250,6 @@ struct Body {
     set: Set,
     entry: Option<Callback>,
     exit: Option<Callback>,
-    own: Option<&'static StaticFunctionOps>,
     frames: Option<Frames>,
     control: Option<Control>,
     /// A callback has panicked, or they could not be taken off at once.
@@ -325,31 +291,70 @@ impl Control {
     }
 }
 
+impl Body {
+    /// What a hit calls: nothing where nobody would see it.
+    fn calls(&self) -> [Option<ops::Call>; 2] {
+        if self.frames.is_some() || self.control.is_some() {
+            let noted = self.frames.is_some();
+            return [
+                (noted || self.entry.is_some()).then_some(call_chosen::<false> as ops::Call),
+                (noted || self.exit.is_some()).then_some(call_chosen::<true> as ops::Call),
+            ];
+        }
+        [
+            self.entry.is_some().then_some(call::<false> as ops::Call),
+            self.exit.is_some().then_some(call::<true> as ops::Call),
+        ]
+    }
+
+    #[inline(always)]
+    fn run<const EXIT: bool>(&self, call: &FunctionCall) {
+        let Some(f) = (if EXIT { &self.exit } else { &self.entry }) else { return };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(call))) {
+            self.died(payload);
+        }
+    }
+
+    #[cold]
+    fn died(&self, payload: Box<dyn std::any::Any + Send>) {
+        self.dead.store(true, Release);
+        self.panics.fetch_add(1, Relaxed);
+        discard(payload);
+    }
+}
+
+/// Out of line, for the list of functions that are never traced.
+#[cfg(not(gp_branch))]
+pub(super) fn called() -> [usize; 4] {
+    [call::<false>, call::<true>, call_chosen::<false>, call_chosen::<true>]
+        .map(|f: ops::Call| f as usize)
+}
+
 /// # Safety
 /// `data` is a `Body` that lives while the read section lasts.
-unsafe fn call(data: *const (), hit: &Hit) {
+unsafe extern "C" fn call<const EXIT: bool>(data: *const (), call: &FunctionCall) {
+    // SAFETY: the caller's promise.
+    let body = unsafe { &*data.cast::<Body>() };
+    if !body.dead.load(Acquire) {
+        body.run::<EXIT>(call);
+    }
+}
+
+/// The same on some threads alone, or with depth.
+///
+/// # Safety
+/// As for [`call`].
+unsafe extern "C" fn call_chosen<const EXIT: bool>(data: *const (), call: &FunctionCall) {
     // SAFETY: the caller's promise.
     let body = unsafe { &*data.cast::<Body>() };
     if body.dead.load(Acquire) || body.control.as_ref().is_some_and(|control| !control.is_on()) {
         return;
     }
-    let depth = body.frames.as_ref().and_then(|frames| match hit.exit {
-        false => frames.begin(hit.id, hit.frame, 0),
-        true => frames.end(hit.id, hit.frame).map(|call| call.depth),
+    let depth = body.frames.as_ref().and_then(|frames| match EXIT {
+        false => frames.begin(call.id, call.frame, 0),
+        true => frames.end(call.id, call.frame).map(|call| call.depth),
     });
-    let call = FunctionCall { id: hit.id, frame: hit.frame, depth };
-    let run = || {
-        if let Some(own) = body.own {
-            (if hit.exit { own.exit } else { own.entry })(&call);
-        } else if let Some(f) = if hit.exit { &body.exit } else { &body.entry } {
-            f(&call);
-        }
-    };
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(run)) {
-        body.dead.store(true, Release);
-        body.panics.fetch_add(1, Relaxed);
-        discard(payload);
-    }
+    body.run::<EXIT>(&FunctionCall { depth: depth.unwrap_or(NO_DEPTH), ..*call });
 }
 
 /// Registered operations. Dropping it takes them off, as [`unregister`](Self::unregister) does.
@@ -506,7 +511,8 @@ impl StaticFunctionOps {
     /// # Errors
     /// As [`FunctionOps::register`].
     pub fn register(&'static self, filter: &str) -> Result<(), Error> {
-        let ops = Box::new(FunctionOps::new(filter).register_as(Some(self))?);
+        let ops = FunctionOps::new(filter).on_entry(self.entry).on_exit(self.exit);
+        let ops = Box::new(ops.register()?);
         self.replace(Box::into_raw(ops));
         Ok(())
     }

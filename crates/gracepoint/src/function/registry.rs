@@ -1,8 +1,8 @@
 //! Which operations there are, and which functions are on for them. All of it under the tracer's lock, which forks
 //! and unloading wait for too.
 
-use super::ops::{Op, Published};
-use super::table::{self, Place, Table};
+use super::ops::{Op, Owner, Published};
+use super::table::{self, On, Place, Table};
 use crate::key::Key;
 use crate::patch::PatchError;
 use crate::{module, tracer};
@@ -66,7 +66,8 @@ pub(crate) fn detach(data: *const ()) {
 /// In a forked child, before its next session: no session of the parent's is there any more.
 pub(crate) fn reset() {
     with(|registry| {
-        let left = registry.published.all().iter().copied().filter(|op| op.apart).collect();
+        let ops = registry.published.all().iter().copied();
+        let left = ops.filter(|op| op.of == Owner::Program).collect();
         registry.published.replace(left);
         let _ = registry.switch();
     });
@@ -81,11 +82,14 @@ impl Registry {
         let _ = self.switch();
     }
 
-    /// Makes those functions on that an operation wants, and no others.
+    /// Makes those functions on that an operation wants, and no others; with sleds only the hits that one wants.
     fn switch(&mut self) -> Result<(), PatchError> {
         let ops = self.published.all();
-        let wanted = |id: u32| ops.iter().any(|op| op.has(id));
-        let changed: Vec<(u32, bool)> = self
+        let wanted = |id: u32| On {
+            entry: ops.iter().any(|op| op.entry.is_some() && op.has(id)),
+            exit: ops.iter().any(|op| op.exit.is_some() && op.has(id)),
+        };
+        let changed: Vec<(u32, On)> = self
             .table
             .functions()
             .map(|(id, function)| (id, wanted(id), function.on))
@@ -98,17 +102,21 @@ impl Registry {
         for (id, function) in self.table.functions_mut() {
             if let Some((_, on)) = changed.next_if(|(changed, _)| *changed == id) {
                 function.on = on;
-                function.prepared |= on;
+                function.prepared |= on.is_any();
             }
         }
         Ok(())
     }
 
-    fn switch_sites(&self, changed: &[(u32, bool)]) -> Result<(), PatchError> {
+    fn switch_sites(&self, changed: &[(u32, On)]) -> Result<(), PatchError> {
         let keys = |wanted: bool| -> Vec<&'static Key> {
-            let key = |&(id, on): &(u32, bool)| match self.table.get(id)?.place {
-                Place::Attribute(_, key) if on == wanted => Some(key),
-                _ => None,
+            let key = |&(id, on): &(u32, On)| {
+                let function = self.table.get(id)?;
+                let is_news = on.is_any() == wanted && function.on.is_any() != wanted;
+                match function.place {
+                    Place::Attribute(_, key) if is_news => Some(key),
+                    _ => None,
+                }
             };
             changed.iter().filter_map(key).collect()
         };
@@ -117,12 +125,12 @@ impl Registry {
     }
 
     #[cfg(gp_branch)]
-    fn switch_sleds(&self, _changed: &[(u32, bool)]) -> Result<(), PatchError> {
+    fn switch_sleds(&self, _changed: &[(u32, On)]) -> Result<(), PatchError> {
         Ok(())
     }
 
     #[cfg(not(gp_branch))]
-    fn switch_sleds(&self, changed: &[(u32, bool)]) -> Result<(), PatchError> {
+    fn switch_sleds(&self, changed: &[(u32, On)]) -> Result<(), PatchError> {
         use crate::arch::trampoline_x86_64 as arch;
         use crate::patch;
         arch::prepare();
@@ -130,17 +138,22 @@ impl Registry {
         for &(id, on) in changed {
             let Some(function) = self.table.get(id) else { continue };
             let Place::Sleds { object, first, count, .. } = function.place else { continue };
-            let module = object as usize;
+            let (module, way) = (object as usize, self.table.way(object));
             for sled in self.table.sleds(first, count) {
-                if on && !function.prepared {
-                    let Some((from, bytes)) = arch::dead_bytes(sled.kind, sled.at, id) else {
+                // All of a function's, once and for all.
+                if on.is_any() && !function.prepared {
+                    let Some((from, bytes)) = arch::dead_bytes(sled.kind, sled.at, id, way) else {
                         continue; // cannot be: it was tried when the sled was found
                     };
                     let at = sled.at + from;
                     batch.dead.push(patch::Write { module, at, bytes, len: bytes.len() });
                 }
-                let byte = if on { arch::on() } else { arch::off(sled.kind) };
-                batch.first.push(patch::Write::one(module, sled.at, byte));
+                let of =
+                    |on: On| if sled.kind == arch::SledKind::Entry { on.entry } else { on.exit };
+                if of(on) != of(function.on) {
+                    let byte = if of(on) { arch::on() } else { arch::off(sled.kind) };
+                    batch.first.push(patch::Write::one(module, sled.at, byte));
+                }
             }
         }
         batch.dead.sort_unstable_by_key(|write| write.at);

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 pub(crate) fn each(table: &Table, mut body: impl FnMut(u32, &str)) {
     for (id, function) in table.functions() {
         match function.place {
-            Place::Attribute(point, _) => body(id, point.name()),
+            Place::Attribute(point, _) => body(id, &point.name()),
             #[cfg(not(gp_branch))]
             Place::Sleds { .. } => {}
         }

@@ -41,11 +41,24 @@ pub(crate) enum Place {
     Sleds { object: u32, function: usize, first: u32, count: u32 },
 }
 
+/// Which hits of a function are wanted, or on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct On {
+    pub(crate) entry: bool,
+    pub(crate) exit: bool,
+}
+
+impl On {
+    pub(crate) fn is_any(self) -> bool {
+        self.entry || self.exit
+    }
+}
+
 /// A function; its id is its place in the table and 1.
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) place: Place,
-    pub(crate) on: bool,
+    pub(crate) on: On,
     /// The dead bytes of its sleds are written.
     pub(crate) prepared: bool,
 }
@@ -55,6 +68,8 @@ pub(crate) struct Function {
 struct Object {
     about: FunctionObject,
     base: u64,
+    #[cfg(not(gp_branch))]
+    way: arch::Way,
 }
 
 /// See the top.
@@ -121,7 +136,7 @@ impl Table {
             let point = site.key.point().filter(|_| site.kind == SiteKind::Function);
             if let Some(point) = point.filter(|point| point.id() == 0) {
                 let place = Place::Attribute(point, site.key);
-                self.functions.push(Function { place, on: false, prepared: true });
+                self.functions.push(Function { place, on: On::default(), prepared: true });
                 point.set_id(self.functions.len() as u32);
             }
         }
@@ -138,7 +153,7 @@ impl Table {
             let (first, count) = (self.sleds.len() as u32, sleds.len() as u32);
             self.sleds.extend(sleds);
             let place = Place::Sleds { object, function, first, count };
-            self.functions.push(Function { place, on: false, prepared: false });
+            self.functions.push(Function { place, on: On::default(), prepared: false });
         }
         self.objects.push(found.object);
     }
@@ -166,6 +181,11 @@ impl Table {
         &self.sleds[first as usize..][..count as usize]
     }
 
+    #[cfg(not(gp_branch))]
+    pub(crate) fn way(&self, object: u32) -> arch::Way {
+        self.objects[object as usize].way
+    }
+
     /// An object's file and what to add to its addresses.
     #[cfg(not(gp_branch))]
     pub(crate) fn objects(&self) -> impl Iterator<Item = &FunctionObject> {
@@ -181,7 +201,7 @@ impl Table {
             Place::Attribute(point, _) => control::Function {
                 id,
                 kind: FunctionKind::Attribute,
-                name: point.name().into(),
+                name: point.name().into_owned(),
                 file: point.file.into(),
                 line: point.line,
                 args: event(point.args),
@@ -233,13 +253,19 @@ pub(crate) fn look(before: Option<u64>) -> Option<Look> {
         };
         sys::keep_loaded(object.base as usize);
         let path = if is_program { agent::exe() } else { path };
-        let sys::Object { base, bias, build_id, code, .. } = object;
+        let sys::Object { base, size, bias, build_id, code, .. } = object;
         // SAFETY: the map of an object that has this build id, in memory that the loader has mapped for it and that stays.
-        let entries = unsafe { std::slice::from_raw_parts(range.0 as *const Entry, range.1) };
+        let bytes = unsafe { std::slice::from_raw_parts(range.0 as *const u8, range.1) };
+        let entries: Vec<Entry> = bytes.chunks_exact(ENTRY).map(Entry::read).collect();
         let about = FunctionObject { path, build_id, bias };
-        match sleds_of(entries, &code) {
-            Ok(functions) => {
-                look.found.push(Found { object: Object { about, base }, functions });
+        let way = arch::Way::of(&(base as usize..(base + size) as usize));
+        let found = way.ok_or_else(|| {
+            "it lies more than 2 GiB from the runtime, and there is no room for a page near it"
+                .to_owned()
+        });
+        match found.and_then(|way| Ok((way, sleds_of(&entries, &code)?))) {
+            Ok((way, functions)) => {
+                look.found.push(Found { object: Object { about, base, way }, functions });
             }
             Err(why) => look.notes.push(format!("{}: {why}", about.path)),
         }
@@ -247,22 +273,34 @@ pub(crate) fn look(before: Option<u64>) -> Option<Look> {
     Some(look)
 }
 
-/// An entry of `xray_instr_map`, version 2: distances from where they stand.
+/// Bytes of an entry of `xray_instr_map`.
 #[cfg(not(gp_branch))]
-#[repr(C)]
+const ENTRY: usize = 32;
+
+/// What an entry says.
+#[cfg(not(gp_branch))]
 struct Entry {
-    sled: i64,
-    function: i64,
+    sled: usize,
+    function: usize,
     kind: u8,
-    always: u8,
     version: u8,
-    padding: [u8; 13],
 }
 
 #[cfg(not(gp_branch))]
-const _: () = assert!(size_of::<Entry>() == 32);
+impl Entry {
+    /// Version 2: the sled's and the function's distances from where they stand (which may be at any address: compilers
+    /// ask for no alignment); the kind, whether always, the version; 13 bytes of nothing.
+    fn read(bytes: &[u8]) -> Entry {
+        let address = |at: usize| {
+            let mut distance = [0; 8];
+            distance.copy_from_slice(&bytes[at..at + 8]);
+            (&raw const bytes[at] as usize).wrapping_add(usize::from_le_bytes(distance))
+        };
+        Entry { sled: address(0), function: address(8), kind: bytes[16], version: bytes[18] }
+    }
+}
 
-/// Where an object's map lies in memory, and how many entries it has.
+/// Where an object's map lies in memory, and how many bytes it has.
 #[cfg(not(gp_branch))]
 fn map_of(elf: &Elf<'_>, object: &sys::Object) -> Option<(usize, usize)> {
     let section = elf.section("xray_instr_map")?;
@@ -272,8 +310,7 @@ fn map_of(elf: &Elf<'_>, object: &sys::Object) -> Option<(usize, usize)> {
     let size = section.end - section.start;
     let inside = start >= object.base
         && start.checked_add(size).is_some_and(|end| end <= object.base + object.size);
-    let aligned = start.is_multiple_of(8);
-    (same && inside && aligned && size >= 32).then_some((start as usize, size as usize / 32))
+    (same && inside).then_some((start as usize, size as usize))
 }
 
 /// The functions of a map and their sleds. One that has a sled which is not as it should be is left out.
@@ -288,17 +325,16 @@ fn sleds_of(
             other.version
         ));
     }
-    let address = |field: &i64| (&raw const *field as usize).wrapping_add_signed(*field as isize);
     let mut functions = Vec::new();
-    let (mut foreign, mut far) = (0, 0);
-    for run in entries.chunk_by(|a, b| address(&a.function) == address(&b.function)) {
-        if super::excluded::has(address(&run[0].function)) {
+    let mut foreign = 0;
+    for run in entries.chunk_by(|a, b| a.function == b.function) {
+        if super::excluded::has(run[0].function) {
             continue;
         }
         let mut sleds = Vec::with_capacity(run.len());
         let known = run.iter().all(|entry| {
             let Some(kind) = arch::SledKind::of(entry.kind) else { return true };
-            let at = address(&entry.sled);
+            let at = entry.sled;
             let end = at as u64 + arch::SLED as u64;
             let inside = code.iter().any(|range| range.start <= at as u64 && end <= range.end);
             // SAFETY: the bytes lie in executable memory of the object, which stays loaded.
@@ -307,19 +343,12 @@ fn sleds_of(
                 foreign += 1;
                 return false;
             }
-            if arch::dead_bytes(kind, at, 1).is_none() {
-                far += 1;
-                return false;
-            }
             sleds.push(Sled { at, kind });
             true
         });
         if known && !sleds.is_empty() {
-            functions.push((address(&run[0].function), sleds));
+            functions.push((run[0].function, sleds));
         }
-    }
-    if functions.is_empty() && far > 0 {
-        return Err("it lies more than 2 GiB from the runtime; link the runtime into it".into());
     }
     if functions.is_empty() && foreign > 0 {
         return Err("its sleds are in use by another runtime".into());

@@ -5,9 +5,9 @@
 
 use super::failure;
 use super::target::Target;
-use crate::function::{self, Frames, Hit, Op, Set};
+use crate::function::{self, Frames, FunctionCall, Op, Owner, Set, ops};
 use crate::limit::Limit;
-use crate::ring::Ring;
+use crate::ring::{Ring, Unpublished, Writers};
 use crate::{clock, sys};
 use gracepoint_wire::control::{
     ENTRY_ID, EXIT_ID, Failure, FunctionsWanted, Limits, WHOLE_ID, function_events,
@@ -18,8 +18,9 @@ use gracepoint_wire::schema::Declared;
 pub(super) struct Recorder {
     target: Target,
     set: Set,
-    /// Threads, depth, threshold or context: not just two numbers for each hit.
-    is_plain: bool,
+    /// Where just two numbers are written for each hit: no threads, depth, threshold or context; and the ring is
+    /// [plain](Ring::is_plain).
+    quick: Option<Writers>,
     /// Thread ids, sorted; none for all.
     threads: Vec<u32>,
     depth: u32,
@@ -109,7 +110,10 @@ impl Chosen {
             limit: Limit::new(0, 0),
         };
         Ok(Recorder {
-            is_plain: extras == 0 && !needs_frames && threads.is_empty(),
+            quick: target
+                .ring()
+                .writers()
+                .filter(|_| extras == 0 && !needs_frames && threads.is_empty()),
             target,
             set: self.set,
             threads: sorted(threads),
@@ -121,21 +125,45 @@ impl Chosen {
 }
 
 impl Recorder {
+    pub(super) fn count(&self) -> u64 {
+        self.set.len() as u64
+    }
+
     pub(super) fn op(&self) -> Op {
-        Op::new(record, (&raw const *self).cast(), false, &self.set)
+        let calls = [record::<false> as ops::Call, record::<true>].map(Some);
+        Op::new(Owner::Session, calls, (&raw const *self).cast(), &self.set)
+    }
+
+    /// Of a hit for which there was no quick place.
+    #[cold]
+    #[inline(never)]
+    fn record_late(&self, hit: &FunctionCall, exit: bool) {
+        let ring = self.target.ring();
+        let id = if exit { EXIT_ID } else { ENTRY_ID };
+        let Some(place) = function::apart(|| ring.place(id, 8)) else { return };
+        // SAFETY: the place has room for 8 bytes.
+        unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };
+        ring.publish(&place);
+    }
+
+    /// Of a hit in the middle of which a handler has recorded.
+    #[cold]
+    #[inline(never)]
+    fn publish_late(&self, unpublished: Unpublished<'_>) {
+        function::apart(|| self.target.ring().publish_after_all(unpublished));
     }
 
     #[inline(never)]
-    fn record_chosen(&self, hit: &Hit) {
+    fn record_chosen(&self, hit: &FunctionCall, exit: bool) {
         if !self.threads.is_empty() && self.threads.binary_search(&this_thread()).is_err() {
             return;
         }
-        let Some(frames) = &self.frames else { return self.write(hit) };
+        let Some(frames) = &self.frames else { return self.write(hit, exit) };
         let ticks = clock::ticks(clock::source());
-        if !hit.exit {
+        if !exit {
             let depth = frames.begin(hit.id, hit.frame, ticks);
             if self.threshold.is_none() && depth.is_some_and(|depth| depth < self.depth) {
-                self.write(hit);
+                self.write(hit, exit);
             }
             return;
         }
@@ -144,7 +172,7 @@ impl Recorder {
             return;
         }
         match self.threshold {
-            None => self.write(hit),
+            None => self.write(hit, exit),
             Some(least) => {
                 let took = ticks.saturating_sub(call.ticks);
                 if took >= least {
@@ -154,12 +182,12 @@ impl Recorder {
         }
     }
 
-    fn write(&self, hit: &Hit) {
-        self.write_record(if hit.exit { EXIT_ID } else { ENTRY_ID }, hit, None);
+    fn write(&self, hit: &FunctionCall, exit: bool) {
+        self.write_record(if exit { EXIT_ID } else { ENTRY_ID }, hit, None);
     }
 
     /// With the session's context.
-    fn write_record(&self, id: u32, hit: &Hit, ticks: Option<u64>) {
+    fn write_record(&self, id: u32, hit: &FunctionCall, ticks: Option<u64>) {
         let len = if ticks.is_some() { 16 } else { 8 };
         // The context and a turn of the page may use wide vectors.
         function::apart(|| {
@@ -188,38 +216,42 @@ fn this_thread() -> u32 {
 }
 
 /// `function` and `frame`.
-fn fields(hit: &Hit) -> u64 {
+fn fields(hit: &FunctionCall) -> u64 {
     let frame = (hit.frame >> 3) as u32;
     u64::from(hit.id) | u64::from(frame) << 32
 }
 
 /// The functions that write, for the list of those that are never traced.
 #[cfg(not(gp_branch))]
-pub(crate) fn recorded_by() -> [usize; 2] {
-    let chosen = Recorder::record_chosen as fn(&'static Recorder, &'static Hit);
-    [record as unsafe fn(*const (), &'static Hit) as usize, chosen as usize]
+pub(crate) fn recorded_by() -> [usize; 5] {
+    let chosen = Recorder::record_chosen as fn(&'static Recorder, &'static FunctionCall, bool);
+    let late = Recorder::record_late as fn(&'static Recorder, &'static FunctionCall, bool);
+    let publish = Recorder::publish_late as fn(&'static Recorder, Unpublished<'static>);
+    let [entry, exit]: [ops::Call; 2] = [record::<false>, record::<true>];
+    [entry as usize, exit as usize, chosen as usize, late as usize, publish as usize]
 }
 
-/// What a session's operation calls.
+/// What a session's operation calls. Where nothing is special all of it is here, and needs few registers.
 ///
 /// # Safety
 /// `data` is a `Recorder` whose session lives while the read section lasts.
-unsafe fn record(data: *const (), hit: &Hit) {
+unsafe extern "C" fn record<const EXIT: bool>(data: *const (), hit: &FunctionCall) {
     // SAFETY: the caller's promise.
     let this = unsafe { &*data.cast::<Recorder>() };
-    if !this.is_plain {
-        this.record_chosen(hit);
+    let Some(writers) = this.quick else {
+        this.record_chosen(hit, EXIT);
         return;
-    }
-    let ring = this.target.ring();
-    let id = if hit.exit { EXIT_ID } else { ENTRY_ID };
-    let place = ring.place_by(id, 8, |ring, index, id, len| {
-        function::apart(|| ring.place_slowly(index, id, len))
-    });
-    let Some(place) = place else { return };
+    };
+    // SAFETY: the ring lives as long as the session; the trampoline is on this thread's stack.
+    let Some(place) = (unsafe { writers.place(if EXIT { EXIT_ID } else { ENTRY_ID }, 8) }) else {
+        this.record_late(hit, EXIT);
+        return;
+    };
     // SAFETY: the place has room for 8 bytes.
     unsafe { place.fields.cast::<u64>().write_unaligned(fields(hit)) };
-    ring.publish(&place);
+    if let Err(unpublished) = place.publish() {
+        this.publish_late(unpublished);
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,41 @@ fn frames_end_by_panics_and_on_other_stacks() {
 }
 
 #[test]
+fn tail_calls_jumps_and_coroutines_are_followed() {
+    says(command("ways"), "every way is right");
+}
+
+#[test]
+fn functions_of_c_and_cpp_are_traced() {
+    let clang =
+        Command::new("clang").arg("--version").output().is_ok_and(|out| out.status.success());
+    if clang {
+        says(command("foreign"), "functions of C and C++ are traced");
+    } else {
+        says(command("foreign"), "skipped, needs clang");
+    }
+}
+
+/// One that lies too far away for a call, as the loader has it, once with each way of patching.
+#[test]
+fn a_library_that_is_loaded_later_is_traced() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sleds/foreign/library.rs");
+    let library = program().with_file_name("libsleds_library.so");
+    let built = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args(["--edition=2024", "--crate-type=cdylib", "-O", "-Z", "instrument-xray=always", "-o"])
+        .args([&library, &source])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .output()
+        .expect("the compiler runs");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    for way in ["text", "mem"] {
+        let mut command = command("loaded");
+        command.arg(&library).env("GRACEPOINT_PATCH", way);
+        says(command, "the library is traced");
+    }
+}
+
+#[test]
 fn callbacks_are_kept_from_themselves() {
     says(command("recursion"), "the guard holds");
 }

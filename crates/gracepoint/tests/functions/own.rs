@@ -7,7 +7,7 @@ use gracepoint_wire::control::{
     MAX_REPLY, Message, WHOLE_ID, next_frame,
 };
 use gracepoint_wire::packet::{HEADER, PacketHeader};
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -176,6 +176,27 @@ fn records(arena: &[u8]) -> BTreeMap<u64, Vec<Record>> {
     streams
 }
 
+/// The engine's functions that have sleds in the program's file and are not among these.
+fn left_out(listed: &BTreeMap<u32, String>) -> Vec<String> {
+    let file = std::fs::read(program()).expect("the program's file");
+    let elf = object::File::parse(&*file).expect("an ELF file");
+    let symbols: HashMap<u64, &str> =
+        elf.symbols().filter_map(|s| Some((s.address(), s.name().ok()?))).collect();
+    let map = elf.section_by_name("xray_instr_map").expect("sleds");
+    let entries = map.data().expect("readable").chunks_exact(32).enumerate();
+    // The second word of an entry is the distance from there to the function.
+    let functions: BTreeSet<u64> = entries
+        .map(|(i, entry)| {
+            let distance = u64::from_le_bytes(entry[8..16].try_into().unwrap());
+            (map.address() + i as u64 * 32 + 8).wrapping_add(distance)
+        })
+        .collect();
+    let listed: BTreeSet<&String> = listed.values().collect();
+    let names = functions.iter().map(|at| format!("{:#}", rustc_demangle::demangle(symbols[at])));
+    let of_the_engine = |name: &String| name.starts_with("gracepoint_rcu::");
+    names.filter(|name| of_the_engine(name) && !listed.contains(name)).collect()
+}
+
 fn one_each(ids: &BTreeSet<u32>) -> FunctionsWanted {
     FunctionsWanted { ids: ids.iter().map(|&id| (id, id)).collect(), ..FunctionsWanted::default() }
 }
@@ -190,6 +211,11 @@ fn the_engine_is_recorded_while_it_retires_the_recordings_callbacks() {
         .map(|(id, _)| *id)
         .collect();
     assert!(engine.len() > 50, "{} functions", engine.len());
+    assert_eq!(
+        left_out(&names),
+        ["gracepoint_rcu::assembly::enter", "gracepoint_rcu::assembly::leave"],
+        "all that have sleds are recorded, but for what the trampoline itself calls"
+    );
     let recording = served.record("engine", one_each(&engine));
     for round in 0..20 {
         // Its arrays, its ring and its operations are retired while the engine is traced into it and into the first.

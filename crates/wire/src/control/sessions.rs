@@ -45,7 +45,7 @@ pub struct SessionInfo {
     pub kept: bool,
     /// It counts hits and records nothing: it has no buffer.
     pub counts: bool,
-    /// Kinds of event in it.
+    /// Kinds of event in it, without those that tell of functions.
     pub events: u32,
     /// The patterns that chose them.
     pub globs: Vec<String>,
@@ -59,6 +59,8 @@ pub struct SessionInfo {
     pub mode: u8,
     /// Pid of the tool that drains it now; 0 for none.
     pub consumer: u32,
+    /// How many functions it records.
+    pub functions: u64,
 }
 
 /// Something that happened to the program's sessions.
@@ -130,7 +132,7 @@ fn write_session(b: &mut Builder, s: &SessionInfo) {
         b.str(11, glob);
     }
     b.u64(12, s.buffer_bytes).u64(13, s.filled_bytes).u64(14, s.lost).u64(15, s.mode.into());
-    b.u64(16, s.consumer.into());
+    b.u64(16, s.consumer.into()).u64(17, s.functions);
 }
 
 fn read_session(body: &[u8]) -> Result<SessionInfo> {
@@ -151,6 +153,7 @@ fn read_session(body: &[u8]) -> Result<SessionInfo> {
         lost: number(body, 14)?,
         mode: number(body, 15)?.try_into().unwrap_or(u8::MAX),
         consumer: number32(body, 16)?,
+        functions: number(body, 17)?,
     })
 }
 

@@ -158,6 +158,7 @@ fn session() -> SessionInfo {
         lost: 9,
         mode: 1,
         consumer: 13,
+        functions: 5000,
     }
 }
 

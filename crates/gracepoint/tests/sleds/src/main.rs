@@ -7,6 +7,9 @@
 //! | `registers` | arguments and results survive callbacks that use every register |
 //! | `frames` | depth, with panics, other stacks, deep recursion, threads that end inside |
 //! | `recursion` | callbacks that call traced functions, and that panic |
+//! | `ways` | tail calls, `longjmp`, coroutines |
+//! | `loaded PATH` | a shared object with sleds, opened while it runs |
+//! | `foreign` | functions of C and C++ |
 //! | `serve` | works until standard input ends, with an agent |
 #![allow(clippy::print_stdout, reason = "what it prints is what its test looks at")]
 
@@ -16,6 +19,7 @@ mod poison;
 mod registers;
 mod serve;
 mod traced;
+mod ways;
 
 /// What is freed is written over at once, so that whoever uses it then is found out.
 #[global_allocator]
@@ -24,16 +28,19 @@ static ALLOCATOR: poison::Poisoned = poison::Poisoned;
 fn main() {
     let mut args = std::env::args().skip(1);
     let mode = args.next().unwrap_or_default();
-    let number = args.next().and_then(|number| number.parse().ok());
+    let argument = args.next().unwrap_or_default();
     if let Err(error) = traced::all().find() {
         println!("nothing to trace: {error}");
         return;
     }
     match mode.as_str() {
-        "blind-spot" => blind_spot::run(number.unwrap_or(100_000)),
+        "blind-spot" => blind_spot::run(argument.parse().unwrap_or(100_000)),
         "registers" => registers::run(),
         "frames" => frames::run(),
         "recursion" => frames::recursion(),
+        "ways" => ways::run(),
+        "loaded" => ways::loaded(&argument),
+        "foreign" => ways::foreign(),
         "serve" => serve::run(),
         _ => panic!("no mode {mode:?}"),
     }

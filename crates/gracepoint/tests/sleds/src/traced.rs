@@ -18,6 +18,12 @@ pub(crate) fn outer(x: u64) -> u64 {
     leaf(x) + leaf(x + 1)
 }
 
+/// Goes over into the leaf.
+#[inline(never)]
+pub(crate) fn tail(x: u64) -> u64 {
+    leaf(x.wrapping_add(10))
+}
+
 #[inline(never)]
 pub(crate) fn deep(levels: u64) -> u64 {
     if levels == 0 { 0 } else { black_box(deep(levels - 1)) + 1 }

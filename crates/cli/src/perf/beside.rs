@@ -12,6 +12,7 @@ use super::writer::{Writer, ticks};
 use crate::failure::{Failure, Result};
 use crate::record::streams::Streams;
 use gracepoint_wire::clock::Clock;
+use gracepoint_wire::control::SamplesWanted;
 use gracepoint_wire::schema::Context;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
@@ -30,6 +31,28 @@ pub(crate) struct Rate {
     pub(crate) hz: u64,
     /// Most of a CPU that reading may take, in millionths.
     pub(crate) max_cpu_ppm: u64,
+    /// Bytes of stack to copy into each sample, for code without frame pointers; 0 to follow these.
+    pub(crate) copied: u32,
+}
+
+impl Rate {
+    fn wanted(self) -> Wanted {
+        Wanted::Profile { hz: self.hz, copied: self.copied }
+    }
+
+    /// The same, to be done by the program itself.
+    pub(crate) fn in_program(self) -> SamplesWanted {
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let (hz, max_cpu_ppm) = (number(self.hz), number(self.max_cpu_ppm));
+        SamplesWanted { hz, max_cpu_ppm, stack_bytes: self.copied }
+    }
+}
+
+/// Why the kernel takes no samples of process `pid`, where that is for good: it has no perf events, or not for us.
+pub(crate) fn is_refused(pid: u32) -> Option<Failure> {
+    let error = Rings::probe(pid).err()?;
+    let for_good = is_permission(&error) || [1, 38].contains(&error.raw_os_error().unwrap_or(0));
+    for_good.then(|| refused(pid, &error))
 }
 
 /// See the top.
@@ -90,7 +113,7 @@ impl Beside {
     /// When the kernel refuses, in words.
     pub(crate) fn begin(pid: u32, rate: Rate, first: u64, context: Context) -> Result<Beside> {
         let rings =
-            Rings::open(pid, &[Wanted::Profile { hz: rate.hz }]).map_err(|e| refused(pid, &e))?;
+            Rings::open(pid, &[rate.wanted()]).map_err(|e| refused(pid, &e))?;
         let (now, writer) = (Instant::now(), Writer::new(pid, first, context));
         let (spent, lost) = (Duration::ZERO, 0);
         Ok(Beside { rings, writer, rate, read_at: now, judged_at: now, spent, lost })
@@ -162,7 +185,7 @@ impl Beside {
         let hz = (self.rate.hz / 2).max(SLOWEST_HZ.min(self.rate.hz));
         if hz < self.rate.hz {
             self.rate.hz = hz;
-            self.rings.reopen(&[Wanted::Profile { hz }])?;
+            self.rings.reopen(&[self.rate.wanted()])?;
             self.writer.rate(ticks(clock, monotonic_ns()), hz as u32, &why, out)?;
         }
         Ok(())

@@ -209,7 +209,7 @@ fn pack(told: &Told, out: &mut Vec<u8>) {
             lost = [&id.to_le_bytes()[..], &count.to_le_bytes()].concat();
             (LOST, &lost)
         }
-        What::Sample { .. } | What::Throttled(_) => return,
+        What::Sample { .. } | What::Stack { .. } | What::Throttled(_) => return,
     };
     out.extend(told.at_ns.to_le_bytes());
     for word in [told.tid, told.cpu, kind, body.len() as u32] {

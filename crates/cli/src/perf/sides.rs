@@ -1,12 +1,13 @@
 //! What stands beside the events of a recording: a profile, tracepoints of the kernel, both or none.
 
-use super::beside::{Beside, Rate};
+use super::beside::{Beside, Rate, is_refused};
 use super::kernel::{self, Kernel};
 use super::writer::MOST_STREAMS;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::record::streams::Streams;
 use gracepoint_wire::clock::Clock;
-use gracepoint_wire::profile::profile_events;
+use gracepoint_wire::control::SamplesWanted;
+use gracepoint_wire::profile::{profile_events, stack_event};
 use gracepoint_wire::schema::{Context, Declared};
 use std::io;
 
@@ -15,8 +16,21 @@ use std::io;
 pub(crate) struct Asked<'a> {
     /// Sample where its threads are.
     pub(crate) profile: Option<Rate>,
+    /// Let the program do that itself, though the kernel would.
+    pub(crate) in_program: bool,
     /// Tracepoints of the kernel, as patterns.
     pub(crate) kernel: &'a [String],
+}
+
+impl Asked<'_> {
+    /// The samples that the program is to take of itself, since the kernel does not or since it was asked for, and
+    /// why; these are nobody else's to take then.
+    pub(crate) fn take_from(&mut self, pid: u32) -> Option<(SamplesWanted, Option<Failure>)> {
+        let rate = self.profile?;
+        let why = if self.in_program { None } else { Some(is_refused(pid)?) };
+        self.profile = None;
+        Some((rate.in_program(), why))
+    }
 }
 
 /// See the top.
@@ -47,6 +61,7 @@ impl Sides {
         }
         let mut events = profile_events().to_vec();
         if let Some(rate) = asked.profile {
+            events.extend((rate.copied > 0).then(stack_event));
             sides.profile = Some(Beside::begin(pid, rate, first, context)?);
         }
         if !asked.kernel.is_empty() {

@@ -6,7 +6,7 @@ use gracepoint_wire::clock::{Clock, Source, scale};
 use gracepoint_wire::packet::{
     HEADER, NAME, PacketHeader, compact_header, extended_header, needs_extended, round_up,
 };
-use gracepoint_wire::profile::{RATE_ID, SAMPLE_ID, SWITCH_ID};
+use gracepoint_wire::profile::{RATE_ID, SAMPLE_ID, STACK_ID, SWITCH_ID};
 use gracepoint_wire::schema::{Context, LOSS_ID};
 use std::collections::HashMap;
 use std::fs;
@@ -84,6 +84,15 @@ impl Writer {
                 payload.push(u8::from(*kernel));
                 seq(&mut payload, stack);
                 SAMPLE_ID
+            }
+            What::Stack { weight_ns, kernel, registers, memory } => {
+                self.samples += 1;
+                payload.extend(weight_ns.to_le_bytes());
+                payload.extend(told.cpu.to_le_bytes());
+                payload.push(u8::from(*kernel));
+                registers.iter().for_each(|register| payload.extend(register.to_le_bytes()));
+                seq(&mut payload, memory);
+                STACK_ID
             }
             What::Switch { out, preempted } => {
                 payload.extend([u8::from(*out), u8::from(*preempted)]);

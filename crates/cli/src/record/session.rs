@@ -33,6 +33,7 @@ use gracepoint_wire::control::{
     Create, Created, ENTRY_ID, EXIT_ID, Limits, Listed, Message, Mode, Program, Stopped, WHOLE_ID,
 };
 use gracepoint_wire::glob;
+use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID};
 use gracepoint_wire::schema::{Context, Declared, LOSS_ID, Level, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -195,6 +196,8 @@ impl Session {
             let chosen = listing.choose(plan.functions, &live.program)?;
             (functions, table, notes) = (Some(chosen.0), chosen.1, listing.notes);
         }
+        let mut sides = plan.sides;
+        let (samples, refused) = sides.take_from(live.pid).unzip();
         let create = Message::Create(Create {
             globs: plan.globs.to_vec(),
             buffer_bytes: plan.buffer_bytes,
@@ -206,11 +209,15 @@ impl Session {
             tool: "gracepoint record".into(),
             level: plan.level,
             functions,
+            samples,
         });
         let reply = ask(&mut live.link, &create)?;
+        if samples.is_some() {
+            notes.extend(samples_itself(&reply, refused.flatten())?);
+        }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
         session.notes = notes;
-        match session.begin_sides(plan.sides).and_then(|()| session.start()) {
+        match session.begin_sides(sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.dir.discard();
@@ -314,8 +321,10 @@ impl Session {
     /// Samples go into streams of their own, behind those of the ring's slots and the recorder's.
     fn begin_sides(&mut self, asked: Asked<'_>) -> Result<()> {
         let first = u64::from(self.copier.arena.header.slots) + 1;
-        let (sides, events) = Sides::begin(self.pid, asked, first, self.context)?;
+        let (sides, mut events) = Sides::begin(self.pid, asked, first, self.context)?;
         self.sides = sides;
+        // The program's own samples are the same events.
+        events.retain(|event| self.events.iter().all(|known| known.id != event.id));
         if events.is_empty() {
             return Ok(());
         }
@@ -675,6 +684,28 @@ impl Session {
         let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
         self.sidecar.lost = residue::write(&mut self.copier, now)?;
         Ok(())
+    }
+}
+
+/// What to say of a program that was asked to sample itself, because the kernel `refused` or because that was
+/// wanted.
+///
+/// # Errors
+/// When it does not know how.
+fn samples_itself(created: &Message, refused: Option<Failure>) -> Result<Option<String>> {
+    let is_sample = |event: &Declared| [SAMPLE_ID, STACK_ID].contains(&event.id);
+    let knows =
+        matches!(created, Message::Created(created) if created.events.iter().any(is_sample));
+    match (knows, refused) {
+        (true, None) => Ok(None),
+        (true, Some(why)) => Ok(Some(format!(
+            "{why}; so the program samples itself, and times off the CPUs are not recorded"
+        ))),
+        (false, why) => {
+            let why = why.map_or_else(String::new, |why| format!("{why}; and "));
+            let text = format!("{why}the program's gracepoint is too old to sample itself");
+            Err(Failure::new(text))
+        }
     }
 }
 

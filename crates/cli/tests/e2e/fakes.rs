@@ -239,7 +239,7 @@ fn refusals() {
     );
     refused(
         "future",
-        "gracepoint: process PID speaks version 9.3 of the protocol and this is 1.3: use the \
+        "gracepoint: process PID speaks version 9.3 of the protocol and this is 1.4: use the \
          gracepoint command of its version\n",
     );
     refused(

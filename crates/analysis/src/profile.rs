@@ -28,8 +28,8 @@ use gracepoint_wire::schema::{LOSS_ID, MODULE_ID, Role};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use symbols::Symbols;
-use unwind::{Copied, Tables};
 pub(crate) use symbols::demangled;
+use unwind::{Copied, Tables};
 
 /// Different stacks; more are counted where they were called from.
 const MOST_NODES: usize = 1 << 20;
@@ -214,7 +214,8 @@ pub fn profile(trace: &Trace, filter: &Filter) -> Result<Profile> {
 }
 
 fn matters(event: &EventType) -> bool {
-    let own = [SAMPLE_ID, STACK_ID, SWITCH_ID, LOSS_ID].contains(&event.declared.id) && event.is_own();
+    let own =
+        [SAMPLE_ID, STACK_ID, SWITCH_ID, LOSS_ID].contains(&event.declared.id) && event.is_own();
     own || event.declared.role != Role::Event
 }
 

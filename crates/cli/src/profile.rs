@@ -100,7 +100,7 @@ impl Profile {
         };
         let mut events = vec![loss_event(), module_event()];
         events.extend(profile_events());
-        events.extend((args.rate.stack_copy > 0).then(stack_event));
+        events.extend(args.rate.stack_copy.map(|_| stack_event()));
         let about = ProgramEntry {
             name: program.name.clone(),
             pid,

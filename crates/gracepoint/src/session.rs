@@ -109,7 +109,7 @@ impl Session {
         let functions = functions
             .map(|functions| functions::Chosen::of(functions, wanted.limits))
             .transpose()?;
-        let Chosen { ids, keys, mut declared, next } = 
+        let Chosen { ids, keys, mut declared, next } =
             Chosen::of(&rules, functions.as_ref(), wanted.samples.is_some())?;
         if is_limited(wanted.limits) {
             declared.splice(1..1, throttle_events());
@@ -221,7 +221,10 @@ impl Session {
         };
         tracer::attach(&self.probes_from_now_on(&self.on, true)).map_err(refused)?;
         self.functions.iter().try_for_each(|f| function::attach(f.op())).map_err(refused)?;
-        self.samples.iter().try_for_each(|samples| samples.begin()).inspect_err(|_| self.switch_off())
+        self.samples
+            .iter()
+            .try_for_each(|samples| samples.begin())
+            .inspect_err(|_| self.switch_off())
     }
 
     /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has

@@ -631,9 +631,14 @@ pub(crate) fn clear_event(fd: BorrowedFd<'_>) {
 }
 
 /// The kernel's counter `config` of software events for a thread of this process (and for those that it
-/// makes, with `inherit`), counting from now on. Where the kernel's own part may not be counted there is
+/// makes, with `inherit`), counting from now on, in the group of `leader`. Where the kernel's own part may not be counted there is
 /// none: a switch of context, say, never happens outside of it.
-pub(crate) fn perf_event(config: u64, tid: u32, inherit: bool) -> io::Result<OwnedFd> {
+pub(crate) fn perf_event(
+    config: u64,
+    tid: u32,
+    inherit: bool,
+    leader: Option<BorrowedFd<'_>>,
+) -> io::Result<OwnedFd> {
     /// `struct perf_event_attr`, its first published version.
     #[repr(C)]
     #[derive(Default)]
@@ -654,20 +659,40 @@ pub(crate) fn perf_event(config: u64, tid: u32, inherit: bool) -> io::Result<Own
     /// Threads inherit, forked children do not (Linux 5.13).
     const INHERIT_THREAD: u64 = 1 << 35;
     const CLOSE_ON_EXEC: libc::c_ulong = 8;
+    /// Reading tells of the whole group.
+    const GROUP: u64 = 1 << 3;
     let flags = if inherit { INHERIT | INHERIT_THREAD } else { 0 };
     let size = size_of::<Attr>() as u32;
-    let attr = Attr { kind: SOFTWARE, size, config, flags, ..Attr::default() };
+    let read = if inherit { 0 } else { GROUP };
+    let attr = Attr { kind: SOFTWARE, size, config, read, flags, ..Attr::default() };
+    let group = leader.map_or(-1, |leader| leader.as_raw_fd());
     let tid = i32::try_from(tid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
     // SAFETY: the kernel reads `attr`, whose size it says; the call makes a new descriptor.
     let raw = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const attr, tid, -1, -1, CLOSE_ON_EXEC)
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, tid, -1, group, CLOSE_ON_EXEC)
     };
     let raw = check(raw as libc::c_int)?;
     // SAFETY: `raw` is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// What such a counter has counted.
+/// Most counters of a group that are read.
+pub(crate) const PERF_GROUP: usize = 64;
+
+/// What the counters of a group have counted, the leader's first.
+pub(crate) fn perf_counts(leader: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
+    let mut words = [0u64; 1 + PERF_GROUP];
+    // SAFETY: writes to a local, whose size it is told.
+    let n =
+        unsafe { libc::read(leader.as_raw_fd(), words.as_mut_ptr().cast(), size_of_val(&words)) };
+    if n < 8 {
+        return Err(io::Error::last_os_error());
+    }
+    let members = usize::try_from(words[0]).unwrap_or(0).min(PERF_GROUP);
+    Ok(words[1..1 + members].to_vec())
+}
+
+/// What a counter that is inherited has counted.
 pub(crate) fn perf_count(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut count = 0u64;
     // SAFETY: writes 8 bytes to a local.

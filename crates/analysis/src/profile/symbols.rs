@@ -29,7 +29,10 @@ impl Lies {
     ///
     /// # Errors
     /// Why not, as the end of a sentence about it.
-    pub(super) fn open<T>(&self, read: impl FnOnce(&ObjectFile<'_>, u64) -> T) -> Result<T, String> {
+    pub(super) fn open<T>(
+        &self,
+        read: impl FnOnce(&ObjectFile<'_>, u64) -> T,
+    ) -> Result<T, String> {
         let file = File::open(&self.path).map_err(|e| format!("cannot be opened: {e}"))?;
         if !file.metadata().is_ok_and(|about| about.is_file()) {
             return Err("is no file".into());

@@ -76,10 +76,8 @@ impl Profile {
         }
         more(text, self.threads.len(), MOST_ROWS, "threads");
         if !self.knows_off_cpu {
-            let _ = writeln!(
-                text,
-                "the program sampled itself, so times off the CPUs are not known"
-            );
+            let _ =
+                writeln!(text, "the program sampled itself, so times off the CPUs are not known");
         }
     }
 

@@ -20,14 +20,14 @@ pub(crate) struct RateArgs {
     pub(crate) max_cpu: u32,
     /// Copy so much of the stack into each sample, and find callers by the objects' unwind tables when reading: for
     /// code that was built without frame pointers. From 512 bytes to 63K
-    #[arg(long, value_name = "SIZE", default_value = "0", hide_default_value = true, value_parser = parse_stack_copy)]
-    pub(crate) stack_copy: u32,
+    #[arg(long, value_name = "SIZE", value_parser = parse_stack_copy)]
+    pub(crate) stack_copy: Option<u32>,
 }
 
 /// `16K`, in whole words.
 fn parse_stack_copy(text: &str) -> Result<u32, String> {
     let bytes = parse_size(text)?;
-    let fits = bytes == 0 || (512..=63 << 10).contains(&bytes);
+    let fits = (512..=63 << 10).contains(&bytes);
     let bytes = u32::try_from(bytes & !7).ok().filter(|_| fits);
     bytes.ok_or_else(|| format!("`{text}` is no part of a stack; write 16K, at most 63K"))
 }
@@ -37,7 +37,7 @@ impl RateArgs {
         Rate {
             hz: self.freq.into(),
             max_cpu_ppm: self.max_cpu.into(),
-            copied: self.stack_copy,
+            copied: self.stack_copy.unwrap_or(0),
         }
     }
 }

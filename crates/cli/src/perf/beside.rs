@@ -51,8 +51,7 @@ impl Rate {
 /// Why the kernel takes no samples of process `pid`, where that is for good: it has no perf events, or not for us.
 pub(crate) fn is_refused(pid: u32) -> Option<Failure> {
     let error = Rings::probe(pid).err()?;
-    let for_good = is_permission(&error) || [1, 38].contains(&error.raw_os_error().unwrap_or(0));
-    for_good.then(|| refused(pid, &error))
+    is_for_good(&error).then(|| refused(pid, &error))
 }
 
 /// See the top.
@@ -80,6 +79,11 @@ pub(crate) fn monotonic_ns() -> u64 {
 /// `CLOCK_REALTIME`, in nanoseconds since 1970.
 pub(crate) fn real_ns() -> u64 {
     now(ClockId::Realtime)
+}
+
+/// No rights, or no such system call.
+pub(super) fn is_for_good(error: &io::Error) -> bool {
+    is_permission(error) || error.raw_os_error() == Some(38)
 }
 
 /// What to do where the kernel opens no perf event of a process.
@@ -112,8 +116,13 @@ impl Beside {
     /// # Errors
     /// When the kernel refuses, in words.
     pub(crate) fn begin(pid: u32, rate: Rate, first: u64, context: Context) -> Result<Beside> {
-        let rings =
-            Rings::open(pid, &[rate.wanted()]).map_err(|e| refused(pid, &e))?;
+        let rings = Rings::open(pid, &[rate.wanted()]).map_err(|error| match error {
+            error if is_for_good(&error) => Failure::new(format!(
+                "{}; a program that has gracepoint can sample itself: record --profile",
+                refused(pid, &error)
+            )),
+            error => refused(pid, &error),
+        })?;
         let (now, writer) = (Instant::now(), Writer::new(pid, first, context));
         let (spent, lost) = (Duration::ZERO, 0);
         Ok(Beside { rings, writer, rate, read_at: now, judged_at: now, spent, lost })

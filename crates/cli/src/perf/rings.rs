@@ -17,7 +17,7 @@ use std::fs;
 use std::io;
 
 /// Nanoseconds after which a record of an interrupt is surely in its ring.
-const LATE_NS: u64 = 5_000_000;
+pub(super) const LATE_NS: u64 = 5_000_000;
 /// Bytes of a ring: the most, and the least that is tried where memory may not be locked.
 const RING: (usize, usize) = (128 << 10, 4 << 10);
 /// Bytes of one that copied stacks go through.
@@ -247,6 +247,7 @@ fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'stat
         Wanted::Profile { hz, copied } => builder
             .sample_frequency(*hz)
             .sample(SampleFlag::IP | SampleFlag::PERIOD)
+            .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
             .sample_regs_user(REGISTERS.iter().map(|register| 1 << register).sum())
             .sample_stack_user(*copied & !7)
             .context_switch(true),
@@ -270,7 +271,7 @@ fn more_descriptors() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn threads(pid: u32) -> io::Result<BTreeSet<u32>> {
+pub(super) fn threads(pid: u32) -> io::Result<BTreeSet<u32>> {
     let tid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     Ok(fs::read_dir(format!("/proc/{pid}/task"))?.flatten().filter_map(tid).collect())
 }
@@ -423,7 +424,7 @@ mod tests {
 
     #[test]
     fn records_are_taken_apart() {
-        let profile = Wanted::Profile { hz: 100 };
+        let profile = Wanted::Profile { hz: 100, copied: 0 };
         let user = u64::MAX - 511;
         let bytes = words(&[7, pair(1, 2), 33, pair(4, 0), 1000, 3, user, 7, 9]);
         let (pid, told) = parse(SAMPLE, 2, &bytes, &profile).unwrap();
@@ -445,6 +446,21 @@ mod tests {
             parse(LOST, 0, &bytes, &profile).unwrap().1.what,
             What::Lost { id: SAMPLE_ID, count: 17 }
         );
+
+        let stacks = Wanted::Profile { hz: 100, copied: 16 };
+        let head = [7, pair(1, 2), 33, pair(4, 0), 1000];
+        let registers: Vec<u64> = (0..REGISTERS.len() as u64).collect();
+        let copied = [&head[..], &[1], &registers, &[24, 5, 6, 7, 16]].concat();
+        let (_, told) = parse(SAMPLE, 2, &words(&copied), &stacks).unwrap();
+        let What::Stack { registers: found, memory, .. } = told.what else { panic!("{told:?}") };
+        let last = REGISTERS.len() as u64 - 1;
+        assert_eq!((&found[..3], memory), (&[last, last - 1, 0][..], vec![5, 6]));
+        for cut in 0..copied.len() {
+            assert_eq!(parse(SAMPLE, 2, &words(&copied[..cut]), &stacks), None);
+        }
+        let none = [&head[..], &[0, 0]].concat();
+        let (_, told) = parse(SAMPLE, 2, &words(&none), &stacks).unwrap();
+        assert!(matches!(told.what, What::Stack { memory, .. } if memory.is_empty()));
 
         let raw = Wanted::Tracepoint { number: 3, id: 70_000 };
         let mut bytes = words(&[pair(1, 2), 33, pair(4, 0)]);

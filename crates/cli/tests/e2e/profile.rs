@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Whether it could be profiled; if not, it said so as it must.
-fn is_allowed(said: &Said) -> bool {
+pub(crate) fn is_allowed(said: &Said) -> bool {
     if ![2, 125].contains(&said.status) {
         return true;
     }
@@ -56,14 +56,14 @@ fn record_burning(scene: &Scene, rounds: u64) -> bool {
     true
 }
 
-fn profile(scene: &Scene) -> Value {
+pub(crate) fn profile(scene: &Scene) -> Value {
     let said = scene.run(&["report", "--profile", "--json", "t.trace"]);
     assert_eq!((said.status, said.err.as_str()), (0, ""));
     serde_json::from_str(&said.out).unwrap()
 }
 
 /// A function's own part of all CPU time, in percent.
-fn part(profile: &Value, function: &str) -> f64 {
+pub(crate) fn part(profile: &Value, function: &str) -> f64 {
     let functions = profile["functions"].as_array().unwrap();
     let own = functions.iter().filter(|f| f["name"].as_str().unwrap().ends_with(function));
     let own: u64 = own.map(|f| f["self_ns"].as_u64().unwrap()).sum();
@@ -264,11 +264,15 @@ fn what_cannot_be_profiled_is_told() {
 /// Threads that come and go, signals to all of them, forks and deep recursion, while events and samples are
 /// recorded: the program ends well, and the trace is whole.
 fn busy() {
+    busy_with(&[]);
+}
+
+pub(crate) fn busy_with(more: &[&str]) {
     let scene = Scene::new();
     let mut program = start(&scene, &["busy", "24"]);
     let (pid, trace) = (program.pid().to_string(), scene.trace());
     let mut command = scene.gracepoint(&["record", "-p", &pid, "--profile", "--freq", "999", "-o"]);
-    command.arg(trace);
+    command.arg(trace).args(more);
     let mut recorder = Running::start(command);
     if recorder.expect_error_or_end("gracepoint: recording ").is_none() {
         assert!(!is_allowed(&recorder.end()));

@@ -58,6 +58,7 @@ pub(crate) fn main(args: &[String]) {
     let number = |at: usize| args.get(at).map_or(0, |n| n.parse::<u64>().unwrap());
     match args[0].as_str() {
         "knock" => return knock(&args[1]),
+        "refuse-perf" => refuse_perf(&args[1..]),
         "undumpable" => {
             rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
                 .unwrap();
@@ -345,6 +346,21 @@ fn busy(threads: u64) {
     });
     say("done");
     wait();
+}
+
+/// Becomes a command that can open no perf events, as in a container.
+fn refuse_perf(command: &[String]) -> ! {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    let rules = [(nix::libc::SYS_perf_event_open, Vec::new())].into();
+    let refuse = SeccompAction::Errno(nix::libc::EPERM.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+    let error = std::os::unix::process::CommandExt::exec(
+        std::process::Command::new(&command[0]).args(&command[1..]),
+    );
+    panic!("{error}");
 }
 
 /// Connects to a socket as a stranger would, and says how many bytes of an answer came.

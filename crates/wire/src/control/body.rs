@@ -1,7 +1,8 @@
 //! The bodies of messages: their parts as tag-length-value items, and back.
 
 use super::{
-    Create, Created, Hello, Limits, Listed, Mode, Module, Program, SamplesWanted, Stopped, functions,
+    Create, Created, Hello, Limits, Listed, Mode, Module, Program, SamplesWanted, Stopped,
+    functions,
 };
 use crate::clock::{Clock, Source, Triple};
 use crate::schema::{Context, Declared, Field, Level, Role, Schema};

@@ -1,6 +1,6 @@
 //! Programs that sample themselves, copied stacks, and rates that are lowered when samples cost too much.
 
-use crate::profile::{busy_with, is_allowed, part, profile};
+use crate::profile::{is_allowed, part, profile};
 use crate::real::{assert_ok, go, start};
 use crate::scene::{Running, Scene};
 use crate::verbs::until;
@@ -9,11 +9,10 @@ use serde_json::Value;
 use std::process::Command;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 7] = [
         ("a_program_samples_itself", samples_itself),
         ("a_program_samples_itself_where_the_kernel_does_not", refused_by_the_kernel),
         ("without_the_kernel_a_stranger_has_no_profile", refused_stranger),
-        ("a_busy_program_samples_itself", || busy_with(&["--in-program"])),
         ("a_program_that_samples_itself_too_much_does_so_less", storm_in_program),
         ("a_profile_that_costs_too_much_is_taken_less_often", storm_beside),
         ("callers_without_frame_pointers_are_found_in_a_copied_stack", copied_by_the_kernel),
@@ -137,7 +136,16 @@ fn storm_beside() {
 
 /// Stacks, as folded lines: `thread;main;outer;inner 12`.
 fn folded(scene: &Scene) -> String {
-    let said = scene.run(&["export", "--profile", "--to", "folded", "-o", "a.folded", "t.trace"]);
+    let said = scene.run(&[
+        "export",
+        "--profile",
+        "--to",
+        "folded",
+        "--force",
+        "-o",
+        "a.folded",
+        "t.trace",
+    ]);
     assert_ok(&said);
     std::fs::read_to_string(scene.dir.join("a.folded")).unwrap()
 }

@@ -72,13 +72,15 @@ unsafe extern "C" fn handler(_: c_int, info: *const Info, context: *const c_void
 pub(crate) struct Timers {
     /// By thread: its timer, and how much CPU time it had at the last look.
     known: HashMap<u32, (Timer, u64)>,
-    /// Threads that could have none.
-    pub(crate) refused: u64,
+    /// Threads that could have none at the latest look.
+    refused: usize,
 }
 
 impl Timers {
-    /// Gives threads that have come a timer, and takes those of threads that have gone away.
-    pub(crate) fn look(&mut self, signal: c_int, period_ns: u64) {
+    /// Gives threads that have come a timer, and takes those of threads that have gone away. So many could have
+    /// none, if that was not so at the look before.
+    pub(crate) fn look(&mut self, signal: c_int, period_ns: u64) -> Option<usize> {
+        let before = std::mem::take(&mut self.refused);
         let now = threads();
         self.known.retain(|tid, _| now.contains(tid));
         let own = sys::thread_id(); // the agent does what the tool asks for, and is not the program's
@@ -94,6 +96,7 @@ impl Timers {
                 },
             }
         }
+        (before == 0 && self.refused > 0).then_some(self.refused)
     }
 
     /// Another period for all.
@@ -130,6 +133,11 @@ pub(crate) unsafe fn begin(sampling: &Sampling) -> io::Result<Option<c_int>> {
     // Release: pairs with the load in `handler`, which sees the whole of it.
     let begun = ACTIVE.compare_exchange(ptr::null_mut(), this, AcqRel, Relaxed).is_ok();
     Ok(begun.then_some(signal))
+}
+
+/// In a forked child: what the parent samples for is the parent's, and the child may have recordings of its own.
+pub(crate) fn child_after_fork() {
+    ACTIVE.store(ptr::null_mut(), Relaxed);
 }
 
 /// Undoes `begin`; nothing if it is not this one's turn. Handlers under way may go on for a grace period.

@@ -5,6 +5,8 @@
 //! `GRACEPOINT_BUSY` says for how many seconds; else each thread does a few rounds. The program is this very binary
 //! (`--program`), and so is the recorder (`--cli`).
 
+#![allow(clippy::print_stdout, reason = "what programs and checks say")]
+
 use gracepoint_analysis::Trace;
 use libtest_mimic::{Arguments, Trial};
 use std::ffi::CStr;

@@ -289,7 +289,7 @@ mod tests {
             12, // two words, 5 ns later
             30 | 1 << 5,
             2, // much later
-            0 | 3 << 5,
+            3 << 5,
             12,
             21,
             22, // a long one of two words

@@ -115,6 +115,12 @@ fn storm_in_program() {
     let mut program = start(&scene, &["burn", "1000000"]);
     let more = ["--profile", "--in-program", "--freq", "1000", "--max-cpu", "0.0001%"];
     let _recorder = scene.recorder(program.pid(), &more);
+    // One recording at a time.
+    let pid = program.pid().to_string();
+    let said =
+        scene.run(&["record", "-p", &pid, "--profile", "--in-program", "-o", "second.trace"]);
+    assert!(said.status == 2 && said.err.contains("another recording"), "{}", said.err);
+    assert!(!scene.dir.join("second.trace").exists());
     go(&mut program);
     assert_halved(&scene, "of the CPU time");
 }

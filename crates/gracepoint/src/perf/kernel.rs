@@ -236,6 +236,7 @@ mod tests {
 
     /// What is asked with the same `Counts` is of the moment when the first of them was asked.
     #[test]
+    #[allow(clippy::print_stdout, reason = "what is missing here")]
     fn a_group_is_read_at_one_moment() {
         let mut leaders = Leaders::default();
         let mut open = |what| leaders.open(what, sys::thread_id(), false);

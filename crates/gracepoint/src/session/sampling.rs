@@ -144,7 +144,8 @@ impl Sampling {
         };
         kept.signal = Some(signal);
         kept.judged = (sys::cpu_time(None).unwrap_or(0), self.spent.load(Relaxed));
-        kept.timers.look(signal, self.period_ns.load(Relaxed));
+        drop(kept);
+        self.tend();
         Ok(())
     }
 
@@ -158,7 +159,10 @@ impl Sampling {
     pub(super) fn tend(&self) {
         let kept = &mut *self.kept();
         let Some(signal) = kept.signal else { return };
-        kept.timers.look(signal, self.period_ns.load(Relaxed));
+        if let Some(refused) = kept.timers.look(signal, self.period_ns.load(Relaxed)) {
+            let why = format!("threads without a timer: {refused}; raise `ulimit -i`");
+            self.tell(kept.hz as u32, &why);
+        }
         let now = (sys::cpu_time(None).unwrap_or(0), self.spent.load(Relaxed));
         let (cpu_ns, ticks) = (now.0 - kept.judged.0, now.1 - kept.judged.1);
         if cpu_ns < JUDGED_OVER {

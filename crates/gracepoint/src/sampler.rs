@@ -8,7 +8,9 @@
 //! frame pointers in a copy of the stack that the kernel makes (`process_vm_readv`, 4 KiB at once), which is an
 //! error, and no fault, where there is nothing to read. The copy lies on a [`desks::Desk`], in memory that was mapped
 //! before: the signal stack that the handler runs on (a thread in its deepest recursion has no room on its own)
-//! may have 8 KiB.
+//! may have 8 KiB, of which the kernel's frame takes almost half where vectors are wide. So no other signal comes on
+//! top of it. It may itself come on top of a handler of the program's that runs on such a stack (`SA_ONSTACK`), as
+//! another signal of the program's may: who has such handlers gives their threads larger stacks.
 //!
 //! # Whose it is
 //! One session at a time takes samples. The handler finds it in [`ACTIVE`], inside of a read section: the

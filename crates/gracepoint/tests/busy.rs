@@ -83,7 +83,8 @@ fn catch(signal: libc::c_int) {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
-        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        // Not on the signal stack, as most programs: three at once do not fit on that of the standard library.
+        action.sa_flags = libc::SA_RESTART;
         assert_eq!(libc::sigaction(signal, &raw const action, std::ptr::null_mut()), 0);
     }
 }
@@ -201,7 +202,11 @@ fn itself(args: &[&str], dir: &std::path::Path) -> Command {
 }
 
 /// Waits for a line that begins so, and hands on those after it, so that nobody waits for us.
-fn expect(from: impl Read + Send + 'static, begin: &'static str, most: Duration) {
+fn find(
+    from: impl Read + Send + 'static,
+    begin: &'static str,
+    most: Duration,
+) -> Result<(), String> {
     let (send, receive) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut other = Vec::new();
@@ -215,9 +220,9 @@ fn expect(from: impl Read + Send + 'static, begin: &'static str, most: Duration)
         let _ = send.send(Some(other));
     });
     match receive.recv_timeout(most) {
-        Ok(None) => {}
-        Ok(Some(other)) => panic!("no line {begin:?}, but {other:#?}"),
-        Err(_) => panic!("no line {begin:?} in {most:?}"),
+        Ok(None) => Ok(()),
+        Ok(Some(other)) => Err(format!("no line {begin:?}, but {other:#?}")),
+        Err(_) => Err(format!("no line {begin:?} in {most:?}")),
     }
 }
 
@@ -241,7 +246,8 @@ fn check(more: &[&str]) {
     std::fs::create_dir_all(dir.join("sockets")).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(dir.join("sockets"), mode).unwrap();
-    let mut program = itself(&["--program"], &dir).spawn().unwrap();
+    let mut program = itself(&["--program"], &dir);
+    let mut program = program.stderr(Stdio::inherit()).spawn().unwrap();
     let (said, mut told) = (program.stdout.take().unwrap(), program.stdin.take().unwrap());
     let mut said = BufReader::new(said);
     let mut line = String::new();
@@ -255,10 +261,12 @@ fn check(more: &[&str]) {
     recorder.arg(&trace).args(["--freq", hz]).args(more);
     let mut recorder = recorder.spawn().unwrap();
     // Where the kernel takes no samples the program does: that is told before.
-    expect(recorder.stderr.take().unwrap(), "gracepoint: recording ", PATIENCE);
+    find(recorder.stderr.take().unwrap(), "gracepoint: recording ", PATIENCE).unwrap();
     writeln!(told, "go").unwrap();
     let most = PATIENCE + Duration::from_secs(seconds().unwrap_or(0));
-    expect(said, "done", most);
+    if let Err(why) = find(said, "done", most) {
+        panic!("{why}; the program: {:?}", program.try_wait());
+    }
     drop(told);
     end(program, "program");
     end(recorder, "recorder");

@@ -33,16 +33,22 @@ pub(crate) fn trials() -> Vec<Trial> {
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// A mount of tracefs.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(scene: &Scene) -> Option<Mounted> {
+    /// Where tracefs can be mounted.
+    pub(crate) fn new(scene: &Scene) -> Option<Mounted> {
         let place = scene.dir.join("tracefs");
         std::fs::create_dir(&place).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tracefs", "tracefs"]).arg(&place).stderr(Stdio::null());
         let done = mount.status().is_ok_and(|status| status.success());
         done.then_some(Mounted(place)).filter(|mounted| mounted.0.join("instances").is_dir())
+    }
+
+    /// Has a command find it here.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        command.env("GRACEPOINT_TRACEFS", &self.0);
     }
 
     fn instance(&self, helper: u32) -> PathBuf {
@@ -54,7 +60,7 @@ impl Mounted {
         let mut recorder = refusing(scene);
         let pid = program.pid().to_string();
         recorder.args(["record", "-p", &pid, "-k", NAPS, "-o", "t.trace"]);
-        recorder.env("GRACEPOINT_TRACEFS", &self.0);
+        self.tell(&mut recorder);
         let mut recorder = Running::start(recorder);
         recorder.expect_error("gracepoint: recording ");
         let helpers = helpers(recorder.pid());
@@ -109,7 +115,7 @@ fn killed_helper() {
     until("the helper is gone", || !std::fs::exists(format!("/proc/{helper}")).unwrap());
     assert!(mounted.instance(helper).is_dir(), "it was killed");
     let mut reset = scene.gracepoint(&["reset"]);
-    reset.env("GRACEPOINT_TRACEFS", &mounted.0);
+    mounted.tell(&mut reset);
     let said = Running::start(reset).end();
     assert!(said.err.contains("1 instance of tracefs removed"), "{}", said.err);
     assert!(!mounted.instance(helper).exists());

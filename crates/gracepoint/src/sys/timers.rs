@@ -70,7 +70,8 @@ impl Registers {
 pub(crate) type Handler = unsafe extern "C" fn(c_int, *const Info, *const c_void);
 
 /// Gives `handler` a real-time signal that nobody has a handler for, the highest one. Slow system calls go on
-/// after it; it runs on the thread's signal stack where there is one.
+/// after it; it runs on the thread's signal stack where there is one, and no other signal interrupts it there: a
+/// second frame of the kernel's would not fit beside it (3.5 KiB with wide vectors, of 8).
 ///
 /// # Safety
 /// The handler does only what handlers may, for the rest of the process's life.
@@ -85,6 +86,8 @@ pub(crate) unsafe fn handle_unused(handler: Handler) -> io::Result<c_int> {
         }
         action.sa_sigaction = handler as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+        // SAFETY: fills a set of ours.
+        unsafe { libc::sigfillset(&raw mut action.sa_mask) };
         // SAFETY: the handler has the type that SA_SIGINFO asks for, and the caller vouches for it.
         check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
         return Ok(signal);

@@ -280,6 +280,11 @@ impl Session {
         self.samples.is_some()
     }
 
+    /// What samples of itself have cost the program, if it takes any.
+    pub(crate) fn cost_of_samples(&self) -> Option<String> {
+        self.samples.as_ref().map(|samples| samples.cost())
+    }
+
     /// Looks after the threads that are sampled, and after what that costs.
     pub(crate) fn tend_samples(&self) {
         self.samples.iter().for_each(|samples| samples.tend());

@@ -15,7 +15,8 @@ pub(crate) struct RateArgs {
     /// Samples for each second that a thread is on a CPU
     #[arg(long, value_name = "HZ", default_value_t = 199, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) freq: u32,
-    /// Halve the rate when reading the samples takes more than this part of a CPU
+    /// Halve the rate when reading the samples takes more than this part of a CPU, or taking them more than this part of
+    /// the CPU time of a program that samples itself
     #[arg(long, value_name = "PERCENT", default_value = "25%", value_parser = parse_percent)]
     pub(crate) max_cpu: u32,
     /// Copy so much of the stack into each sample, and find callers by the objects' unwind tables when reading: for

@@ -216,6 +216,13 @@ impl Session {
             notes.extend(samples_itself(&reply, refused.flatten())?);
         }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
+        // The program copies no more of a stack than half a page of its buffer.
+        let most = session.copier.arena.header.page_bytes / 2;
+        if samples.is_some_and(|samples| samples.stack_bytes > most) {
+            notes.push(format!(
+                "the program copies at most {most} bytes of each stack: a larger --buffer makes its pages larger"
+            ));
+        }
         session.notes = notes;
         match session.begin_sides(sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),

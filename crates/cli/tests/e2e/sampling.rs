@@ -9,8 +9,9 @@ use serde_json::Value;
 use std::process::Command;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 7] = [
+    let tests: [(&str, fn()); 8] = [
         ("a_program_samples_itself", samples_itself),
+        ("a_program_that_samples_itself_tells_the_cost", cost_is_told),
         ("a_program_samples_itself_where_the_kernel_does_not", refused_by_the_kernel),
         ("without_the_kernel_a_stranger_has_no_profile", refused_stranger),
         ("a_program_that_samples_itself_too_much_does_so_less", storm_in_program),
@@ -62,6 +63,24 @@ fn samples_itself() {
     let scene = Scene::new();
     record(&scene, scene.gracepoint::<&str>(&[]), &["--in-program"], "1000");
     assert_parts(&scene);
+}
+
+/// The program's log tells what its samples have cost.
+fn cost_is_told() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["burn", "1000000"]);
+    let pid = program.pid().to_string();
+    let more = ["--profile", "--in-program"];
+    let recorder = scene.recorder(program.pid(), &more);
+    go(&mut program);
+    until("there are samples", || {
+        let said = scene.run(&["report", "--json", "-e", "gp:sample", "t.trace"]);
+        said.out.lines().count() > 10
+    });
+    recorder.signal(rustix::process::Signal::INT);
+    assert_ok(&recorder.end());
+    let said = scene.run(&["show", "--log", "-p", &pid]);
+    assert!(said.out.contains("samples of itself, half of them in at most "), "{}", said.out);
 }
 
 /// A process that cannot open perf events, and becomes the command.

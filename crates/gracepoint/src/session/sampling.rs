@@ -40,8 +40,9 @@ pub(crate) struct Sampling {
     copied: usize,
     desks: Desks,
     period_ns: AtomicU64,
-    /// Ticks that handlers took.
+    /// Ticks that handlers took, all together and one by one.
     spent: AtomicU64,
+    took: Durations,
     timers: Mutex<Kept>,
 }
 
@@ -54,6 +55,51 @@ struct Kept {
     hz: u64,
     /// CPU time and `spent` at the latest judgement.
     judged: (u64, u64),
+}
+
+/// How many of what length: four steps for each doubling, up to 2^18 ticks.
+struct Durations([AtomicU64; 72]);
+
+impl Default for Durations {
+    fn default() -> Durations {
+        Durations([const { AtomicU64::new(0) }; 72])
+    }
+}
+
+impl Durations {
+    fn step(ticks: u64) -> usize {
+        if ticks < 4 {
+            return ticks as usize;
+        }
+        let exponent = ticks.ilog2();
+        let quarter = (ticks >> (exponent - 2)) & 3;
+        (exponent as usize - 1) * 4 + quarter as usize
+    }
+
+    /// The first length that is longer than those of a step.
+    fn end(step: usize) -> u64 {
+        match step {
+            0..4 => step as u64 + 1,
+            _ => (5 + step as u64 % 4) << (step / 4 - 1),
+        }
+    }
+
+    fn count(&self, ticks: u64) {
+        let step = Self::step(ticks).min(self.0.len() - 1);
+        self.0[step].fetch_add(1, Relaxed);
+    }
+
+    /// How many there are, and what half of them are not longer than.
+    fn median(&self) -> (u64, u64) {
+        let counts: Vec<u64> = self.0.iter().map(|count| count.load(Relaxed)).collect();
+        let all: u64 = counts.iter().sum();
+        let mut so_far = 0;
+        let half = counts.iter().position(|count| {
+            so_far += count;
+            so_far * 2 >= all
+        });
+        (all, half.filter(|_| all > 0).map_or(0, Self::end))
+    }
 }
 
 /// Writes fields one after the other.
@@ -105,6 +151,7 @@ impl Sampling {
             desks,
             period_ns: AtomicU64::new(0),
             spent: AtomicU64::new(0),
+            took: Durations::default(),
             timers: Mutex::default(),
         })
     }
@@ -196,6 +243,18 @@ impl Sampling {
         }
         let took = clock::ticks(clock::source()).saturating_sub(begun);
         self.spent.fetch_add(took, Relaxed);
+        self.took.count(took);
+    }
+
+    /// What it has cost so far, in words.
+    pub(super) fn cost(&self) -> String {
+        let us = |ticks: u64| ticks as f64 * 1e6 / clock::frequency() as f64;
+        let (samples, median) = self.took.median();
+        format!(
+            "took {samples} samples of itself, half of them in at most {:.2} µs each, {:.1} ms in all",
+            us(median),
+            us(self.spent.load(Relaxed)) / 1e3
+        )
     }
 
     fn follow(&self, registers: &Registers, weight: u64, words: &mut [u64]) {
@@ -264,5 +323,24 @@ impl Sampling {
             fields.0.add(why.len()).write(0);
         }
         self.ring().publish(&place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_lie_in_their_steps() {
+        for ticks in (0..5000).chain([1 << 17, (1 << 18) - 1]) {
+            let step = Durations::step(ticks);
+            let begin = step.checked_sub(1).map_or(0, Durations::end);
+            assert!((begin..Durations::end(step)).contains(&ticks), "{ticks} in {step}");
+        }
+        let durations = Durations::default();
+        assert_eq!(durations.median(), (0, 0));
+        [1000, 1000, 1000, 5, u64::MAX].into_iter().for_each(|ticks| durations.count(ticks));
+        let (all, median) = durations.median();
+        assert!(all == 5 && (1000..=1250).contains(&median), "{median}");
     }
 }

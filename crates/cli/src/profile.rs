@@ -225,6 +225,7 @@ impl Profile {
         self.clock.triples.push(triple());
         self.sidecar.clock = (&self.clock).into();
         self.sidecar.complete = failure.is_none();
+        self.sidecar.lost = self.beside.losses().clone();
         self.sidecar.ended = ended.into();
         self.sidecar.streams = self.streams.lengths().iter().map(|(&n, &len)| (n, len)).collect();
         self.describe()?;

@@ -15,6 +15,7 @@ use gracepoint_wire::clock::Clock;
 use gracepoint_wire::control::SamplesWanted;
 use gracepoint_wire::schema::Context;
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,11 @@ impl Beside {
     /// Samples for which there was no room.
     pub(crate) fn lost(&self) -> u64 {
         self.writer.lost
+    }
+
+    /// The same by event.
+    pub(crate) fn losses(&self) -> &BTreeMap<u32, u64> {
+        &self.writer.losses
     }
 
     /// Reads the rings, if it is time to.

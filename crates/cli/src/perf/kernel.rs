@@ -22,6 +22,7 @@ use gracepoint_wire::schema::{Context, Declared};
 use rustix::event::PollFlags;
 use rustix::fd::AsFd;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -142,6 +143,11 @@ impl Kernel {
         fcntl_setfl(&from, flags | OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         let (read, writer) = (Vec::new(), Writer::new(pid, first, context));
         Ok(Kernel { helper, from, read, formats, writer })
+    }
+
+    /// What the kernel had no room for, by event.
+    pub(crate) fn losses(&self) -> &BTreeMap<u32, u64> {
+        &self.writer.losses
     }
 
     /// The events that it adds to the trace.

@@ -93,6 +93,13 @@ impl Sides {
         Ok(())
     }
 
+    /// What was lost of it, by event, as the trace tells.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let profile = self.profile.iter().flat_map(Beside::losses);
+        let kernel = self.kernel.iter().flat_map(Kernel::losses);
+        profile.chain(kernel).map(|(&id, &count)| (id, count))
+    }
+
     /// Writes what is left.
     ///
     /// # Errors

@@ -616,6 +616,7 @@ impl Session {
             let copied = self.copy_rest(matches!(ended, Ended::Snapshot));
             let beside = self.sides.finish(&self.clock, &mut self.copier.streams);
             failure = told.and(copied).and(beside).err().map(|e| e.to_string());
+            self.sidecar.lost.extend(self.sides.losses());
         }
         self.count_lost();
         self.learn();

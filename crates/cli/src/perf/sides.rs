@@ -6,8 +6,8 @@ use super::writer::MOST_STREAMS;
 use crate::failure::{Failure, Result};
 use crate::record::streams::Streams;
 use gracepoint_wire::clock::Clock;
-use gracepoint_wire::control::SamplesWanted;
-use gracepoint_wire::profile::{profile_events, stack_event};
+use gracepoint_wire::control::{Message, SamplesWanted};
+use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID, profile_events, stack_event};
 use gracepoint_wire::schema::{Context, Declared};
 use std::io;
 
@@ -110,4 +110,38 @@ impl Sides {
         self.taking_down = taken.as_ref().ok().copied().flatten();
         sampled.and(taken.map(drop))
     }
+}
+
+/// What to say of a program that was asked to sample itself, because the kernel `refused` or because that was
+/// wanted.
+///
+/// # Errors
+/// When it does not know how.
+pub(crate) fn samples_itself(
+    created: &Message,
+    refused: Option<Failure>,
+) -> Result<Option<String>> {
+    let is_sample = |event: &Declared| [SAMPLE_ID, STACK_ID].contains(&event.id);
+    let knows =
+        matches!(created, Message::Created(created) if created.events.iter().any(is_sample));
+    match (knows, refused) {
+        (true, None) => Ok(None),
+        (true, Some(why)) => Ok(Some(format!(
+            "{why}; so the program samples itself, and times off the CPUs are not recorded"
+        ))),
+        (false, why) => {
+            let why = why.map_or_else(String::new, |why| format!("{why}; and "));
+            let text = format!("{why}the program's gracepoint is too old to sample itself");
+            Err(Failure::new(text))
+        }
+    }
+}
+
+/// What to say where pages are so small that the program cannot copy as much of its stacks as is wanted: it copies no more
+/// than half a page.
+pub(crate) fn stacks_are_cut(samples: Option<SamplesWanted>, page_bytes: u32) -> Option<String> {
+    let most = page_bytes / 2;
+    samples.filter(|samples| samples.stack_bytes > most).map(|_| {
+        format!("the program copies at most {most} bytes of each stack: a larger --buffer makes its pages larger")
+    })
 }

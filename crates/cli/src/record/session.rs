@@ -24,7 +24,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::functions::{self, Table};
 use crate::interrupt::{Interrupts, Signal};
-use crate::perf::sides::{Asked, Sides};
+use crate::perf::sides::{Asked, Sides, samples_itself, stacks_are_cut};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
@@ -33,7 +33,6 @@ use gracepoint_wire::control::{
     Create, Created, ENTRY_ID, EXIT_ID, Limits, Listed, Message, Mode, Program, Stopped, WHOLE_ID,
 };
 use gracepoint_wire::glob;
-use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID};
 use gracepoint_wire::schema::{Context, Declared, LOSS_ID, Level, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -216,13 +215,7 @@ impl Session {
             notes.extend(samples_itself(&reply, refused.flatten())?);
         }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
-        // The program copies no more of a stack than half a page of its buffer.
-        let most = session.copier.arena.header.page_bytes / 2;
-        if samples.is_some_and(|samples| samples.stack_bytes > most) {
-            notes.push(format!(
-                "the program copies at most {most} bytes of each stack: a larger --buffer makes its pages larger"
-            ));
-        }
+        notes.extend(stacks_are_cut(samples, session.copier.arena.header.page_bytes));
         session.notes = notes;
         match session.begin_sides(sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
@@ -692,28 +685,6 @@ impl Session {
         let now = self.clock.triples.last().map_or(0, |triple| triple.ticks);
         self.sidecar.lost = residue::write(&mut self.copier, now)?;
         Ok(())
-    }
-}
-
-/// What to say of a program that was asked to sample itself, because the kernel `refused` or because that was
-/// wanted.
-///
-/// # Errors
-/// When it does not know how.
-fn samples_itself(created: &Message, refused: Option<Failure>) -> Result<Option<String>> {
-    let is_sample = |event: &Declared| [SAMPLE_ID, STACK_ID].contains(&event.id);
-    let knows =
-        matches!(created, Message::Created(created) if created.events.iter().any(is_sample));
-    match (knows, refused) {
-        (true, None) => Ok(None),
-        (true, Some(why)) => Ok(Some(format!(
-            "{why}; so the program samples itself, and times off the CPUs are not recorded"
-        ))),
-        (false, why) => {
-            let why = why.map_or_else(String::new, |why| format!("{why}; and "));
-            let text = format!("{why}the program's gracepoint is too old to sample itself");
-            Err(Failure::new(text))
-        }
     }
 }
 

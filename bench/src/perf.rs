@@ -1,10 +1,11 @@
 //! Suite `perf`: what it takes to open, disable and close perf events, beside the kernel's own on its
 //! tracepoints; closing two thousand while SIGPROF storms and a reader sleeps; and what the profiler costs,
-//! beside `perf record -g` ([`profiler`]).
+//! beside `perf record -g` ([`profiler`]), and what a sample takes ([`gaps`]).
 //!
 //! The kernel's closing waits for grace periods, one event after the other, so it has few rounds. Without the right
 //! to open perf events its rows are left out, and the notes say so.
 
+mod gaps;
 mod profiler;
 
 pub(crate) use profiler::program as burning;
@@ -88,6 +89,7 @@ const CLOSE: &str = "ours: close";
 const CLOSE_MANY: &str = "ours: close 60 at once";
 const DROP_MANY: &str = "ours: close 60, one after the other";
 const STORM: &str = "ours: close 2,000 at once in a storm, a reader asleep";
+const STORM_CPU: &str = "ours: the same, CPU time of the closing thread";
 const STORM_EACH: &str = "ours: close 2,000 in a storm, one after the other";
 const KERNEL_OPEN: &str = "kernel: open and enable";
 const KERNEL_CLOSE: &str = "kernel: close";
@@ -101,6 +103,7 @@ pub(crate) fn run(rounds: Option<usize>, json: bool) -> Result<(), Box<dyn Error
     storm(rounds.min(20), &mut found)?;
     eprintln!("ours: done; now the kernel's, which takes its time");
     kernel(rounds, &mut found);
+    gaps::run(&mut found)?;
     profiler::run(&mut found)?;
     for what in [OPEN, DISABLE, CLOSE] {
         found.at_most(what, 20.0);
@@ -177,6 +180,12 @@ fn begin_storm(over: &Arc<AtomicBool>, threads: Vec<Pthread>) -> JoinHandle<()> 
     })
 }
 
+/// Of the calling thread.
+fn cpu_time() -> Duration {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(t.tv_sec.unsigned_abs(), t.tv_nsec as u32)
+}
+
 fn storm(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
     let storms = Arc::new(AtomicUsize::new(0));
     signal_hook::flag::register_usize(signal_hook::consts::SIGPROF, storms, 1)?;
@@ -203,10 +212,12 @@ fn storm(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
         let reader = std::thread::spawn(|| gracepoint::trace!(Sleep { n: 1 }));
         told.recv()?;
         let handles = (0..ATTRS.len()).map(open).collect::<Result<Vec<_>, _>>()?;
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), cpu_time());
         if round % 2 == 0 {
             PerfEvent::close_all(handles);
             found.add(STORM, begin.elapsed());
+            // The rest it waited for a CPU, which the storm and its threads have too.
+            found.add(STORM_CPU, cpu_time() - cpu);
         } else {
             drop(handles);
             found.add(STORM_EACH, begin.elapsed());

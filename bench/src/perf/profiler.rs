@@ -1,8 +1,8 @@
 //! What the profiler costs and how right it is: on a program of known parts, this very binary run again.
 //!
 //! * CPU time of the recorder while it samples two busy threads 1,000 times per second each;
-//! * what a sample costs the program: its work in a fixed CPU time with and without a very high rate,
-//!   32 calls deep;
+//! * what a sample costs the program in all: its work in a fixed CPU time with and without a very high rate,
+//!   32 calls deep ([`gaps`](super::gaps) has its parts);
 //! * the parts that come out, beside those of `perf record -g` in the same run.
 
 use std::error::Error;
@@ -42,6 +42,9 @@ fn deep(depth: u32, seed: u64) -> u64 {
 
 /// The known program: `burn THREADS SECONDS DEPTH`. Prints the rounds of all threads per second of CPU time.
 pub(crate) fn program(args: &[String]) {
+    if args.first().is_some_and(|word| word == "gaps") {
+        return super::gaps::program(&args[1..]);
+    }
     let number = |at: usize| args.get(at).and_then(|n| n.parse::<u64>().ok()).unwrap_or(1);
     let (threads, seconds, depth) = (number(0), number(1), number(2) as u32);
     let begun = Instant::now();
@@ -145,7 +148,8 @@ fn compare(found: &mut Findings, dir: &Path) -> Result<(), Box<dyn Error>> {
         found.notes.push("perf is not installed: no row beside ours".into());
     }
 
-    // What a sample costs the program, at depth 32: rounds of a fixed work, with and without.
+    // What a sample costs the program in all, at depth 32: rounds of a fixed work, with and without. Most of it is the
+    // interrupt and what it throws out of the caches; what the stack takes of it is in `gaps`.
     let (mut without, mut with) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..3 {
         without = without.min(burn(None, ["1", "1", "32"])?.round_ns);
@@ -153,10 +157,10 @@ fn compare(found: &mut Findings, dir: &Path) -> Result<(), Box<dyn Error>> {
     }
     // Of each second of CPU time 10,000 samples have taken so much.
     let sample_ns = (1.0 - without / with) * 1e9 / 10_000.0;
-    found.goal(
-        format!("a sample at depth 32 costs the program {:.2} µs, at most 3", sample_ns / 1000.0),
-        sample_ns <= 3000.0,
-    );
+    found.notes.push(format!(
+        "a sample of the kernel's at depth 32 costs the program {:.2} µs in all, at 10,000 Hz",
+        sample_ns / 1000.0
+    ));
     Ok(())
 }
 

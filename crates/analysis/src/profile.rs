@@ -6,23 +6,30 @@
 //! the file is another by now (its build id says so) or has no symbols, the object's name stands for
 //! its functions. Memory depends on how many different functions and stacks there are.
 //!
+//! A sample is a stack of return addresses, or registers and what the stack held (`gp:stack`); the callers are
+//! then found here, by the objects' unwind tables ([`unwind`]).
+//!
 //! A thread's time off its CPUs is what lies between a switch out and the next switch in: *runnable* where it was
 //! preempted and could have gone on, else *blocked*. Spans are those that are open on the thread at the
 //! sample; the innermost counts.
 
 mod symbols;
 mod text;
+mod unwind;
 
 use crate::export::{role_fields, visited};
 use crate::filter::{Choice, Filter};
 use crate::read::{Event, Reader};
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
-use gracepoint_wire::profile::{SAMPLE_ID, SAMPLE_NAME, SWITCH_ID, SWITCH_NAME};
+use gracepoint_wire::profile::{
+    SAMPLE_ID, SAMPLE_NAME, STACK_ID, STACK_NAME, SWITCH_ID, SWITCH_NAME,
+};
 use gracepoint_wire::schema::{LOSS_ID, MODULE_ID, Role};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use symbols::Symbols;
 pub(crate) use symbols::demangled;
+use unwind::{Copied, Tables};
 
 /// Different stacks; more are counted where they were called from.
 const MOST_NODES: usize = 1 << 20;
@@ -73,6 +80,8 @@ pub struct Profile {
     pub samples: u64,
     /// Samples lost.
     pub lost: u64,
+    /// When threads left their CPUs was recorded, too; else times off them are 0.
+    pub knows_off_cpu: bool,
     /// Nanoseconds that the samples stand for.
     pub cpu_ns: u64,
     /// Of these, in the kernel.
@@ -175,15 +184,18 @@ struct Thread {
 /// When the trace has no profile.
 pub fn profile(trace: &Trace, filter: &Filter) -> Result<Profile> {
     let has = |name: &str| trace.events().iter().any(|event| event.name == name);
-    if !has(SAMPLE_NAME) && !has(SWITCH_NAME) {
+    if ![SAMPLE_NAME, STACK_NAME, SWITCH_NAME].into_iter().any(has) {
         return Err(Error::new(format!(
             "{} has no profile: record one with `gracepoint record --profile` or `gracepoint profile`",
             escape::name(&trace.dir().display().to_string())
         )));
     }
+    let objects = objects(trace);
     let mut adding = Adding {
-        symbols: Symbols::new(objects(trace)),
-        profile: Profile::default(),
+        tables: None,
+        symbols: Symbols::new(objects.clone()),
+        objects,
+        profile: Profile { knows_off_cpu: has(SWITCH_NAME), ..Profile::default() },
         totals: HashMap::new(),
         threads: BTreeMap::new(),
         spans: HashMap::new(),
@@ -202,7 +214,8 @@ pub fn profile(trace: &Trace, filter: &Filter) -> Result<Profile> {
 }
 
 fn matters(event: &EventType) -> bool {
-    let own = [SAMPLE_ID, SWITCH_ID, LOSS_ID].contains(&event.declared.id) && event.is_own();
+    let own =
+        [SAMPLE_ID, STACK_ID, SWITCH_ID, LOSS_ID].contains(&event.declared.id) && event.is_own();
     own || event.declared.role != Role::Event
 }
 
@@ -227,8 +240,25 @@ fn objects(trace: &Trace) -> Vec<symbols::Lies> {
     found
 }
 
+fn field<'e>(event: &'e Event<'_>, name: &str) -> Option<Value<'e>> {
+    event.kind.field(name).and_then(|at| event.value(at))
+}
+
+/// The numbers of a sequence.
+fn words(event: &Event<'_>, name: &str) -> Vec<u64> {
+    let Some(Value::Seq { kept, .. }) = field(event, name) else { return Vec::new() };
+    let word = |value| match value {
+        Value::Uint(word) => Some(word),
+        _ => None,
+    };
+    kept.iter().filter_map(word).collect()
+}
+
 struct Adding {
     symbols: Symbols,
+    objects: Vec<symbols::Lies>,
+    /// Read when the first copied stack comes.
+    tables: Option<Tables>,
     profile: Profile,
     /// By name: the time with what it called.
     totals: HashMap<u32, u64>,
@@ -259,12 +289,13 @@ impl Adding {
             (Role::End | Role::Exit, _) => self.end(event),
             (Role::Record | Role::Follows, _) => {}
             (_, SAMPLE_ID) => self.sample(event),
+            (_, STACK_ID) => self.stack(event),
             (_, SWITCH_ID) => self.switch(event),
             (_, LOSS_ID) => {
                 let value = |name: &str| event.kind.field(name).and_then(|at| event.value(at));
                 if let (Some(Value::Uint(id)), Some(Value::Uint(count))) =
                     (value("id"), value("count"))
-                    && id == u64::from(SAMPLE_ID)
+                    && [SAMPLE_ID, STACK_ID].map(u64::from).contains(&id)
                 {
                     self.profile.lost += count;
                 }
@@ -285,10 +316,25 @@ impl Adding {
     }
 
     fn sample(&mut self, event: &Event<'_>) {
-        let value = |name: &str| event.kind.field(name).and_then(|at| event.value(at));
-        let Some(Value::Duration(weight)) = value("weight") else { return };
-        let Some(Value::Seq { kept, .. }) = value("stack") else { return };
-        let kernel = value("kernel") == Some(Value::Bool(true));
+        self.add(event, &words(event, "stack"));
+    }
+
+    fn stack(&mut self, event: &Event<'_>) {
+        let register = |name: &str| match field(event, name) {
+            Some(Value::Uint(word)) => word,
+            _ => 0,
+        };
+        let [pc, sp, fp] = ["pc", "sp", "fp"].map(register);
+        let memory = words(event, "memory");
+        let tables = self.tables.get_or_insert_with(|| Tables::new(&self.objects));
+        let addresses = tables.unwind(&Copied { pc, sp, fp, memory: &memory });
+        self.add(event, &addresses);
+    }
+
+    /// A sample: where it was, then return addresses.
+    fn add(&mut self, event: &Event<'_>, addresses: &[u64]) {
+        let Some(Value::Duration(weight)) = field(event, "weight") else { return };
+        let kernel = field(event, "kernel") == Some(Value::Bool(true));
         let Some(thread) = self.threads.get_mut(&event.tid) else { return };
         thread.cpu_ns += weight;
         let profile = &mut self.profile;
@@ -304,13 +350,6 @@ impl Adding {
             let name = stacks.name(&label);
             stacks.node(None, name)
         });
-        let addresses: Vec<u64> = kept
-            .iter()
-            .filter_map(|value| match value {
-                Value::Uint(address) => Some(address),
-                _ => None,
-            })
-            .collect();
         let mut names = Vec::with_capacity(addresses.len() + 1);
         for (depth, &address) in addresses.iter().enumerate().rev() {
             // A return address follows the call, which may have been the function's last instruction.

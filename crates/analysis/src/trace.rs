@@ -12,7 +12,7 @@ use crate::sidecar::{self, Sidecar};
 use crate::stream::Stored;
 use crate::{Damage, Error, Result, escape};
 use gracepoint_wire::clock::{Clock, Source, Triple, scale};
-use gracepoint_wire::profile::{SAMPLE_NAME, SWITCH_NAME};
+use gracepoint_wire::profile::{SAMPLE_NAME, STACK_NAME, SWITCH_NAME};
 use gracepoint_wire::schema::{Context, Declared, Field, MODULE_NAME, Role, Type};
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ impl EventType {
     /// Whether it is one that is there for tools (`gp:module`, those of a profile) and chosen only where it
     /// is asked for.
     pub(crate) fn is_for_tools(&self) -> bool {
-        [MODULE_NAME, SAMPLE_NAME, SWITCH_NAME].contains(&self.name.as_str())
+        [MODULE_NAME, SAMPLE_NAME, STACK_NAME, SWITCH_NAME].contains(&self.name.as_str())
     }
 
     /// Position of the field called `name`; the event's own before one of the context.

@@ -8,12 +8,14 @@
 //! | `modules` | where the program's objects lie, from `/proc` |
 //! | `launch` | starts a command that is watched from its first instruction |
 //! | `kernel`, `format` | the kernel's tracepoints beside a recording, taken by a helper process |
+//! | `instance` | the same without perf events, by tracefs |
 //! | `stat` | `perf stat` |
 //! | `tracefs` | the kernel's tracepoints |
 //! | `beside`, `sides` | all of that, beside a recording |
 
 pub(crate) mod beside;
 pub(crate) mod format;
+pub(crate) mod instance;
 pub(crate) mod kernel;
 pub(crate) mod launch;
 pub(crate) mod modules;

@@ -18,7 +18,7 @@ use crate::record::trace_dir::{Description, TraceDir};
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_wire::clock::{Clock, Source, Triple};
 use gracepoint_wire::control::{Module, Program};
-use gracepoint_wire::profile::profile_events;
+use gracepoint_wire::profile::{profile_events, stack_event};
 use gracepoint_wire::schema::{Context, Declared, loss_event, module_event};
 use rustix::event::PollFlags;
 use rustix::fd::AsFd;
@@ -100,6 +100,7 @@ impl Profile {
         };
         let mut events = vec![loss_event(), module_event()];
         events.extend(profile_events());
+        events.extend(args.rate.stack_copy.map(|_| stack_event()));
         let about = ProgramEntry {
             name: program.name.clone(),
             pid,
@@ -224,6 +225,7 @@ impl Profile {
         self.clock.triples.push(triple());
         self.sidecar.clock = (&self.clock).into();
         self.sidecar.complete = failure.is_none();
+        self.sidecar.lost = self.beside.losses().clone();
         self.sidecar.ended = ended.into();
         self.sidecar.streams = self.streams.lengths().iter().map(|(&n, &len)| (n, len)).collect();
         self.describe()?;

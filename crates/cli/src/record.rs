@@ -63,7 +63,11 @@ fn plan<'a>(args: &'a RecordArgs, globs: &'a [String], dir: &'a Path) -> Plan<'a
         level: args.level,
         dir,
         force: args.force,
-        sides: Asked { profile: args.profile.then(|| args.rate.rate()), kernel: &args.kernel },
+        sides: Asked {
+            profile: args.profile.then(|| args.rate.rate()),
+            in_program: args.in_program,
+            kernel: &args.kernel,
+        },
     }
 }
 

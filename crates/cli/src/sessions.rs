@@ -312,6 +312,11 @@ pub(crate) fn restart(args: &SessionArgs, console: &mut Console) -> Result<u8> {
 
 /// Runs `reset`.
 pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
+    let removed = crate::perf::instance::remove_leftovers() as u64;
+    if removed > 0 {
+        let what = quantity::plural(removed, "instance", "instances");
+        console.note(format_args!("{what} of tracefs removed that a killed recorder had left"));
+    }
     let (programs, silent) = args.targets.find(console)?;
     let status = each(programs, console, |mut live, console| {
         let Message::WasReset(reset) = ask(&mut live.link, &Message::Reset)? else {

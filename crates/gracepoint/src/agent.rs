@@ -46,6 +46,8 @@ const IN_A_ROW: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// The same where sessions overwrite.
 const SHORT_TICK: Duration = Duration::from_millis(100);
+/// The same where the program samples itself: threads that have come are not sampled before.
+const SAMPLING_TICK: Duration = crate::sampler::LOOK;
 /// Pause after a connection that could not be accepted.
 const RETRY: Duration = Duration::from_millis(100);
 /// Longest pause between two looks at hits under way, while a peer waits for them.
@@ -216,6 +218,9 @@ impl Agent {
     /// rates follow the load.
     fn tick_every(&self) -> Duration {
         let mut sessions = self.held.iter().filter_map(Held::recording);
+        if sessions.clone().any(|session| session.is_on() && session.samples()) {
+            return SAMPLING_TICK;
+        }
         let alone = sessions.any(|session| session.ring.arena.overwrites() || session.adapts());
         if alone { SHORT_TICK } else { TICK }
     }

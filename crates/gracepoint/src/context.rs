@@ -56,7 +56,8 @@ impl Gathered {
         }
         if wanted.has(Context::STACK) {
             let mut frames = [0; DEEPEST];
-            let depth = walk(local::frame_pointer(), &mut frames, sys::peek);
+            let mut chunk = [0; CHUNK];
+            let depth = walk(local::frame_pointer(), &mut frames, &mut chunk, sys::peek);
             self.push(&(depth as u32).to_le_bytes());
             self.push(&(depth as u16).to_le_bytes());
             for frame in &frames[..depth] {
@@ -75,22 +76,23 @@ impl Gathered {
     }
 }
 
-/// Return addresses from the frame at `frame` outwards; `peek` copies memory at an address and says
-/// how much of it there was.
-fn walk(
+/// Return addresses from the frame at `frame` outwards; `peek` copies memory at an address into `chunk` and
+/// says how much of it there was.
+pub(crate) fn walk(
     mut frame: u64,
-    into: &mut [u64; DEEPEST],
+    into: &mut [u64],
+    chunk: &mut [u8],
     peek: impl Fn(u64, &mut [u8]) -> usize,
 ) -> usize {
-    let mut chunk = [0; CHUNK];
     let (mut start, mut length) = (0, 0);
+    let most = into.len();
     for (depth, place) in into.iter_mut().enumerate() {
-        if frame == 0 || !frame.is_multiple_of(8) || frame > u64::MAX - 2 * CHUNK as u64 {
+        if frame == 0 || !frame.is_multiple_of(8) || frame > u64::MAX - 2 * chunk.len() as u64 {
             return depth;
         }
         if frame < start || frame + 16 > start + length {
             start = frame;
-            length = peek(start, &mut chunk) as u64;
+            length = peek(start, chunk) as u64;
             if length < 16 {
                 return depth;
             }
@@ -108,7 +110,7 @@ fn walk(
         }
         frame = next;
     }
-    DEEPEST
+    most
 }
 
 #[cfg(test)]
@@ -128,7 +130,7 @@ mod tests {
 
     fn walked(frame: u64, words: &[u64]) -> Vec<u64> {
         let mut frames = [0; DEEPEST];
-        let depth = walk(frame, &mut frames, memory(0x1000, words));
+        let depth = walk(frame, &mut frames, &mut [0; CHUNK], memory(0x1000, words));
         frames[..depth].to_vec()
     }
 

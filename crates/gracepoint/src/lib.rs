@@ -104,6 +104,8 @@ mod probe;
 mod ring;
 mod running;
 #[cfg(gp_supported)]
+mod sampler;
+#[cfg(gp_supported)]
 mod session;
 mod site;
 mod span;

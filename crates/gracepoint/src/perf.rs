@@ -1,5 +1,5 @@
-//! Perf events: handles that count (and sample) tracepoints of the program and what the system does
-//! for its threads. After `perf_event_open`, but for what its closing costs: dropping a handle takes it off its
+//! Perf events: handles that count (and sample) tracepoints and functions of the program, and what the system
+//! does for its threads. After `perf_event_open`, but for what its closing costs: dropping a handle takes it off its
 //! tracepoints and returns; whatever a hit under way still uses is freed when the hit has ended.
 //!
 //! | file | what |
@@ -17,14 +17,15 @@ pub use ring::{PerfRing, PerfSample};
 
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
+use crate::function::{FunctionFilter, FunctionOps, FunctionSet, RegisteredOps};
 use crate::key::Key;
 use crate::probe::Body;
 use crate::tracer;
-use kernel::{Counter, Whose};
+use kernel::{Counter, Counts, Leaders, Whose};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tracepoint::{Attached, Counted, Pick, Tally};
+use tracepoint::{Attached, Counted, FED, Feed, Pick, Samples, Tally};
 
 /// What the system counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,7 +45,20 @@ pub enum SystemEvent {
 enum What {
     Tracepoint(&'static Key),
     Named(String),
+    Function(FunctionFilter),
     System(SystemEvent),
+}
+
+impl What {
+    /// What samples say was hit.
+    fn name(&self) -> String {
+        match self {
+            What::Tracepoint(key) => key.desc.name(),
+            What::Named(name) => name.clone(),
+            What::Function(filter) => filter.to_string(),
+            What::System(event) => format!("{event:?}"),
+        }
+    }
 }
 
 /// What a [`PerfEvent`] counts, of whom, and which hits it tells one by one.
@@ -76,6 +90,7 @@ pub struct PerfAttr {
     disabled: bool,
     pick: Pick,
     ring: Option<(usize, usize)>,
+    feed: bool,
 }
 
 impl PerfAttr {
@@ -87,6 +102,7 @@ impl PerfAttr {
             disabled: false,
             pick: Pick::Every(1),
             ring: None,
+            feed: false,
         }
     }
 
@@ -98,6 +114,32 @@ impl PerfAttr {
     /// Hits of the tracepoint of this name, which must have a site: `kv:get`.
     pub fn named(name: impl Into<String>) -> PerfAttr {
         PerfAttr::new(What::Named(name.into()))
+    }
+
+    /// Calls of functions whose path this pattern matches; [`FunctionFilter`] says more, and which can be traced. Their
+    /// names are looked up when the handle is opened.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// use gracepoint::{PerfAttr, PerfEvent};
+    ///
+    /// mod store {
+    ///     #[gracepoint::function]
+    ///     pub fn get(key: u32) -> u32 { key * 2 }
+    /// }
+    ///
+    /// let calls = PerfEvent::open(PerfAttr::function("*::store::get")).expect("it has the attribute");
+    /// store::get(1);
+    /// assert_eq!(calls.read().value, 1);
+    /// # }
+    /// ```
+    pub fn function(path: impl Into<String>) -> PerfAttr {
+        PerfAttr::functions(FunctionFilter::new(path))
+    }
+
+    /// Calls of functions that are chosen so.
+    pub fn functions(filter: FunctionFilter) -> PerfAttr {
+        PerfAttr::new(What::Function(filter))
     }
 
     /// What the system does for the program.
@@ -147,6 +189,24 @@ impl PerfAttr {
         self
     }
 
+    /// Its samples are events that sessions record: `perf:sample`, with the name of what was hit, how many hits the sample
+    /// stands for, and their count so far. A recorder sees them beside everything else (`record -e 'perf:*'`);
+    /// while none does they cost a load. Together with a [`ring`](Self::ring) or without one; of tracepoints and
+    /// functions alone.
+    ///
+    /// ```
+    /// # #[cfg(target_os = "linux")] {
+    /// # #[derive(gracepoint::Event)] struct Get { n: u32 }
+    /// use gracepoint::{PerfAttr, PerfEvent};
+    /// let attr = PerfAttr::tracepoint::<Get>().frequency(100).feed();
+    /// let sampled = PerfEvent::open(attr).expect("sites can be switched here");
+    /// # }
+    /// ```
+    pub fn feed(mut self) -> PerfAttr {
+        self.feed = true;
+        self
+    }
+
     /// A ring of its own with room for so many samples (rounded up to a power of two, 64 bytes each, at most
     /// 16 million), whose descriptor is ready when `watermark` more have come. Of tracepoints alone.
     pub fn ring(mut self, samples: usize, watermark: usize) -> PerfAttr {
@@ -175,6 +235,13 @@ enum Source {
         counted: Vec<Counted>,
         base: u64,
     },
+    Function {
+        functions: FunctionSet,
+        tally: Arc<Tally>,
+        base: u64,
+        /// While it is on.
+        on: Option<RegisteredOps>,
+    },
     System {
         counter: Counter,
         sum: u64,
@@ -187,20 +254,21 @@ impl Source {
     fn counted(&self) -> &[Counted] {
         match self {
             Source::Tracepoint { counted, .. } => counted,
-            Source::System { .. } => &[],
+            Source::Function { .. } | Source::System { .. } => &[],
         }
     }
 
     /// While `on`.
-    fn value(&mut self, on: bool) -> u64 {
+    fn value(&mut self, on: bool, counts: &mut Counts) -> u64 {
         match self {
             Source::Tracepoint { counted, base } => {
                 let count = counted.first().map_or(0, |counted| counted.tally.count());
                 count.wrapping_sub(*base)
             }
+            Source::Function { tally, base, .. } => tally.count().wrapping_sub(*base),
             Source::System { counter, sum, seen } => {
                 // Of a thread that has ended: what was last seen of it.
-                if let Some(now) = counter.now().filter(|_| on) {
+                if let Some(now) = on.then(|| counter.now(counts)).flatten() {
                     *sum += now.saturating_sub(*seen);
                     *seen = now;
                 }
@@ -209,18 +277,37 @@ impl Source {
         }
     }
 
-    fn begin(&mut self) {
-        if let Source::System { counter, seen, .. } = self {
-            *seen = counter.now().unwrap_or(*seen);
+    /// # Errors
+    /// When the system does not let functions be switched.
+    fn begin(&mut self, counts: &mut Counts) -> Result<(), Error> {
+        match self {
+            Source::System { counter, seen, .. } => *seen = counter.now(counts).unwrap_or(*seen),
+            Source::Function { functions, tally, on, .. } => {
+                let tally = Arc::clone(tally);
+                let ops = FunctionOps::on(functions).on_entry(move |_| tally.hit(None));
+                *on = Some(ops.register()?);
+            }
+            Source::Tracepoint { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Undoes `begin`. Never waits: a call under way has its own share of the tally.
+    fn end(&mut self, counts: &mut Counts) {
+        match self {
+            Source::System { .. } => _ = self.value(true, counts),
+            Source::Function { on, .. } => drop(on.take()),
+            Source::Tracepoint { .. } => {}
         }
     }
 
-    fn reset(&mut self, on: bool) {
-        self.value(on);
+    fn reset(&mut self, on: bool, counts: &mut Counts) {
+        self.value(on, counts);
         match self {
             Source::Tracepoint { counted, base } => {
                 *base = counted.first().map_or(0, |counted| counted.tally.count());
             }
+            Source::Function { tally, base, .. } => *base = tally.count(),
             Source::System { sum, .. } => *sum = 0,
         }
     }
@@ -244,12 +331,28 @@ struct State {
     body: Option<Arc<Attached>>,
 }
 
+impl State {
+    /// # Errors
+    /// As [`Source::begin`]; then none has begun.
+    fn begin(&mut self) -> Result<(), Error> {
+        let mut counts = Counts::default();
+        let begun = self.sources.iter_mut().try_for_each(|source| source.begin(&mut counts));
+        begun.inspect_err(|_| self.end())
+    }
+
+    fn end(&mut self) {
+        let mut counts = Counts::default();
+        self.sources.iter_mut().for_each(|source| source.end(&mut counts));
+    }
+}
+
 impl Core {
     fn open(attrs: &[PerfAttr], name: &'static str) -> Result<(Core, Rings), Error> {
         let mut sources = Vec::with_capacity(attrs.len());
         let mut rings = Vec::with_capacity(attrs.len());
+        let mut leaders = Leaders::default();
         for (event, attr) in (0..).zip(attrs) {
-            let (source, ring) = open_source(attr, event)?;
+            let (source, ring) = open_source(attr, event, &mut leaders)?;
             sources.push(source);
             rings.push(ring);
         }
@@ -273,9 +376,9 @@ impl Core {
             if state.since.is_some() {
                 return Ok(());
             }
+            state.begin()?;
             let attached = Attached::new(state.sources.iter().flat_map(Source::counted), self.name);
             state.body.clone_from(&attached);
-            state.sources.iter_mut().for_each(Source::begin);
             state.since = Some(Instant::now());
             attached
         };
@@ -286,6 +389,7 @@ impl Core {
             let is_ours = state.body.as_ref().is_some_and(|body| Arc::ptr_eq(body, &attached));
             if is_ours && added.is_err() {
                 (state.body, state.since) = (None, None);
+                state.end();
             }
             is_ours
         };
@@ -300,11 +404,7 @@ impl Core {
         let state = &mut *self.lock();
         if let Some(since) = state.since.take() {
             state.enabled += since.elapsed();
-            for source in &mut state.sources {
-                if let Source::System { .. } = source {
-                    source.value(true);
-                }
-            }
+            state.end();
         }
         state.body.take().map(|body| body as Arc<dyn Body>)
     }
@@ -316,16 +416,20 @@ impl Core {
 
     fn reset(&self) {
         let state = &mut *self.lock();
-        let on = state.since.is_some();
-        state.sources.iter_mut().for_each(|source| source.reset(on));
+        let (on, mut counts) = (state.since.is_some(), Counts::default());
+        state.sources.iter_mut().for_each(|source| source.reset(on, &mut counts));
     }
 
     fn read(&self) -> Vec<PerfCount> {
         let state = &mut *self.lock();
         let on = state.since.is_some();
         let enabled = state.enabled + state.since.map_or(Duration::ZERO, |since| since.elapsed());
-        let count =
-            |source: &mut Source| PerfCount { value: source.value(on), enabled, running: enabled };
+        let mut counts = Counts::default();
+        let count = |source: &mut Source| PerfCount {
+            value: source.value(on, &mut counts),
+            enabled,
+            running: enabled,
+        };
         state.sources.iter_mut().map(count).collect()
     }
 }
@@ -336,34 +440,51 @@ impl Drop for Core {
     }
 }
 
-fn open_source(attr: &PerfAttr, event: u32) -> Result<(Source, Option<Arc<PerfRing>>), Error> {
+fn open_source(
+    attr: &PerfAttr,
+    event: u32,
+    leaders: &mut Leaders,
+) -> Result<(Source, Option<Arc<PerfRing>>), Error> {
     let refuse = |text: &str| Err(Error::new(ErrorKind::Unsupported, text));
-    let keys = match &attr.what {
-        What::System(_) if attr.ring.is_some() => {
+    let (keys, functions) = match &attr.what {
+        What::System(_) if attr.ring.is_some() || attr.feed => {
             return refuse(
-                "a ring is for tracepoints; `gracepoint profile` samples the CPU clock from outside",
+                "samples are of tracepoints and functions; `gracepoint profile` samples the CPU clock from \
+                 outside",
             );
         }
         What::System(what) => {
-            let counter = Counter::open(*what, attr.whose, attr.inherit)?;
+            let counter = Counter::open(*what, attr.whose, attr.inherit, leaders)?;
             return Ok((Source::System { counter, sum: 0, seen: 0 }, None));
         }
-        What::Tracepoint(key) => vec![*key],
-        What::Named(name) => named(name)?,
+        What::Named(name) if attr.feed && name == FED => {
+            return refuse("samples of samples would never end: feed from another event");
+        }
+        What::Tracepoint(key) => (vec![*key], None),
+        What::Named(name) => (named(name)?, None),
+        What::Function(filter) => (Vec::new(), Some(filter.find()?)),
     };
     let only = match attr.whose {
         Whose::Process => 0,
         Whose::Thread(_) if attr.inherit => {
             return refuse(
-                "who made a thread is not known where a tracepoint is hit: count the whole process, \
-                 or each thread",
+                "who made a thread is not known where a tracepoint is hit or a function called: count the \
+                 whole process, or each thread",
             );
         }
         Whose::Thread(tid) => tid,
     };
     let ring = attr.ring.map(|(samples, watermark)| open_ring(samples, watermark)).transpose()?;
-    let sampled = ring.as_ref().map(|ring| (attr.pick, Arc::clone(ring), event));
+    let sampled = (attr.feed || ring.is_some()).then(|| Samples {
+        pick: attr.pick,
+        ring: ring.clone(),
+        feed: attr.feed.then(|| Feed::new(attr.what.name())),
+        event,
+    });
     let tally = Arc::new(Tally::new(only, sampled));
+    if let Some(functions) = functions {
+        return Ok((Source::Function { functions, tally, base: 0, on: None }, ring));
+    }
     let counted = |key| Counted { key, tally: Arc::clone(&tally) };
     let counted = keys.into_iter().map(counted).collect();
     Ok((Source::Tracepoint { counted, base: 0 }, ring))

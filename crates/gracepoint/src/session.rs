@@ -5,12 +5,14 @@ mod counting;
 mod functions;
 mod modules;
 mod points;
+mod sampling;
 mod target;
 
 pub(crate) use counting::Counting;
 #[cfg(not(gp_branch))]
 pub(crate) use functions::recorded_by;
 pub(crate) use points::{record_hit, record_hit_all};
+pub(crate) use sampling::Sampling;
 pub(crate) use target::{Alone, Merged, record, record_all};
 
 use crate::dynamic::registry::door;
@@ -54,6 +56,7 @@ pub(crate) struct Session {
     keys: Vec<(KeyId, Call, usize)>,
     declared: Vec<Declared>,
     functions: Option<Box<Recorder>>,
+    samples: Option<Box<Sampling>>,
     modules: Modules,
     made: Triple,
     context: Context,
@@ -106,12 +109,14 @@ impl Session {
         let functions = functions
             .map(|functions| functions::Chosen::of(functions, wanted.limits))
             .transpose()?;
-        let Chosen { ids, keys, mut declared, next } = Chosen::of(&rules, functions.as_ref())?;
+        let Chosen { ids, keys, mut declared, next } =
+            Chosen::of(&rules, functions.as_ref(), wanted.samples.is_some())?;
         if is_limited(wanted.limits) {
             declared.splice(1..1, throttle_events());
         }
         declared.push(module_event());
         declared.extend(functions.iter().flat_map(functions::Chosen::declared));
+        declared.extend(wanted.samples.into_iter().flat_map(Sampling::declared));
         let shape = shape(wanted, next + points::reserve(wanted.mode), most_bytes)?;
         let mut ring = Ring::new(shape, file).map_err(|error| {
             let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
@@ -140,10 +145,12 @@ impl Session {
         let recorder =
             |chosen: functions::Chosen| chosen.recorder(&raw const *ring, extras(ENTRY_ID));
         let functions = functions.map(recorder).transpose()?.map(Box::new);
+        let samples = wanted.samples.map(|wanted| Sampling::new(wanted, &ring)).transpose()?;
         let session = Arc::new(Session {
             id,
             targets,
             ring,
+            samples: samples.map(Box::new),
             keys,
             declared,
             functions,
@@ -213,7 +220,11 @@ impl Session {
             failure("patching", error.to_string())
         };
         tracer::attach(&self.probes_from_now_on(&self.on, true)).map_err(refused)?;
-        self.functions.iter().try_for_each(|f| function::attach(f.op())).map_err(refused)
+        self.functions.iter().try_for_each(|f| function::attach(f.op())).map_err(refused)?;
+        self.samples
+            .iter()
+            .try_for_each(|samples| samples.begin())
+            .inspect_err(|_| self.switch_off())
     }
 
     /// Switches them off. Hits under way may go on until a grace period later; then [`settled`] has
@@ -221,6 +232,7 @@ impl Session {
     ///
     /// [`settled`]: Session::settled
     pub(crate) fn switch_off(&self) {
+        self.samples.iter().for_each(|samples| samples.end());
         self.functions.iter().for_each(|functions| function::detach(functions.op().data));
         tracer::detach(&self.probes_from_now_on(&self.on, false));
     }
@@ -266,6 +278,21 @@ impl Session {
         if arena.overwrites() && arena.owned_pages() * 2 > arena.header().pages as usize {
             self.ring.take_back();
         }
+    }
+
+    /// Does the program sample itself for this session?
+    pub(crate) fn samples(&self) -> bool {
+        self.samples.is_some()
+    }
+
+    /// What samples of itself have cost the program, if it takes any.
+    pub(crate) fn cost_of_samples(&self) -> Option<String> {
+        self.samples.as_ref().map(|samples| samples.cost())
+    }
+
+    /// Looks after the threads that are sampled, and after what that costs.
+    pub(crate) fn tend_samples(&self) {
+        self.samples.iter().for_each(|samples| samples.tend());
     }
 
     /// Do the rates follow the load?
@@ -361,6 +388,7 @@ pub(crate) fn thread_ends(index: u32) {
 
 /// In a forked child: memory for stores that the fork interrupted; the parent's rings are not ours.
 pub(crate) fn child_after_fork() {
+    crate::sampler::child_after_fork();
     for place in &RINGS {
         // SAFETY: the child has a copy of the session's private memory, which nobody frees: the
         // call that would do it in the parent leaks it here.

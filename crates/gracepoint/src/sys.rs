@@ -1,6 +1,8 @@
 //! Typed doors to the system calls of the runtime. Nothing else in the crate calls `libc` but for
 //! clocks and thread-directed set-up.
 
+pub(crate) mod timers;
+
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::io;
 use std::ops::Range;
@@ -404,6 +406,29 @@ pub(crate) fn peek(address: u64, into: &mut [u8]) -> usize {
     usize::try_from(n).unwrap_or(0)
 }
 
+/// Copies words of this process's memory from `address` on, as far as pages of it are readable; how many.
+/// One call for all of it.
+pub(crate) fn peek_far(address: u64, into: &mut [u64]) -> usize {
+    const PARTS: usize = 17;
+    let bytes = size_of_val(into);
+    let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+    let (mut from, mut parts, mut at) = ([none; PARTS], 0, 0);
+    // A page that is not there ends the copy at its begin: one part for each.
+    while at < bytes && parts < PARTS {
+        let start = address.wrapping_add(at as u64);
+        let len = (4096 - (start % 4096) as usize).min(bytes - at);
+        from[parts] = libc::iovec { iov_base: start as *mut _, iov_len: len };
+        (parts, at) = (parts + 1, at + len);
+    }
+    let to = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: bytes };
+    let parts = parts as libc::c_ulong;
+    // SAFETY: as in `peek`: writes to `into` alone, and any bits are words.
+    let n = unsafe {
+        libc::process_vm_readv(libc::getpid(), &raw const to, 1, from.as_ptr(), parts, 0)
+    };
+    usize::try_from(n).unwrap_or(0) / 8
+}
+
 /// May processes of other rights than root's read this one's memory?
 pub(crate) fn dumpable() -> bool {
     // SAFETY: asks for a number; no precondition.
@@ -601,13 +626,28 @@ pub(crate) fn event_fd() -> io::Result<OwnedFd> {
 
 /// Makes an eventfd readable. Keeps `errno`; fit for signal handlers.
 pub(crate) fn signal_event(fd: BorrowedFd<'_>) {
+    let _errno = Errno::keep();
     let one = 1u64;
-    // SAFETY: the C library's place of this thread's `errno`, which is there as long as the thread.
-    let errno = unsafe { &mut *libc::__errno_location() };
-    let before = *errno;
     // SAFETY: reads 8 bytes of a local.
     unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
-    *errno = before;
+}
+
+/// This thread's `errno`, as it was when the value was made and is again when it goes.
+pub(crate) struct Errno(c_int);
+
+impl Errno {
+    /// Fit for signal handlers.
+    pub(crate) fn keep() -> Errno {
+        // SAFETY: the C library's place of this thread's `errno`, which is there as long as the thread.
+        Errno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as in `keep`.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
 }
 
 /// Makes an eventfd unreadable.
@@ -618,9 +658,14 @@ pub(crate) fn clear_event(fd: BorrowedFd<'_>) {
 }
 
 /// The kernel's counter `config` of software events for a thread of this process (and for those that it
-/// makes, with `inherit`), counting from now on. Where the kernel's own part may not be counted there is
+/// makes, with `inherit`), counting from now on, in the group of `leader`. Where the kernel's own part may not be counted there is
 /// none: a switch of context, say, never happens outside of it.
-pub(crate) fn perf_event(config: u64, tid: u32, inherit: bool) -> io::Result<OwnedFd> {
+pub(crate) fn perf_event(
+    config: u64,
+    tid: u32,
+    inherit: bool,
+    leader: Option<BorrowedFd<'_>>,
+) -> io::Result<OwnedFd> {
     /// `struct perf_event_attr`, its first published version.
     #[repr(C)]
     #[derive(Default)]
@@ -641,20 +686,40 @@ pub(crate) fn perf_event(config: u64, tid: u32, inherit: bool) -> io::Result<Own
     /// Threads inherit, forked children do not (Linux 5.13).
     const INHERIT_THREAD: u64 = 1 << 35;
     const CLOSE_ON_EXEC: libc::c_ulong = 8;
+    /// Reading tells of the whole group.
+    const GROUP: u64 = 1 << 3;
     let flags = if inherit { INHERIT | INHERIT_THREAD } else { 0 };
     let size = size_of::<Attr>() as u32;
-    let attr = Attr { kind: SOFTWARE, size, config, flags, ..Attr::default() };
+    let read = if inherit { 0 } else { GROUP };
+    let attr = Attr { kind: SOFTWARE, size, config, read, flags, ..Attr::default() };
+    let group = leader.map_or(-1, |leader| leader.as_raw_fd());
     let tid = i32::try_from(tid).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
     // SAFETY: the kernel reads `attr`, whose size it says; the call makes a new descriptor.
     let raw = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, &raw const attr, tid, -1, -1, CLOSE_ON_EXEC)
+        libc::syscall(libc::SYS_perf_event_open, &raw const attr, tid, -1, group, CLOSE_ON_EXEC)
     };
     let raw = check(raw as libc::c_int)?;
     // SAFETY: `raw` is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// What such a counter has counted.
+/// Most counters of a group that are read.
+pub(crate) const PERF_GROUP: usize = 64;
+
+/// What the counters of a group have counted, the leader's first.
+pub(crate) fn perf_counts(leader: BorrowedFd<'_>) -> io::Result<Vec<u64>> {
+    let mut words = [0u64; 1 + PERF_GROUP];
+    // SAFETY: writes to a local, whose size it is told.
+    let n =
+        unsafe { libc::read(leader.as_raw_fd(), words.as_mut_ptr().cast(), size_of_val(&words)) };
+    if n < 8 {
+        return Err(io::Error::last_os_error());
+    }
+    let members = usize::try_from(words[0]).unwrap_or(0).min(PERF_GROUP);
+    Ok(words[1..1 + members].to_vec())
+}
+
+/// What a counter that is inherited has counted.
 pub(crate) fn perf_count(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut count = 0u64;
     // SAFETY: writes 8 bytes to a local.
@@ -662,13 +727,18 @@ pub(crate) fn perf_count(fd: BorrowedFd<'_>) -> io::Result<u64> {
     if n == 8 { Ok(count) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The clock of a thread's CPU time, as the kernel numbers them: the complement of the thread, and 6 for "a
+/// thread's, scheduled".
+fn cpu_clock(tid: u32) -> libc::clockid_t {
+    (!tid.cast_signed()) << 3 | 6
+}
+
 /// Nanoseconds of CPU time of a thread of this process, or of the process; `None` if there is no such
 /// thread (any more).
 pub(crate) fn cpu_time(tid: Option<u32>) -> Option<u64> {
     let clock = match tid {
         None => libc::CLOCK_PROCESS_CPUTIME_ID,
-        // As the kernel numbers them: the complement of the thread, and 6 for "a thread's, scheduled".
-        Some(tid) => (!tid.cast_signed()) << 3 | 6,
+        Some(tid) => cpu_clock(tid),
     };
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `t` is a timespec to write to.

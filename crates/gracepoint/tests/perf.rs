@@ -2,7 +2,7 @@
 //! threads and signals is tested where they are written, with a twin that fails.)
 #![cfg(target_os = "linux")]
 
-use gracepoint::{ErrorKind, PerfAttr, PerfEvent, PerfGroup, SystemEvent, Tracer};
+use gracepoint::{ErrorKind, FunctionFilter, PerfAttr, PerfEvent, PerfGroup, SystemEvent, Tracer};
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -31,7 +31,7 @@ macro_rules! events {
     )* };
 }
 
-events! { counted closed picked paced rung crowded grouped spanned forked many named }
+events! { counted closed picked paced rung crowded grouped spanned forked many named fed refed }
 
 fn open(attr: PerfAttr) -> PerfEvent {
     PerfEvent::open(attr).unwrap()
@@ -210,6 +210,93 @@ fn a_group_is_one() {
     assert!(group.ring(1).is_none() && group.ring(3).is_none());
     group.reset();
     assert!(group.read().iter().all(|count| count.value == 0));
+}
+
+/// Functions of one test.
+mod called {
+    #[gracepoint::function]
+    pub(crate) fn first(n: u64) -> u64 {
+        std::hint::black_box(n) + 1
+    }
+    #[gracepoint::function]
+    pub(crate) fn second(n: u64) -> u64 {
+        first(n) + 1
+    }
+}
+
+#[test]
+fn calls_of_functions_are_counted_sampled_and_closed() {
+    let both = FunctionFilter::new("*::called::first").or("*::called::second");
+    let all = open(PerfAttr::functions(both));
+    let first = open(PerfAttr::function("*::called::first").every(2).ring(64, 1).disabled());
+    called::second(1);
+    assert_eq!((all.read().value, first.read().value), (2, 0));
+    first.enable().unwrap();
+    (0..5).for_each(|n| _ = called::second(n));
+    let other = std::thread::spawn(|| {
+        let mine = open(PerfAttr::function("*::called::second").this_thread());
+        called::second(1);
+        mine.read().value
+    });
+    assert_eq!(other.join().unwrap(), 1);
+    assert_eq!((all.read().value, first.read().value), (14, 6));
+    let mut samples = Vec::new();
+    first.ring().unwrap().drain(|sample| samples.push((sample.count, sample.hits)));
+    assert_eq!(samples, [(2, 2), (4, 2), (6, 2)]);
+    first.disable();
+    all.reset();
+    called::first(1);
+    assert_eq!((all.read().value, first.read().value), (1, 6));
+    drop((all, first));
+    until(|| Tracer::global().statistics().waiting_callbacks == 0);
+
+    let error = PerfEvent::open(PerfAttr::function("*::called::third")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoMatch);
+    assert!(error.to_string().contains("*::called::third"), "{error}");
+}
+
+#[test]
+fn functions_and_tracepoints_are_one_group() {
+    let attrs = [PerfAttr::tracepoint::<refed::Two>(), PerfAttr::function("*::grouped_call")];
+    #[gracepoint::function]
+    fn grouped_call() {
+        gracepoint::trace!(refed::Two { n: 1 });
+    }
+    let group = PerfGroup::open(attrs).unwrap();
+    (0..3).for_each(|_| grouped_call());
+    group.disable();
+    grouped_call();
+    let values: Vec<u64> = group.read().iter().map(|count| count.value).collect();
+    assert_eq!(values, [3, 3]);
+}
+
+#[test]
+fn samples_feed_sessions() {
+    use fed::{One, hit};
+    let name = <One as gracepoint::Event>::DESC.name();
+    let handle = open(PerfAttr::tracepoint::<One>().every(10).feed().ring(8, 1).disabled());
+    // The event is declared by the first handle that feeds; a capture has those that are there when it begins.
+    let events = gracepoint::testing::capture();
+    handle.enable().unwrap();
+    hit(25);
+    #[gracepoint::function]
+    fn fed_call() {}
+    let calls = open(PerfAttr::function("*::fed_call").feed());
+    fed_call();
+    drop((handle, calls));
+    hit(10);
+    let told: Vec<(String, u64, u64)> = events
+        .matching("perf:sample")
+        .iter()
+        .map(|event| (event.get("of"), event.get("hits"), event.get("count")))
+        .collect();
+    let of = |name: &str, hits, count| (name.to_owned(), hits, count);
+    assert_eq!(told, [of(&name, 10, 10), of(&name, 10, 20), of("*::fed_call", 1, 1)]);
+
+    let error = PerfEvent::open(PerfAttr::named("perf:sample").feed()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    let error = PerfEvent::open(PerfAttr::system(SystemEvent::CpuClock).feed()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]

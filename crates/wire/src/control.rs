@@ -22,7 +22,7 @@ pub use functions::{
     FunctionsWanted, WHOLE_ID, WHOLE_NAME, function_events,
 };
 pub use late::{late_events, late_frame};
-pub use recording::{Create, Created, Flushed, Limits, Mode, Module, Stopped};
+pub use recording::{Create, Created, Flushed, Limits, Mode, Module, SamplesWanted, Stopped};
 pub use sessions::{
     Count, Counts, LogEntry, Origin, SessionInfo, SessionState, Sessions, WasReset,
 };

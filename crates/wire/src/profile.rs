@@ -9,6 +9,10 @@ pub const SAMPLE_ID: u32 = 8;
 pub const SWITCH_ID: u32 = 9;
 /// Id of `gp:rate`.
 pub const RATE_ID: u32 = 10;
+/// Id of `gp:stack`.
+pub const STACK_ID: u32 = 11;
+/// Name of the event that says where a thread was on its CPU by its registers and a copy of its stack.
+pub const STACK_NAME: &str = "gp:stack";
 /// Name of the event that says where a thread was on its CPU.
 pub const SAMPLE_NAME: &str = "gp:sample";
 /// Name of the event that says that a thread left its CPU, or came to one.
@@ -27,6 +31,25 @@ fn event(id: u32, name: &str, docs: &str, fields: &[(&str, Type, &str)]) -> Decl
     let fields = fields.iter().map(field).collect();
     let schema = Schema { name: name.into(), docs: docs.into(), fields };
     Declared { id, role: Role::Event, schema }
+}
+
+/// `gp:stack`, which recordings with a profile of copied stacks declare beside.
+pub fn stack_event() -> Declared {
+    event(
+        STACK_ID,
+        STACK_NAME,
+        "The thread was on a CPU; its callers are to be found in what its stack held.",
+        &[
+            ("weight", Type::Duration, "CPU time that it stands for"),
+            ("cpu", Type::Uint(4), "the CPU"),
+            ("kernel", Type::Bool, "it was in the kernel, called from `pc`"),
+            ("pc", Type::Uint(8), "the instruction"),
+            ("sp", Type::Uint(8), "the stack pointer"),
+            ("fp", Type::Uint(8), "the frame pointer, or what its register was used for"),
+            ("lr", Type::Uint(8), "the link register, where the processor has one"),
+            ("memory", Type::Seq(Box::new(Type::Uint(8))), "words from the stack pointer upwards"),
+        ],
+    )
 }
 
 /// `gp:sample`, `gp:switch` and `gp:rate`, which recordings with a profile declare.

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
+/// A file that is read as far as it is needed.
+pub(super) type ObjectFile<'a> = object::File<'a, &'a ReadCache<File>>;
+
 /// Addresses whose names are remembered.
 const MOST_KNOWN: usize = 1 << 20;
 
@@ -18,6 +21,34 @@ pub(super) struct Lies {
     /// Hexadecimal; empty if there is none.
     pub(super) build_id: String,
     pub(super) path: String,
+}
+
+impl Lies {
+    /// Its file, if it is still the one that was mapped, and the address in the file's own terms that lies at the
+    /// base.
+    ///
+    /// # Errors
+    /// Why not, as the end of a sentence about it.
+    pub(super) fn open<T>(
+        &self,
+        read: impl FnOnce(&ObjectFile<'_>, u64) -> T,
+    ) -> Result<T, String> {
+        let file = File::open(&self.path).map_err(|e| format!("cannot be opened: {e}"))?;
+        if !file.metadata().is_ok_and(|about| about.is_file()) {
+            return Err("is no file".into());
+        }
+        let cache = ReadCache::new(file);
+        let object = object::File::parse(&cache).map_err(|e| format!("cannot be read: {e}"))?;
+        let build_id = object.build_id().ok().flatten().unwrap_or_default();
+        let build_id: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        if !self.build_id.is_empty() && self.build_id != build_id {
+            return Err("is another file than when it was recorded (its build id differs)".into());
+        }
+        let lowest = object.segments().map(|segment| segment.address()).min().unwrap_or(0);
+        // Where the base is a mapping's it begins with the page.
+        let first = if self.base.is_multiple_of(4096) { lowest & !4095 } else { lowest };
+        Ok(read(&object, first))
+    }
 }
 
 /// An object's functions.
@@ -90,20 +121,10 @@ impl Symbols {
 }
 
 fn read(lies: &Lies) -> Result<Table, String> {
-    let file = File::open(&lies.path).map_err(|e| format!("cannot be opened: {e}"))?;
-    if !file.metadata().is_ok_and(|about| about.is_file()) {
-        return Err("is no file".into());
-    }
-    let cache = ReadCache::new(file);
-    let object = object::File::parse(&cache).map_err(|e| format!("cannot be read: {e}"))?;
-    let build_id = object.build_id().ok().flatten().unwrap_or_default();
-    let build_id: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    if !lies.build_id.is_empty() && lies.build_id != build_id {
-        return Err("is another file than when it was recorded (its build id differs)".into());
-    }
-    let lowest = object.segments().map(|segment| segment.address()).min().unwrap_or(0);
-    // Where the base is a mapping's it begins with the page.
-    let first = if lies.base.is_multiple_of(4096) { lowest & !4095 } else { lowest };
+    lies.open(table)?
+}
+
+fn table(object: &ObjectFile<'_>, first: u64) -> Result<Table, String> {
     let mut functions = Vec::new();
     for symbol in object.symbols().chain(object.dynamic_symbols()) {
         if symbol.kind() == SymbolKind::Text

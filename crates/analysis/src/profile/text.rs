@@ -75,6 +75,10 @@ impl Profile {
             );
         }
         more(text, self.threads.len(), MOST_ROWS, "threads");
+        if !self.knows_off_cpu {
+            let _ =
+                writeln!(text, "the program sampled itself, so times off the CPUs are not known");
+        }
     }
 
     fn spans_to_text(&self, text: &mut String) {

@@ -232,6 +232,29 @@ fn room(code: &[u8]) -> Option<u64> {
     }
 }
 
+/// What a file says of how its functions are unwound, by its own addresses.
+pub(crate) fn tables<'d>(file: &impl Object<'d>) -> ExplicitModuleSectionInfo<Vec<u8>> {
+    let section = |name: &str| {
+        let section = file.section_by_name(name)?;
+        let data =
+            (section.size() <= TABLES).then(|| section.uncompressed_data().ok()).flatten()?;
+        let end = section.address().saturating_add(section.size());
+        Some((section.address()..end, data.into_owned()))
+    };
+    let (eh_frame_svma, eh_frame) = section(".eh_frame").unzip();
+    let (eh_frame_hdr_svma, eh_frame_hdr) = section(".eh_frame_hdr").unzip();
+    let text = file.section_by_name(".text");
+    ExplicitModuleSectionInfo {
+        base_svma: 0,
+        text_svma: text.map(|s| s.address()..s.address().saturating_add(s.size())),
+        eh_frame_svma,
+        eh_frame,
+        eh_frame_hdr_svma,
+        eh_frame_hdr,
+        ..Default::default()
+    }
+}
+
 /// The object behind a mapping: its tables for the unwinder, and its names.
 fn add(
     path: &Path,
@@ -254,25 +277,7 @@ fn add(
     let (offset, _) = segment.file_range();
     let address = segment.address().wrapping_sub(offset).wrapping_add(mapping.offset);
     let bias = mapping.start.wrapping_sub(address);
-    let section = |name: &str| {
-        let section = file.section_by_name(name)?;
-        let data =
-            (section.size() <= TABLES).then(|| section.uncompressed_data().ok()).flatten()?;
-        Some((section.address()..section.address() + section.size(), data.into_owned()))
-    };
-    let (eh_frame_svma, eh_frame) = section(".eh_frame").unzip();
-    let (eh_frame_hdr_svma, eh_frame_hdr) = section(".eh_frame_hdr").unzip();
-    let text_svma = file.section_by_name(".text").map(|s| s.address()..s.address() + s.size());
-    let info = ExplicitModuleSectionInfo {
-        base_svma: 0,
-        text_svma,
-        eh_frame_svma,
-        eh_frame,
-        eh_frame_hdr_svma,
-        eh_frame_hdr,
-        ..Default::default()
-    };
-    unwinder.add_module(Module::new(name, mapping.start..mapping.end, bias, info));
+    unwinder.add_module(Module::new(name, mapping.start..mapping.end, bias, tables(&file)));
     let loader = Loader::new(path).ok();
     let mut exports = Vec::new();
     if file.symbols().next().is_none() {

@@ -75,7 +75,7 @@ pub(crate) struct KernelSideArgs {
     /// The process whose threads it is about
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) pid: u32,
-    /// The kernel's numbers of its tracepoints
-    #[arg(value_name = "NUMBER")]
-    pub(crate) numbers: Vec<u64>,
+    /// Names of the kernel's tracepoints
+    #[arg(value_name = "EVENT")]
+    pub(crate) events: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 use super::record::parse_percent;
 use crate::perf::beside::Rate;
-use crate::quantity::parse_duration;
+use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use clap::Args;
 use std::ffi::OsString;
@@ -15,14 +15,31 @@ pub(crate) struct RateArgs {
     /// Samples for each second that a thread is on a CPU
     #[arg(long, value_name = "HZ", default_value_t = 199, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) freq: u32,
-    /// Halve the rate when reading the samples takes more than this part of a CPU
+    /// Halve the rate when reading the samples takes more than this part of a CPU, or taking them more than this part of
+    /// the CPU time of a program that samples itself
     #[arg(long, value_name = "PERCENT", default_value = "25%", value_parser = parse_percent)]
     pub(crate) max_cpu: u32,
+    /// Copy so much of the stack into each sample, and find callers by the objects' unwind tables when reading: for
+    /// code that was built without frame pointers. From 512 bytes to 63K
+    #[arg(long, value_name = "SIZE", value_parser = parse_stack_copy)]
+    pub(crate) stack_copy: Option<u32>,
+}
+
+/// `16K`, in whole words.
+fn parse_stack_copy(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text)?;
+    let fits = (512..=63 << 10).contains(&bytes);
+    let bytes = u32::try_from(bytes & !7).ok().filter(|_| fits);
+    bytes.ok_or_else(|| format!("`{text}` is no part of a stack; write 16K, at most 63K"))
 }
 
 impl RateArgs {
     pub(crate) fn rate(&self) -> Rate {
-        Rate { hz: self.freq.into(), max_cpu_ppm: self.max_cpu.into() }
+        Rate {
+            hz: self.freq.into(),
+            max_cpu_ppm: self.max_cpu.into(),
+            copied: self.stack_copy.unwrap_or(0),
+        }
     }
 }
 

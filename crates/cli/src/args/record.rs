@@ -67,6 +67,10 @@ pub(crate) struct RecordArgs {
     /// Sample where the program's threads are on their CPUs, and when they leave them, into the same trace
     #[arg(long, conflicts_with_all = ["rotate", "flight_recorder"])]
     pub(crate) profile: bool,
+    /// Let the program take the samples of --profile itself, by a timer for each thread; without this it does
+    /// where the kernel takes none. Times off the CPUs are not known then
+    #[arg(long, requires = "profile")]
+    pub(crate) in_program: bool,
     #[command(flatten)]
     pub(crate) rate: RateArgs,
     /// Say nothing but errors and losses of whole threads

@@ -12,8 +12,10 @@ use super::writer::{Writer, ticks};
 use crate::failure::{Failure, Result};
 use crate::record::streams::Streams;
 use gracepoint_wire::clock::Clock;
+use gracepoint_wire::control::SamplesWanted;
 use gracepoint_wire::schema::Context;
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,27 @@ pub(crate) struct Rate {
     pub(crate) hz: u64,
     /// Most of a CPU that reading may take, in millionths.
     pub(crate) max_cpu_ppm: u64,
+    /// Bytes of stack to copy into each sample, for code without frame pointers; 0 to follow these.
+    pub(crate) copied: u32,
+}
+
+impl Rate {
+    fn wanted(self) -> Wanted {
+        Wanted::Profile { hz: self.hz, copied: self.copied }
+    }
+
+    /// The same, to be done by the program itself.
+    pub(crate) fn in_program(self) -> SamplesWanted {
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let (hz, max_cpu_ppm) = (number(self.hz), number(self.max_cpu_ppm));
+        SamplesWanted { hz, max_cpu_ppm, stack_bytes: self.copied }
+    }
+}
+
+/// Why the kernel takes no samples of process `pid`, where that is for good: it has no perf events, or not for us.
+pub(crate) fn is_refused(pid: u32) -> Option<Failure> {
+    let error = Rings::probe(pid).err()?;
+    is_for_good(&error).then(|| refused(pid, &error))
 }
 
 /// See the top.
@@ -57,6 +80,11 @@ pub(crate) fn monotonic_ns() -> u64 {
 /// `CLOCK_REALTIME`, in nanoseconds since 1970.
 pub(crate) fn real_ns() -> u64 {
     now(ClockId::Realtime)
+}
+
+/// No rights, or no such system call.
+pub(super) fn is_for_good(error: &io::Error) -> bool {
+    is_permission(error) || error.raw_os_error() == Some(38)
 }
 
 /// What to do where the kernel opens no perf event of a process.
@@ -89,8 +117,13 @@ impl Beside {
     /// # Errors
     /// When the kernel refuses, in words.
     pub(crate) fn begin(pid: u32, rate: Rate, first: u64, context: Context) -> Result<Beside> {
-        let rings =
-            Rings::open(pid, &[Wanted::Profile { hz: rate.hz }]).map_err(|e| refused(pid, &e))?;
+        let rings = Rings::open(pid, &[rate.wanted()]).map_err(|error| match error {
+            error if is_for_good(&error) => Failure::new(format!(
+                "{}; a program that has gracepoint can sample itself: record --profile",
+                refused(pid, &error)
+            )),
+            error => refused(pid, &error),
+        })?;
         let (now, writer) = (Instant::now(), Writer::new(pid, first, context));
         let (spent, lost) = (Duration::ZERO, 0);
         Ok(Beside { rings, writer, rate, read_at: now, judged_at: now, spent, lost })
@@ -109,6 +142,11 @@ impl Beside {
     /// Samples for which there was no room.
     pub(crate) fn lost(&self) -> u64 {
         self.writer.lost
+    }
+
+    /// The same by event.
+    pub(crate) fn losses(&self) -> &BTreeMap<u32, u64> {
+        &self.writer.losses
     }
 
     /// Reads the rings, if it is time to.
@@ -162,7 +200,7 @@ impl Beside {
         let hz = (self.rate.hz / 2).max(SLOWEST_HZ.min(self.rate.hz));
         if hz < self.rate.hz {
             self.rate.hz = hz;
-            self.rings.reopen(&[Wanted::Profile { hz }])?;
+            self.rings.reopen(&[self.rate.wanted()])?;
             self.writer.rate(ticks(clock, monotonic_ns()), hz as u32, &why, out)?;
         }
         Ok(())

@@ -48,6 +48,17 @@ impl Format {
         Some(Format { number, schema, places })
     }
 
+    /// Its name, `system:event`.
+    pub(crate) fn name(&self) -> &str {
+        &self.schema.name
+    }
+
+    /// Where a field begins in the kernel's record.
+    pub(crate) fn offset(&self, field: &str) -> Option<usize> {
+        let at = self.schema.fields.iter().position(|known| known.name == field)?;
+        Some(self.places[at].0)
+    }
+
     /// The event, as the one that was asked for at this position.
     pub(crate) fn declared(&self, at: usize) -> Declared {
         let id = FIRST_KERNEL_ID + at as u32;

@@ -1,10 +1,13 @@
 //! The kernel's tracepoints beside a recording. A helper process takes them ([`take`]) and hands them on
 //! through a pipe, because giving one back to the kernel waits for grace periods there, tens of milliseconds
 //! for each: the helper does that on its own when the recorder has long ended. It ends with the recorder,
-//! whatever ended that, and with it goes all that it had opened: nothing is left to be reset.
+//! whatever ended that, and with it goes all that it had opened. Where no perf events are to be had it takes an instance
+//! of tracefs ([`instance`](super::instance)), which is left only where the helper itself was killed.
 
+use super::beside::is_for_good;
 use super::format::Format;
-use super::rings::{Rings, Told, Wanted, What, is_permission};
+use super::instance::Instance;
+use super::rings::{Rings, Told, Wanted, What};
 use super::tracefs;
 use super::writer::Writer;
 use crate::args::KernelSideArgs;
@@ -19,6 +22,7 @@ use gracepoint_wire::schema::{Context, Declared};
 use rustix::event::PollFlags;
 use rustix::fd::AsFd;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -113,7 +117,7 @@ impl Kernel {
         let exe = std::env::current_exe().map_err(failed)?;
         let mut command = Command::new(exe);
         command.arg0("gracepoint").args(["kernel-side", "-p", &pid.to_string()]);
-        command.args(formats.iter().map(|format| format.number.to_string()));
+        command.args(formats.iter().map(Format::name));
         // Ctrl-C is the recorder's alone.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut helper = command.spawn().map_err(failed)?;
@@ -139,6 +143,11 @@ impl Kernel {
         fcntl_setfl(&from, flags | OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         let (read, writer) = (Vec::new(), Writer::new(pid, first, context));
         Ok(Kernel { helper, from, read, formats, writer })
+    }
+
+    /// What the kernel had no room for, by event.
+    pub(crate) fn losses(&self) -> &BTreeMap<u32, u64> {
+        &self.writer.losses
     }
 
     /// The events that it adds to the trace.
@@ -209,7 +218,7 @@ fn pack(told: &Told, out: &mut Vec<u8>) {
             lost = [&id.to_le_bytes()[..], &count.to_le_bytes()].concat();
             (LOST, &lost)
         }
-        What::Sample { .. } | What::Throttled(_) => return,
+        What::Sample { .. } | What::Stack { .. } | What::Throttled(_) => return,
     };
     out.extend(told.at_ns.to_le_bytes());
     for word in [told.tid, told.cpu, kind, body.len() as u32] {
@@ -238,24 +247,51 @@ fn unpack(bytes: &[u8]) -> Option<(Told, u32, usize)> {
     Some((Told { at_ns, tid, cpu, what }, kind, HEAD + len))
 }
 
+/// Where the helper has them from.
+enum Source {
+    Perf(Rings),
+    Tracefs(Instance),
+}
+
+impl Source {
+    /// # Errors
+    /// What is missing, in words.
+    fn open(args: &KernelSideArgs) -> std::result::Result<Source, String> {
+        let mut wanted = vec![Wanted::Switches];
+        for (name, id) in args.events.iter().zip(FIRST_KERNEL_ID..) {
+            wanted.push(Wanted::Tracepoint { number: tracefs::number(name)?, id });
+        }
+        let error = match Rings::open(args.pid, &wanted) {
+            Ok(rings) => return Ok(Source::Perf(rings)),
+            Err(error) => error,
+        };
+        if !is_for_good(&error) {
+            return Err(refused(&error));
+        }
+        Instance::open(args.pid, &args.events)
+            .map(Source::Tracefs)
+            .map_err(|why| format!("{}; nor by tracefs: {why}", refused(&error)))
+    }
+
+    fn drain(&mut self, now_ns: u64, end: bool) -> Vec<Told> {
+        match self {
+            Source::Perf(rings) => rings.drain(now_ns, end),
+            Source::Tracefs(instance) => instance.drain(now_ns, end),
+        }
+    }
+}
+
 /// The helper itself: takes events and hands them on until its input ends, then gives them back.
 ///
 /// # Errors
 /// When what it reads from or writes to fails; the recorder has gone then.
 pub(crate) fn take(args: &KernelSideArgs) -> Result<u8> {
-    let mut wanted = vec![Wanted::Switches];
-    wanted.extend(
-        args.numbers
-            .iter()
-            .zip(FIRST_KERNEL_ID..)
-            .map(|(&number, id)| Wanted::Tracepoint { number, id }),
-    );
     let mut out = io::stdout().lock();
     let gone = |e: io::Error| Failure::new(format!("the recorder has gone: {e}"));
-    let mut rings = match Rings::open(args.pid, &wanted) {
-        Ok(rings) => rings,
-        Err(e) => {
-            writeln!(out, "{}", refused(&e)).and_then(|()| out.flush()).map_err(gone)?;
+    let mut source = match Source::open(args) {
+        Ok(source) => source,
+        Err(why) => {
+            writeln!(out, "{why}").and_then(|()| out.flush()).map_err(gone)?;
             return Ok(2);
         }
     };
@@ -268,7 +304,7 @@ pub(crate) fn take(args: &KernelSideArgs) -> Result<u8> {
         wait_for(&[(input.as_fd(), PollFlags::IN)], READ_EVERY);
         // The recorder says nothing: what can be read is that it has closed its end.
         let over = !matches!(input.read(&mut [0; 16]), Err(e) if e.kind() == ErrorKind::WouldBlock);
-        for told in rings.drain(super::beside::monotonic_ns(), over) {
+        for told in source.drain(super::beside::monotonic_ns(), over) {
             pack(&told, &mut packed);
         }
         if over {
@@ -280,7 +316,7 @@ pub(crate) fn take(args: &KernelSideArgs) -> Result<u8> {
         packed.clear();
         if over {
             // Here it waits, and nobody for it.
-            drop(rings);
+            drop(source);
             return Ok(0);
         }
     }
@@ -288,7 +324,7 @@ pub(crate) fn take(args: &KernelSideArgs) -> Result<u8> {
 
 fn refused(error: &io::Error) -> String {
     match error.raw_os_error() {
-        _ if is_permission(error) => {
+        _ if is_for_good(error) => {
             "the kernel's events are not recorded: it takes CAP_PERFMON, or sysctl \
              kernel.perf_event_paranoid=-1, and a seccomp filter that allows perf_event_open"
                 .into()

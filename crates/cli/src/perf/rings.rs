@@ -8,7 +8,7 @@
 //! Rings are read one after the other while they are written, so what is read is held back until nothing
 //! earlier can come, and then told in order of time.
 
-use gracepoint_wire::profile::{SAMPLE_ID, SWITCH_ID};
+use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID, SWITCH_ID};
 use perf_event::events::{Software, Tracepoint};
 use perf_event::{Builder, Clock, SampleFlag, Sampler};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -17,9 +17,11 @@ use std::fs;
 use std::io;
 
 /// Nanoseconds after which a record of an interrupt is surely in its ring.
-const LATE_NS: u64 = 5_000_000;
+pub(super) const LATE_NS: u64 = 5_000_000;
 /// Bytes of a ring: the most, and the least that is tried where memory may not be locked.
 const RING: (usize, usize) = (128 << 10, 4 << 10);
+/// Bytes of one that copied stacks go through.
+const RING_OF_STACKS: usize = 1 << 20;
 /// Most return addresses of a stack that are believed.
 const DEEPEST: usize = 512;
 /// Tries to list the threads while none is made.
@@ -30,8 +32,9 @@ const FIRST_MARK: u64 = u64::MAX - 4094;
 /// What to ask the kernel for.
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted {
-    /// Stacks, so many per second of a thread's CPU time, and when threads leave their CPUs.
-    Profile { hz: u64 },
+    /// Stacks, so many per second of a thread's CPU time, and when threads leave their CPUs. With `copied` bytes of
+    /// the stack and registers, instead of return addresses.
+    Profile { hz: u64, copied: u32 },
     /// When threads leave their CPUs, alone.
     Switches,
     /// One of its tracepoints, by its number.
@@ -42,7 +45,8 @@ impl Wanted {
     /// What it is in the trace.
     fn id(&self) -> u32 {
         match self {
-            Wanted::Profile { .. } => SAMPLE_ID,
+            Wanted::Profile { copied: 0, .. } => SAMPLE_ID,
+            Wanted::Profile { .. } => STACK_ID,
             Wanted::Switches => SWITCH_ID,
             Wanted::Tracepoint { id, .. } => *id,
         }
@@ -56,6 +60,13 @@ pub(crate) enum What {
         weight_ns: u64,
         kernel: bool,
         stack: Vec<u64>,
+    },
+    /// Registers as the event names them, and words from the stack pointer upwards.
+    Stack {
+        weight_ns: u64,
+        kernel: bool,
+        registers: [u64; 4],
+        memory: Vec<u64>,
     },
     Switch {
         out: bool,
@@ -119,6 +130,16 @@ impl Rings {
         Ok(Rings { rings, pid, held: Vec::new(), with_kernel })
     }
 
+    /// Whether the kernel opens a perf event of `pid`'s at all.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn probe(pid: u32) -> io::Result<()> {
+        let wanted = Wanted::Profile { hz: 1, copied: 0 };
+        let cpu = cpus()?.first().copied().unwrap_or(0);
+        builder(&wanted, false, pid, cpu).enabled(false).build().map(drop)
+    }
+
     /// What has been told up to shortly before `now_ns` (`CLOCK_MONOTONIC`), in order of time; at the
     /// end all of it.
     pub(crate) fn drain(&mut self, now_ns: u64, end: bool) -> Vec<Told> {
@@ -176,7 +197,8 @@ fn open_all(pid: u32, wanted: &[Wanted], kernel: bool) -> io::Result<Vec<Ring>> 
 fn open_for(threads: &BTreeSet<u32>, wanted: &[Wanted], kernel: bool) -> io::Result<Vec<Ring>> {
     let cpus = cpus()?;
     let mut rings = Vec::new();
-    let mut size = RING.0;
+    let copies = wanted.iter().any(|wanted| matches!(wanted, Wanted::Profile { copied: 1.., .. }));
+    let mut size = if copies { RING_OF_STACKS } else { RING.0 };
     for &tid in threads {
         for wanted in wanted {
             for &cpu in &cpus {
@@ -217,16 +239,30 @@ fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'stat
         .sample_id_all(true)
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::CPU);
     match wanted {
-        Wanted::Profile { hz } => builder
+        Wanted::Profile { hz, copied: 0 } => builder
             .sample_frequency(*hz)
             .sample(SampleFlag::IP | SampleFlag::PERIOD | SampleFlag::CALLCHAIN)
             .exclude_callchain_kernel(true)
+            .context_switch(true),
+        Wanted::Profile { hz, copied } => builder
+            .sample_frequency(*hz)
+            .sample(SampleFlag::IP | SampleFlag::PERIOD)
+            .sample(SampleFlag::REGS_USER | SampleFlag::STACK_USER)
+            .sample_regs_user(REGISTERS.iter().map(|register| 1 << register).sum())
+            .sample_stack_user(*copied & !7)
             .context_switch(true),
         Wanted::Switches => builder.context_switch(true),
         Wanted::Tracepoint { .. } => builder.sample_period(1).sample(SampleFlag::RAW),
     };
     builder
 }
+
+/// The kernel's numbers of the registers that a stack is unwound by, in its order: frame pointer, link register
+/// (AArch64), stack pointer, instruction.
+#[cfg(target_arch = "aarch64")]
+const REGISTERS: [u32; 4] = [29, 30, 31, 32];
+#[cfg(not(target_arch = "aarch64"))]
+const REGISTERS: [u32; 3] = [6, 7, 8];
 
 /// One for each thread and CPU are many.
 fn more_descriptors() {
@@ -235,7 +271,7 @@ fn more_descriptors() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn threads(pid: u32) -> io::Result<BTreeSet<u32>> {
+pub(super) fn threads(pid: u32) -> io::Result<BTreeSet<u32>> {
     let tid = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
     Ok(fs::read_dir(format!("/proc/{pid}/task"))?.flatten().filter_map(tid).collect())
 }
@@ -313,6 +349,31 @@ fn parse(kind: u32, misc: u16, bytes: &[u8], wanted: &Wanted) -> Option<(u32, To
     Some((pid, Told { at_ns, tid, cpu, what }))
 }
 
+/// The registers (instruction, stack pointer, frame pointer, link register) and the part of the stack that was
+/// there. A thread of the kernel's has neither.
+fn parse_stack(words: &mut Words<'_>) -> Option<([u64; 4], Vec<u64>)> {
+    let mut found = [0; 4];
+    if words.u64()? != 0 {
+        let mut values = [0; REGISTERS.len()];
+        for value in &mut values {
+            *value = words.u64()?;
+        }
+        found = match *values.as_slice() {
+            [fp, lr, sp, pc] => [pc, sp, fp, lr],
+            [fp, sp, pc] => [pc, sp, fp, 0],
+            _ => found,
+        };
+    }
+    let size = usize::try_from(words.u64()?).ok()?;
+    if size == 0 {
+        return Some((found, Vec::new()));
+    }
+    let bytes = words.bytes(size)?;
+    let valid = usize::try_from(words.u64()?).ok()?;
+    let memory = bytes.get(..valid)?.chunks_exact(8);
+    Some((found, memory.map(|word| word.try_into().map_or(0, u64::from_ne_bytes)).collect()))
+}
+
 fn parse_sample(misc: u16, bytes: &[u8], wanted: &Wanted) -> Option<(u32, Told)> {
     let mut words = Words(bytes);
     let profile = matches!(wanted, Wanted::Profile { .. });
@@ -320,6 +381,12 @@ fn parse_sample(misc: u16, bytes: &[u8], wanted: &Wanted) -> Option<(u32, Told)>
     let (pid, tid, at_ns) = (words.u32()?, words.u32()?, words.u64()?);
     let (cpu, _) = (words.u32()?, words.u32()?);
     let what = match wanted {
+        Wanted::Profile { copied: 1.., .. } => {
+            let weight_ns = words.u64()?;
+            let kernel = misc & MODE == IN_KERNEL;
+            let (registers, memory) = parse_stack(&mut words)?;
+            What::Stack { weight_ns, kernel, registers, memory }
+        }
         Wanted::Profile { .. } => {
             let weight_ns = words.u64()?;
             let depth = usize::try_from(words.u64()?).ok()?.min(DEEPEST);
@@ -357,7 +424,7 @@ mod tests {
 
     #[test]
     fn records_are_taken_apart() {
-        let profile = Wanted::Profile { hz: 100 };
+        let profile = Wanted::Profile { hz: 100, copied: 0 };
         let user = u64::MAX - 511;
         let bytes = words(&[7, pair(1, 2), 33, pair(4, 0), 1000, 3, user, 7, 9]);
         let (pid, told) = parse(SAMPLE, 2, &bytes, &profile).unwrap();
@@ -379,6 +446,21 @@ mod tests {
             parse(LOST, 0, &bytes, &profile).unwrap().1.what,
             What::Lost { id: SAMPLE_ID, count: 17 }
         );
+
+        let stacks = Wanted::Profile { hz: 100, copied: 16 };
+        let head = [7, pair(1, 2), 33, pair(4, 0), 1000];
+        let registers: Vec<u64> = (0..REGISTERS.len() as u64).collect();
+        let copied = [&head[..], &[1], &registers, &[24, 5, 6, 7, 16]].concat();
+        let (_, told) = parse(SAMPLE, 2, &words(&copied), &stacks).unwrap();
+        let What::Stack { registers: found, memory, .. } = told.what else { panic!("{told:?}") };
+        let last = REGISTERS.len() as u64 - 1;
+        assert_eq!((&found[..3], memory), (&[last, last - 1, 0][..], vec![5, 6]));
+        for cut in 0..copied.len() {
+            assert_eq!(parse(SAMPLE, 2, &words(&copied[..cut]), &stacks), None);
+        }
+        let none = [&head[..], &[0, 0]].concat();
+        let (_, told) = parse(SAMPLE, 2, &words(&none), &stacks).unwrap();
+        assert!(matches!(told.what, What::Stack { memory, .. } if memory.is_empty()));
 
         let raw = Wanted::Tracepoint { number: 3, id: 70_000 };
         let mut bytes = words(&[pair(1, 2), 33, pair(4, 0)]);

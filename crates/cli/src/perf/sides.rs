@@ -1,12 +1,13 @@
 //! What stands beside the events of a recording: a profile, tracepoints of the kernel, both or none.
 
-use super::beside::{Beside, Rate};
+use super::beside::{Beside, Rate, is_refused};
 use super::kernel::{self, Kernel};
 use super::writer::MOST_STREAMS;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::record::streams::Streams;
 use gracepoint_wire::clock::Clock;
-use gracepoint_wire::profile::profile_events;
+use gracepoint_wire::control::{Message, SamplesWanted};
+use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID, profile_events, stack_event};
 use gracepoint_wire::schema::{Context, Declared};
 use std::io;
 
@@ -15,8 +16,21 @@ use std::io;
 pub(crate) struct Asked<'a> {
     /// Sample where its threads are.
     pub(crate) profile: Option<Rate>,
+    /// Let the program do that itself, though the kernel would.
+    pub(crate) in_program: bool,
     /// Tracepoints of the kernel, as patterns.
     pub(crate) kernel: &'a [String],
+}
+
+impl Asked<'_> {
+    /// The samples that the program is to take of itself, since the kernel does not or since it was asked for, and
+    /// why; these are nobody else's to take then.
+    pub(crate) fn take_from(&mut self, pid: u32) -> Option<(SamplesWanted, Option<Failure>)> {
+        let rate = self.profile?;
+        let why = if self.in_program { None } else { Some(is_refused(pid)?) };
+        self.profile = None;
+        Some((rate.in_program(), why))
+    }
 }
 
 /// See the top.
@@ -47,6 +61,7 @@ impl Sides {
         }
         let mut events = profile_events().to_vec();
         if let Some(rate) = asked.profile {
+            events.extend((rate.copied > 0).then(stack_event));
             sides.profile = Some(Beside::begin(pid, rate, first, context)?);
         }
         if !asked.kernel.is_empty() {
@@ -78,6 +93,13 @@ impl Sides {
         Ok(())
     }
 
+    /// What was lost of it, by event, as the trace tells.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let profile = self.profile.iter().flat_map(Beside::losses);
+        let kernel = self.kernel.iter().flat_map(Kernel::losses);
+        profile.chain(kernel).map(|(&id, &count)| (id, count))
+    }
+
     /// Writes what is left.
     ///
     /// # Errors
@@ -88,4 +110,38 @@ impl Sides {
         self.taking_down = taken.as_ref().ok().copied().flatten();
         sampled.and(taken.map(drop))
     }
+}
+
+/// What to say of a program that was asked to sample itself, because the kernel `refused` or because that was
+/// wanted.
+///
+/// # Errors
+/// When it does not know how.
+pub(crate) fn samples_itself(
+    created: &Message,
+    refused: Option<Failure>,
+) -> Result<Option<String>> {
+    let is_sample = |event: &Declared| [SAMPLE_ID, STACK_ID].contains(&event.id);
+    let knows =
+        matches!(created, Message::Created(created) if created.events.iter().any(is_sample));
+    match (knows, refused) {
+        (true, None) => Ok(None),
+        (true, Some(why)) => Ok(Some(format!(
+            "{why}; so the program samples itself, and times off the CPUs are not recorded"
+        ))),
+        (false, why) => {
+            let why = why.map_or_else(String::new, |why| format!("{why}; and "));
+            let text = format!("{why}the program's gracepoint is too old to sample itself");
+            Err(Failure::new(text))
+        }
+    }
+}
+
+/// What to say where pages are so small that the program cannot copy as much of its stacks as is wanted: it copies no more
+/// than half a page.
+pub(crate) fn stacks_are_cut(samples: Option<SamplesWanted>, page_bytes: u32) -> Option<String> {
+    let most = page_bytes / 2;
+    samples.filter(|samples| samples.stack_bytes > most).map(|_| {
+        format!("the program copies at most {most} bytes of each stack: a larger --buffer makes its pages larger")
+    })
 }

@@ -6,9 +6,9 @@ use gracepoint_wire::clock::{Clock, Source, scale};
 use gracepoint_wire::packet::{
     HEADER, NAME, PacketHeader, compact_header, extended_header, needs_extended, round_up,
 };
-use gracepoint_wire::profile::{RATE_ID, SAMPLE_ID, SWITCH_ID};
+use gracepoint_wire::profile::{RATE_ID, SAMPLE_ID, STACK_ID, SWITCH_ID};
 use gracepoint_wire::schema::{Context, LOSS_ID};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 
@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     /// What it wrote.
     pub(crate) samples: u64,
     pub(crate) lost: u64,
+    /// The losses by event.
+    pub(crate) losses: BTreeMap<u32, u64>,
 }
 
 /// Turns `CLOCK_MONOTONIC` into ticks of the trace, by the latest comparison of the two.
@@ -67,7 +69,7 @@ impl Writer {
     /// Streams from the number `first` on, which nobody else uses.
     pub(crate) fn new(pid: u32, first: u64, context: Context) -> Writer {
         let (context, lanes) = (context.empty_len(), HashMap::new());
-        Writer { pid, lanes, next: first, context, samples: 0, lost: 0 }
+        Writer { pid, lanes, next: first, context, samples: 0, lost: 0, losses: BTreeMap::new() }
     }
 
     /// Takes what was told, in order of time.
@@ -85,6 +87,15 @@ impl Writer {
                 seq(&mut payload, stack);
                 SAMPLE_ID
             }
+            What::Stack { weight_ns, kernel, registers, memory } => {
+                self.samples += 1;
+                payload.extend(weight_ns.to_le_bytes());
+                payload.extend(told.cpu.to_le_bytes());
+                payload.push(u8::from(*kernel));
+                registers.iter().for_each(|register| payload.extend(register.to_le_bytes()));
+                seq(&mut payload, memory);
+                STACK_ID
+            }
             What::Switch { out, preempted } => {
                 payload.extend([u8::from(*out), u8::from(*preempted)]);
                 payload.extend(told.cpu.to_le_bytes());
@@ -92,6 +103,7 @@ impl Writer {
             }
             What::Lost { id, count } => {
                 self.lost += count;
+                *self.losses.entry(*id).or_default() += count;
                 payload.extend(id.to_le_bytes());
                 payload.extend(count.to_le_bytes());
                 LOSS_ID

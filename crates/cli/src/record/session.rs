@@ -24,7 +24,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::functions::{self, Table};
 use crate::interrupt::{Interrupts, Signal};
-use crate::perf::sides::{Asked, Sides};
+use crate::perf::sides::{Asked, Sides, samples_itself, stacks_are_cut};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
@@ -195,6 +195,8 @@ impl Session {
             let chosen = listing.choose(plan.functions, &live.program)?;
             (functions, table, notes) = (Some(chosen.0), chosen.1, listing.notes);
         }
+        let mut sides = plan.sides;
+        let (samples, refused) = sides.take_from(live.pid).unzip();
         let create = Message::Create(Create {
             globs: plan.globs.to_vec(),
             buffer_bytes: plan.buffer_bytes,
@@ -206,11 +208,16 @@ impl Session {
             tool: "gracepoint record".into(),
             level: plan.level,
             functions,
+            samples,
         });
         let reply = ask(&mut live.link, &create)?;
+        if samples.is_some() {
+            notes.extend(samples_itself(&reply, refused.flatten())?);
+        }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
+        notes.extend(stacks_are_cut(samples, session.copier.arena.header.page_bytes));
         session.notes = notes;
-        match session.begin_sides(plan.sides).and_then(|()| session.start()) {
+        match session.begin_sides(sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
             Err(failure) => {
                 session.dir.discard();
@@ -314,8 +321,10 @@ impl Session {
     /// Samples go into streams of their own, behind those of the ring's slots and the recorder's.
     fn begin_sides(&mut self, asked: Asked<'_>) -> Result<()> {
         let first = u64::from(self.copier.arena.header.slots) + 1;
-        let (sides, events) = Sides::begin(self.pid, asked, first, self.context)?;
+        let (sides, mut events) = Sides::begin(self.pid, asked, first, self.context)?;
         self.sides = sides;
+        // The program's own samples are the same events.
+        events.retain(|event| self.events.iter().all(|known| known.id != event.id));
         if events.is_empty() {
             return Ok(());
         }
@@ -600,6 +609,7 @@ impl Session {
             let copied = self.copy_rest(matches!(ended, Ended::Snapshot));
             let beside = self.sides.finish(&self.clock, &mut self.copier.streams);
             failure = told.and(copied).and(beside).err().map(|e| e.to_string());
+            self.sidecar.lost.extend(self.sides.losses());
         }
         self.count_lost();
         self.learn();

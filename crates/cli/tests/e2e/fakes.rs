@@ -77,7 +77,7 @@ fn ps_shows_all_and_hung_ones() {
     for (i, fake) in fakes.iter().enumerate() {
         let want = match i {
             1 | 2 => "? ? not answering",
-            3 => "? ? speaks another version (9.3)",
+            3 => "? ? speaks another version (9.4)",
             4 | 5 => "? ? answers something else than gracepoint's protocol",
             _ => {
                 let line = line(fake.pid());
@@ -239,7 +239,7 @@ fn refusals() {
     );
     refused(
         "future",
-        "gracepoint: process PID speaks version 9.3 of the protocol and this is 1.3: use the \
+        "gracepoint: process PID speaks version 9.4 of the protocol and this is 1.4: use the \
          gracepoint command of its version\n",
     );
     refused(

@@ -1,6 +1,7 @@
 //! The kernel's tracepoints beside a program's events. Where this system does not give them the recording goes
 //! on without, and says so; that is tested everywhere.
 
+use crate::instance::Mounted;
 use crate::real::{assert_ok, events, go, start};
 use crate::scene::{Running, Scene};
 use libtest_mimic::Trial;
@@ -22,8 +23,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Whether the kernel's tracepoints can be had here: it says what is missing where they cannot.
-fn has_tracefs(scene: &Scene) -> bool {
-    let said = scene.run(&["record", "-k", "list"]);
+fn has_tracefs(scene: &Scene, mounted: Option<&Mounted>) -> bool {
+    let mut command = scene.gracepoint(&["record", "-k", "list"]);
+    mounted.inspect(|mounted| mounted.tell(&mut command));
+    let said = Running::start(command).end();
     match said.status {
         0 => {
             assert!(said.out.lines().any(|line| line == "sched:sched_switch"), "{}", said.out);
@@ -37,21 +40,24 @@ fn has_tracefs(scene: &Scene) -> bool {
     }
 }
 
-fn record(scene: &Scene, pid: u32, patterns: &str) -> Running {
+fn record(scene: &Scene, mounted: Option<&Mounted>, pid: u32, patterns: &str) -> Running {
     let mut command = scene.gracepoint(&["record", "-p", &pid.to_string(), "-k", patterns, "-o"]);
     command.arg(scene.trace());
+    mounted.inspect(|mounted| mounted.tell(&mut command));
     Running::start(command)
 }
 
+pub(crate) const NAPS: &str =
+    "sched:sched_switch,sched:sched_waking,syscalls:sys_*_clock_nanosleep";
+
 fn switches_lie_between() {
-    const SLACK: u64 = 50_000;
     let scene = Scene::new();
-    if !has_tracefs(&scene) {
+    let mounted = Mounted::new(&scene);
+    if !has_tracefs(&scene, mounted.as_ref()) {
         return;
     }
     let mut program = start(&scene, &["burn", "30"]);
-    let patterns = "sched:sched_switch,sched:sched_waking,syscalls:sys_*_clock_nanosleep";
-    let mut recorder = record(&scene, program.pid(), patterns);
+    let mut recorder = record(&scene, mounted.as_ref(), program.pid(), NAPS);
     let first = recorder.expect_error("gracepoint: ");
     if !first.starts_with("recording") {
         assert!(first.contains("CAP_PERFMON"), "{first}");
@@ -62,7 +68,13 @@ fn switches_lie_between() {
     drop(program);
     let said = recorder.end();
     assert_ok(&said);
-    let events = events(&scene);
+    assert_naps(&scene);
+}
+
+/// Each of three naps of 10 ms has its system call and the switch out of it inside, to 50 µs; and `slow` says so.
+pub(crate) fn assert_naps(scene: &Scene) {
+    const SLACK: u64 = 50_000;
+    let events = events(scene);
     let at = |event: &Value| event["ts_ns"].as_u64().unwrap();
     let named = |name: &str| events.iter().filter(|e| e["name"] == name).collect::<Vec<_>>();
     let naps: Vec<(u64, u64)> = named("burn:nap:begin")
@@ -131,19 +143,21 @@ fn without_tracefs() {
 
 fn no_such_event() {
     let scene = Scene::new();
-    if !has_tracefs(&scene) {
+    let mounted = Mounted::new(&scene);
+    if !has_tracefs(&scene, mounted.as_ref()) {
         return;
     }
     let program = start(&scene, &["count", "1", "1"]);
     let mut command =
         scene.gracepoint(&["record", "-p", &program.pid().to_string(), "-k", "sched:sched_swich"]);
     command.args(["-o", "t.trace"]);
+    mounted.as_ref().inspect(|mounted| mounted.tell(&mut command));
     let said = Running::start(command).end();
     assert!(said.status == 2 && said.err.contains("sched:sched_switch"), "{}", said.err);
     assert!(!scene.trace().exists());
 }
 
-fn helpers(pid: u32) -> Vec<u32> {
+pub(crate) fn helpers(pid: u32) -> Vec<u32> {
     let children =
         std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
@@ -151,11 +165,12 @@ fn helpers(pid: u32) -> Vec<u32> {
 
 fn killed_recorder() {
     let scene = Scene::new();
-    if !has_tracefs(&scene) {
+    let mounted = Mounted::new(&scene);
+    if !has_tracefs(&scene, mounted.as_ref()) {
         return;
     }
     let program = start(&scene, &["count", "1", "1"]);
-    let mut recorder = record(&scene, program.pid(), "sched:sched_switch");
+    let mut recorder = record(&scene, mounted.as_ref(), program.pid(), "sched:sched_switch");
     if !recorder.expect_error("gracepoint: ").starts_with("recording") {
         return;
     }

@@ -12,12 +12,14 @@ mod fakes;
 mod flight;
 mod functions;
 mod hardship;
+mod instance;
 mod kernel;
 mod profile;
 mod programs;
 mod reading;
 mod real;
 mod ring;
+mod sampling;
 mod scene;
 mod sessions;
 mod strangers;
@@ -65,7 +67,9 @@ fn main() {
     trials.extend(verbs::trials());
     trials.extend(strangers::trials());
     trials.extend(profile::trials());
+    trials.extend(sampling::trials());
     trials.extend(kernel::trials());
+    trials.extend(instance::trials());
     trials.extend(view::trials());
     let with_babeltrace = [
         fakes::with_babeltrace(),

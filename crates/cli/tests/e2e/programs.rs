@@ -58,6 +58,7 @@ pub(crate) fn main(args: &[String]) {
     let number = |at: usize| args.get(at).map_or(0, |n| n.parse::<u64>().unwrap());
     match args[0].as_str() {
         "knock" => return knock(&args[1]),
+        "refuse-perf" => refuse_perf(&args[1..]),
         "undumpable" => {
             rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
                 .unwrap();
@@ -80,7 +81,6 @@ pub(crate) fn main(args: &[String]) {
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
         "burn" => burning(number(1)),
-        "busy" => busy(number(1)),
         "no-files" => no_files(),
         "no-memory" => no_memory(),
         "exec" => exec(),
@@ -294,57 +294,19 @@ fn burning(rounds: u64) {
     wait();
 }
 
-/// On a line of input: so many threads that record, recurse deeply, start further threads and programs, while
-/// signals with handlers come to the process. `GRACEPOINT_BUSY` says for how many seconds; else it is rounds.
-fn busy(threads: u64) {
-    use signal_hook::consts::{SIGALRM, SIGPROF, SIGUSR1};
-    fn deep(n: u64) -> u64 {
-        let here = std::hint::black_box([n; 16]);
-        if n == 0 { here[0] } else { deep(n - 1) + here[15] }
-    }
-    let flag = std::sync::Arc::new(AtomicBool::new(false));
-    for signal in [SIGALRM, SIGPROF, SIGUSR1] {
-        signal_hook::flag::register(signal, flag.clone()).unwrap();
-    }
-    wait();
-    let seconds = std::env::var("GRACEPOINT_BUSY").ok().and_then(|text| text.parse().ok());
-    let until = seconds.map(|s| std::time::Instant::now() + Duration::from_secs(s));
-    let goes_on = |round: u64| until.map_or(round < 20, |at| std::time::Instant::now() < at);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let storm = scope.spawn(|| {
-            let signals = [
-                rustix::process::Signal::ALARM,
-                rustix::process::Signal::PROF,
-                rustix::process::Signal::USR1,
-            ];
-            for signal in signals.into_iter().cycle() {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
-                std::thread::sleep(Duration::from_micros(200));
-            }
-        });
-        let worker = |worker: u64| {
-            for round in (0..).take_while(|&round| goes_on(round)) {
-                step(worker, round);
-                std::hint::black_box(deep(5_000));
-                std::thread::scope(|inner| {
-                    inner.spawn(|| step(worker, round));
-                });
-                if worker == 0 && round.is_multiple_of(5) {
-                    std::process::Command::new("true").status().unwrap();
-                }
-            }
-        };
-        let workers: Vec<_> = (0..threads).map(|n| scope.spawn(move || worker(n))).collect();
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        stop.store(true, Ordering::Relaxed);
-        storm.join().unwrap();
-    });
-    say("done");
-    wait();
+/// Becomes a command that can open no perf events, as in a container.
+fn refuse_perf(command: &[String]) -> ! {
+    use seccompiler::{SeccompAction, SeccompFilter};
+    let rules = [(nix::libc::SYS_perf_event_open, Vec::new())].into();
+    let refuse = SeccompAction::Errno(nix::libc::EPERM.unsigned_abs());
+    let arch = std::env::consts::ARCH.try_into().unwrap();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+    let program: seccompiler::BpfProgram = filter.try_into().unwrap();
+    seccompiler::apply_filter(&program).unwrap();
+    let error = std::os::unix::process::CommandExt::exec(
+        std::process::Command::new(&command[0]).args(&command[1..]),
+    );
+    panic!("{error}");
 }
 
 /// Connects to a socket as a stranger would, and says how many bytes of an answer came.

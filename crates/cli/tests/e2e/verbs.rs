@@ -295,7 +295,7 @@ fn a_full_disk_frees_nothing() {
 }
 
 /// Waits until `done`.
-pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "never {what}");

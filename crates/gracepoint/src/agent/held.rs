@@ -92,6 +92,7 @@ impl Held {
         session.tick();
         session.free_idle_pages();
         session.adapt();
+        session.tend_samples();
         if let Some(about) = &self.about {
             flight::tell_later(session, about);
         }

@@ -271,7 +271,9 @@ impl Agent {
         let held = &self.held[held];
         held.switch_off();
         let id = held.id();
-        self.log.note(format!("{} stopped", held.title()));
+        let cost = held.recording().and_then(|session| session.cost_of_samples());
+        let cost = cost.map_or_else(String::new, |cost| format!("; it {cost}"));
+        self.log.note(format!("{} stopped{cost}", held.title()));
         self.pause(at, Then::Stop(id))
     }
 

@@ -112,6 +112,12 @@ impl FunctionFilter {
     }
 }
 
+impl std::fmt::Display for FunctionFilter {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+
 /// Functions that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionSet(std::convert::Infallible);

@@ -98,6 +98,12 @@ fn same_stack(a: usize, b: usize) -> bool {
 
 impl Thread {
     fn begin(&mut self, id: u32, at: usize, ticks: u64) -> Option<u32> {
+        // A guard where one was that `longjmp` left: that one is over, and so are those that began after it.
+        let near = |frame: &&Frame| frame.at & at & GUARD != 0 && frame.at.abs_diff(at) < NEAR;
+        let mut guards = self.frames[..self.len].iter().rev().take_while(near);
+        if let Some(above) = guards.position(|frame| frame.at == at) {
+            self.len -= above + 1;
+        }
         while let Some(top) = self.top() {
             if !same_stack(top.at, at) || !is_over(top.at, at) {
                 break;

@@ -82,6 +82,12 @@ impl FunctionFilter {
     }
 }
 
+impl fmt::Display for FunctionFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.filters.join(" or "))
+    }
+}
+
 /// Functions that were found; see [`FunctionOps::on`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionSet(Set);

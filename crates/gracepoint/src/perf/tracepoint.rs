@@ -9,13 +9,14 @@
 //! a reset remembers where it was, and no write of a hit is lost by it.
 
 use super::ring::{PerfRing, PerfSample};
+use crate::dynamic::{Declaration, Point, declare};
 use crate::error::Error;
 use crate::key::{Entry, Key, SpanPoint};
 use crate::probe::{Body, Head, Place as Found};
 use crate::tracer::{self, KeyId};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Counters of an event that many threads hit. A power of two.
@@ -34,6 +35,50 @@ pub(super) enum Pick {
     Apart(u64),
 }
 
+/// Where samples go, and which there are.
+pub(super) struct Samples {
+    pub(super) pick: Pick,
+    pub(super) ring: Option<Arc<PerfRing>>,
+    pub(super) feed: Option<Feed>,
+    /// Position in its group.
+    pub(super) event: u32,
+}
+
+/// The event of samples that feed sessions.
+pub(super) const FED: &str = "perf:sample";
+
+/// Samples as events for sessions.
+pub(super) struct Feed {
+    /// What was hit.
+    name: String,
+    point: &'static Point,
+}
+
+impl Feed {
+    pub(super) fn new(name: String) -> Feed {
+        static POINT: OnceLock<&'static Point> = OnceLock::new();
+        let declaration = || Declaration {
+            name: FED.into(),
+            fields: ["of", "hits", "count", "span"].map(String::from).to_vec(),
+            file: file!().into(),
+            line: line!(),
+            ..Declaration::default()
+        };
+        Feed { name, point: POINT.get_or_init(|| declare(declaration())) }
+    }
+
+    fn hit(&self, hits: u64, count: u64, span: Option<u64>) {
+        self.point.event(|fields| {
+            fields.str(0, &self.name);
+            fields.u64(1, hits);
+            fields.u64(2, count);
+            if let Some(span) = span {
+                fields.u64(3, span);
+            }
+        });
+    }
+}
+
 /// The samples of an event.
 pub(super) struct Sampler {
     pick: Pick,
@@ -41,7 +86,8 @@ pub(super) struct Sampler {
     next_ns: AtomicU64,
     /// The count at the latest sample.
     last: AtomicU64,
-    ring: Arc<PerfRing>,
+    ring: Option<Arc<PerfRing>>,
+    feed: Option<Feed>,
     /// Position in its group.
     event: u32,
 }
@@ -56,13 +102,14 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(only: u32, sampled: Option<(Pick, Arc<PerfRing>, u32)>) -> Tally {
+    pub(super) fn new(only: u32, sampled: Option<Samples>) -> Tally {
         let shards = if only != 0 || sampled.is_some() { 1 } else { SHARDS };
-        let sampler = sampled.map(|(pick, ring, event)| Sampler {
+        let sampler = sampled.map(|Samples { pick, ring, feed, event }| Sampler {
             pick,
             next_ns: AtomicU64::new(0),
             last: AtomicU64::new(0),
             ring,
+            feed,
             event,
         });
         Tally { shards: (0..shards).map(|_| Shard::default()).collect(), only, sampler }
@@ -74,12 +121,13 @@ impl Tally {
     }
 
     fn bytes(&self) -> usize {
-        let ring = self.sampler.as_ref().map_or(0, |sampler| sampler.ring.bytes());
+        let ring = self.sampler.as_ref().and_then(|sampler| sampler.ring.as_ref());
+        let ring = ring.map_or(0, |ring| ring.bytes());
         size_of::<Self>() + size_of_val(&*self.shards) + ring
     }
 
     #[inline(always)]
-    fn hit(&self, span: Option<u64>) {
+    pub(super) fn hit(&self, span: Option<u64>) {
         let index = gracepoint_rcu::thread_index();
         if self.only != 0 && tid(index) != self.only {
             return;
@@ -131,14 +179,13 @@ impl Sampler {
         };
         // Two samples at once may find each other's counts in any order: a later one weighs nothing then.
         let hits = count.saturating_sub(self.last.fetch_max(count, Relaxed));
-        self.ring.push(&PerfSample {
-            at: Duration::from_nanos(now),
-            tid: tid(),
-            hits,
-            count,
-            span,
-            event: self.event,
-        });
+        if let Some(ring) = &self.ring {
+            let (at, tid) = (Duration::from_nanos(now), tid());
+            ring.push(&PerfSample { at, tid, hits, count, span, event: self.event });
+        }
+        if let Some(feed) = &self.feed {
+            feed.hit(hits, count, span);
+        }
     }
 }
 

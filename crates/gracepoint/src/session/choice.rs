@@ -37,11 +37,12 @@ impl Chosen {
     pub(super) fn of(
         rules: &Rules,
         functions: Option<&functions::Chosen>,
+        samples: bool,
     ) -> Result<Chosen, Failure> {
         let mut events: Vec<_> = tracer::catalogue();
         let theirs = functions.map(functions::Chosen::events).unwrap_or_default();
         events.retain(|known| rules.want(&known.schema) || theirs.contains(&known.schema.name));
-        let asked = functions.is_none() || rules.name_events();
+        let asked = functions.is_none() && !samples || rules.name_events();
         if events.is_empty() && asked && !registry::is_used() {
             return Err(failure("no-match", "no event matches"));
         }

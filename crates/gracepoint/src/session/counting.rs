@@ -64,7 +64,7 @@ impl Counting {
     /// `no-match`, in words for the user of the tool.
     pub(crate) fn create(id: u64, wanted: &Create) -> Result<Arc<Counting>, Failure> {
         let Chosen { ids, keys, declared, .. } =
-            Chosen::of(&Rules::new(&wanted.globs, wanted.level), None)?;
+            Chosen::of(&Rules::new(&wanted.globs, wanted.level), None, false)?;
         let hits = |[event, begin, _]: [u32; 3]| Hits { shards: Default::default(), event, begin };
         let keys = keys.into_iter().map(|(key, _, index)| (key, index)).collect();
         let hits = ids.into_iter().map(hits).collect();

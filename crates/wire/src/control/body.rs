@@ -1,6 +1,9 @@
 //! The bodies of messages: their parts as tag-length-value items, and back.
 
-use super::{Create, Created, Hello, Limits, Listed, Mode, Module, Program, Stopped, functions};
+use super::{
+    Create, Created, Hello, Limits, Listed, Mode, Module, Program, SamplesWanted, Stopped,
+    functions,
+};
 use crate::clock::{Clock, Source, Triple};
 use crate::schema::{Context, Declared, Field, Level, Role, Schema};
 use crate::tlv::{Builder, Item, items};
@@ -154,6 +157,12 @@ pub(super) fn write_create(b: &mut Builder, create: &Create) {
     if let Some(wanted) = &create.functions {
         b.nested(35, |b| functions::write_wanted(b, wanted));
     }
+    if let Some(wanted) = &create.samples {
+        b.nested(36, |b| {
+            b.u64(1, wanted.hz.into()).u64(2, wanted.max_cpu_ppm.into());
+            b.u64(3, wanted.stack_bytes.into());
+        });
+    }
 }
 
 pub(super) fn read_create(body: &[u8]) -> Result<Create> {
@@ -173,6 +182,15 @@ pub(super) fn read_create(body: &[u8]) -> Result<Create> {
         tool: text(body, 34)?,
         level: u8::try_from(number(body, 48)?).ok().and_then(Level::from_u8),
         functions: list(body, 35, functions::read_wanted)?.pop(),
+        samples: list(body, 36, read_samples)?.pop(),
+    })
+}
+
+fn read_samples(body: &[u8]) -> Result<SamplesWanted> {
+    Ok(SamplesWanted {
+        hz: number32(body, 1)?,
+        max_cpu_ppm: number32(body, 2)?,
+        stack_bytes: number32(body, 3)?,
     })
 }
 

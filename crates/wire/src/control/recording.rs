@@ -45,6 +45,20 @@ pub struct Create {
     pub level: Option<Level>,
     /// Which functions; `globs` may be empty where there are some.
     pub functions: Option<FunctionsWanted>,
+    /// The program samples itself; `globs` may be empty then, too.
+    pub samples: Option<SamplesWanted>,
+}
+
+/// Where threads are on their CPUs, as the program itself finds out: by a timer for each thread. For systems that
+/// do not let a tool ask the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SamplesWanted {
+    /// Samples for each second of a thread's CPU time.
+    pub hz: u32,
+    /// Most millionths of the program's CPU time that taking them may cost; above that they come at half the rate.
+    pub max_cpu_ppm: u32,
+    /// Bytes of stack to copy into each sample, instead of following frame pointers; 0 for none.
+    pub stack_bytes: u32,
 }
 
 /// Which of the events that fire are recorded. What is left out is counted, and the counts are in

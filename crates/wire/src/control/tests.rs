@@ -39,6 +39,7 @@ fn every_message() -> Vec<Message> {
         }),
         Message::Create(Create {
             functions: Some(FunctionsWanted::default()),
+            samples: Some(SamplesWanted { hz: 199, max_cpu_ppm: 250_000, stack_bytes: 4096 }),
             ..Create::default()
         }),
         Message::Created(Created {

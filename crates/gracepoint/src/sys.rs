@@ -699,6 +699,16 @@ pub(crate) fn perf_event(
         libc::syscall(libc::SYS_perf_event_open, &raw const attr, tid, -1, group, CLOSE_ON_EXEC)
     };
     let raw = check(raw as libc::c_int)?;
+    if let Some(leader) = leader {
+        // One that joins a group that counts already is not begun with (seen on Linux 6.18) before the thread is
+        // next switched to, or the group switched off and on.
+        const ENABLE: libc::c_ulong = 0x2400;
+        const DISABLE: libc::c_ulong = 0x2401;
+        for request in [DISABLE, ENABLE] {
+            // SAFETY: requests to a perf event, without an argument.
+            unsafe { libc::ioctl(leader.as_raw_fd(), request as _, 0) };
+        }
+    }
     // SAFETY: `raw` is a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }

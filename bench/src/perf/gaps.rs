@@ -124,17 +124,23 @@ fn handler() -> Result<f64, Box<dyn Error>> {
 }
 
 pub(super) fn run(found: &mut Findings) -> Result<(), Box<dyn Error>> {
-    let own = handler()?;
-    found.goal(
-        format!(
-            "handler of a program that samples itself, p50 at depth 32: {own:.2} µs, at most 3"
-        ),
-        own <= 3.0,
-    );
+    match handler() {
+        Ok(own) => {
+            let what = "handler of a program that samples itself, p50 at depth 32";
+            found.goal(format!("{what}: {own:.2} µs, at most 3"), own <= 3.0);
+        }
+        // The rest of the suite has nothing to do with it.
+        Err(why) => {
+            found.goal(format!("a program that samples itself was not measured: {why}"), false)
+        }
+    }
     measure(found, BARE, "bare")?;
     measure(found, CHAIN, "chain")?;
     match (found.median(BARE), found.median(CHAIN)) {
         (Some(bare), Some(chain)) => {
+            // All that the program does without, the interrupt and the return from it included.
+            let whole = "the kernel's sample, whole, p50 at depth 32";
+            found.goal(format!("{whole}: {chain:.2} µs, at most 3"), chain <= 3.0);
             let stack = chain - bare;
             let text = format!(
                 "what the stack adds to the kernel's sample, p50 at depth 32: {stack:.2} µs, at most 3"

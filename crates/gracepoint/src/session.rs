@@ -118,15 +118,7 @@ impl Session {
         declared.extend(functions.iter().flat_map(functions::Chosen::declared));
         declared.extend(wanted.samples.into_iter().flat_map(Sampling::declared));
         let shape = shape(wanted, next + points::reserve(wanted.mode), most_bytes)?;
-        let mut ring = Ring::new(shape, file).map_err(|error| {
-            let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
-            failure(
-                "memory",
-                format!(
-                    "a buffer of {bytes} bytes cannot be had ({error}); ask for less with --buffer"
-                ),
-            )
-        })?;
+        let mut ring = Ring::new(shape, file).map_err(|error| no_buffer(shape, &error))?;
         let file = ring.arena.take_file();
         let ring = Box::new(ring);
         let plain = ring.is_plain();
@@ -362,6 +354,13 @@ fn after_grace_period<T: Send + Sync + 'static>(
 /// Who is inside a read section, as text, unless all that were have left.
 pub(crate) fn holdouts(settled: bool) -> Vec<String> {
     if settled { Vec::new() } else { tracer::stalls().iter().map(ToString::to_string).collect() }
+}
+
+fn no_buffer(shape: crate::ring::arena::Shape, error: &std::io::Error) -> Failure {
+    let bytes = u64::from(shape.page_bytes) * u64::from(shape.pages);
+    let text =
+        format!("a buffer of {bytes} bytes cannot be had ({error}); ask for less with --buffer");
+    failure("memory", text)
 }
 
 pub(crate) fn too_many() -> Failure {

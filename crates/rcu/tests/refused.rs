@@ -38,10 +38,17 @@ fn refuse_membarrier(error: i32) -> io::Result<()> {
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Runs an ignored test of this file in a program of its own, which is told `how` before it begins.
+/// Tells a test of this file that it is the child.
+const CHILD: &str = "GRACEPOINT_REFUSED_CHILD";
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs a test of this file in a program of its own, which is told `how` before it begins.
 fn expect_good(test: &str, how: impl FnOnce(&mut Command)) {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "--ignored", "--nocapture", test]).env_remove("GRACEPOINT_RCU");
+    command.args(["--exact", "--nocapture", test]).env_remove("GRACEPOINT_RCU").env(CHILD, "1");
     how(&mut command);
     let output = command.output().expect("a child");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -51,8 +58,13 @@ fn expect_good(test: &str, how: impl FnOnce(&mut Command)) {
 
 #[test]
 fn refused_from_the_start() {
+    if is_child() {
+        assert!(!heavy_barrier(), "it was not refused");
+        assert!(!gracepoint_rcu::heavy_barrier_code());
+        return works_with_fences();
+    }
     for error in [libc::ENOSYS, libc::EPERM] {
-        expect_good("where_membarrier_is_refused", |command| {
+        expect_good("refused_from_the_start", |command| {
             // SAFETY: prctl may be called after fork.
             unsafe { command.pre_exec(move || refuse_membarrier(error)) };
         });
@@ -61,23 +73,12 @@ fn refused_from_the_start() {
 
 #[test]
 fn told_to_fence() {
-    expect_good("where_readers_are_told_to_fence", |command| {
+    if is_child() {
+        return works_with_fences();
+    }
+    expect_good("told_to_fence", |command| {
         command.env("GRACEPOINT_RCU", "fence");
     });
-}
-
-#[test]
-#[ignore = "for a program that may not call membarrier, see refused_from_the_start"]
-fn where_membarrier_is_refused() {
-    assert!(!heavy_barrier(), "it was not refused");
-    assert!(!gracepoint_rcu::heavy_barrier_code());
-    works_with_fences();
-}
-
-#[test]
-#[ignore = "for a program with GRACEPOINT_RCU=fence, see told_to_fence"]
-fn where_readers_are_told_to_fence() {
-    works_with_fences();
 }
 
 /// A value that shows that it was dropped.

@@ -7,7 +7,7 @@
 //! its functions. Memory depends on how many different functions and stacks there are.
 //!
 //! A sample is a stack of return addresses, or registers and what the stack held (`gp:stack`); the callers are
-//! then found here, by the objects' unwind tables ([`unwind`]).
+//! then found here, by the objects' unwind tables (`unwind`).
 //!
 //! A thread's time off its CPUs is what lies between a switch out and the next switch in: *runnable* where it was
 //! preempted and could have gone on, else *blocked*. Spans are those that are open on the thread at the

@@ -5,7 +5,8 @@
 //! A span is a slot of one of [`SHARDS`] shards. A thread takes slots from its own shard, and any thread
 //! gives them back to the one that they are of. Free slots are a stack, whose head has a tag that changes
 //! with each exchange: a thread that was interrupted between reading the head and exchanging it notices
-//! whatever happened meanwhile.
+//! whatever happened meanwhile. Each thread keeps the [`KEPT`] slots that it freed last for itself, to open
+//! the next spans without an exchange, and gives them back when it ends.
 //!
 //! # Ids
 //! An id is the slot and how often it was used, marked as one of ours: the highest 17 bits are set. Those
@@ -17,8 +18,11 @@
 //! threads with orderings of its own. The count of handles is lowered with release, and the last to lower it
 //! acquires: so the slot is given back after everything that was done with the span. The head of the free
 //! slots is exchanged with acquire and release: whoever takes a slot sees the `next` that its giver wrote.
+//! Who finds his handle to be the last does not lower the count by an exchange: handles are made from handles, so
+//! nobody else can change it.
 
 use crate::sites::{self, Site};
+use gracepoint::dynamic::{Point, PointCell};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -34,8 +38,8 @@ const MARK: u64 = 0x1_ffff << 47;
 const USE_BITS: u32 = 47 - SLOT_BITS;
 /// Id of the spans for which there was no slot.
 pub(crate) const NOWHERE: u64 = u64::MAX;
-/// Bit of `Slot::site`: the begin was recorded.
-const RECORDED: u32 = 1 << 31;
+/// Free slots that a thread keeps.
+const KEPT: usize = 8;
 
 #[derive(Default)]
 struct Slot {
@@ -43,6 +47,8 @@ struct Slot {
     uses: AtomicU32,
     /// Number of the call site.
     site: AtomicU32,
+    /// Its tracepoint, if the begin was recorded: what happens in the span goes there without a look at the site.
+    point: PointCell,
     /// The free slot below this one, plus 1.
     next: AtomicU32,
 }
@@ -65,8 +71,51 @@ static TABLE: [Shard; SHARDS] = [const {
 
 /// An open span.
 pub(crate) struct Open {
-    pub(crate) site: &'static Site,
-    pub(crate) recorded: bool,
+    /// If the begin was recorded.
+    pub(crate) point: Option<&'static Point>,
+    site: u32,
+}
+
+impl Open {
+    /// Its call site.
+    pub(crate) fn site(&self) -> Option<&'static Site> {
+        sites::numbered(self.site)
+    }
+}
+
+/// The slots that this thread keeps, the ones freed last at the end. (Not for signal handlers, as little as
+/// `tracing` is.)
+struct Kept {
+    slots: [Cell<u64>; KEPT],
+    count: Cell<usize>,
+}
+
+thread_local!(static KEPT_HERE: Kept =
+    const { Kept { slots: [const { Cell::new(0) }; KEPT], count: Cell::new(0) } });
+
+impl Kept {
+    fn take(&self) -> Option<u64> {
+        let count = self.count.get().checked_sub(1)?;
+        self.count.set(count);
+        Some(self.slots[count].get())
+    }
+
+    /// False if there is no room.
+    fn keep(&self, place: u64) -> bool {
+        let count = self.count.get();
+        let Some(free) = self.slots.get(count) else { return false };
+        free.set(place);
+        self.count.set(count + 1);
+        true
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        while let Some(place) = self.take() {
+            give(place);
+        }
+    }
 }
 
 fn own_shard() -> usize {
@@ -80,9 +129,22 @@ fn own_shard() -> usize {
     })
 }
 
+impl Slot {
+    #[inline]
+    fn open(&self) -> Open {
+        Open { point: self.point.get(), site: self.site.load(Relaxed) }
+    }
+}
+
 impl Shard {
     #[inline]
     fn slot(&self, index: u32) -> Option<&Slot> {
+        let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
+        Some(&self.chunks.get(chunk)?.get()?[slot])
+    }
+
+    /// The same of one that was never used.
+    fn new_slot(&self, index: u32) -> Option<&Slot> {
         let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
         let chunk = self.chunks.get(chunk)?;
         Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect())[slot])
@@ -100,7 +162,7 @@ impl Shard {
             }
         }
         let index = self.used.fetch_add(1, Relaxed);
-        let slot = self.slot(index);
+        let slot = self.new_slot(index);
         if slot.is_none() {
             self.used.fetch_sub(1, Relaxed);
         }
@@ -120,53 +182,80 @@ impl Shard {
     }
 }
 
+/// A free slot, by its place among those of all shards.
+fn take() -> Option<(u64, &'static Slot)> {
+    if let Ok(Some(place)) = KEPT_HERE.try_with(Kept::take) {
+        return Some((place, at(place)?));
+    }
+    let shard = own_shard();
+    let (index, slot) = TABLE[shard].take()?;
+    Some((u64::from(index) * SHARDS as u64 + shard as u64, slot))
+}
+
+/// A slot is free again.
+fn free(place: u64) {
+    // At a thread's very end nothing is kept any more.
+    if !KEPT_HERE.try_with(|kept| kept.keep(place)).unwrap_or(false) {
+        give(place);
+    }
+}
+
+/// Gives a free slot back to its shard.
+#[cold]
+fn give(place: u64) {
+    let (shard, index) = split(place);
+    if let Some(slot) = TABLE[shard].slot(index) {
+        TABLE[shard].give(index, slot);
+    }
+}
+
+#[inline]
+fn split(place: u64) -> (usize, u32) {
+    (place as usize % SHARDS, (place / SHARDS as u64) as u32)
+}
+
+#[inline]
+fn at(place: u64) -> Option<&'static Slot> {
+    let (shard, index) = split(place);
+    TABLE[shard].slot(index)
+}
+
 /// A span of this call site begins, with one handle; `begin` records that, and says whether it did.
 pub(crate) fn open(site: &Site, begin: impl FnOnce(u64) -> bool) -> u64 {
-    let shard = own_shard();
-    let Some((index, slot)) = TABLE[shard].take() else { return NOWHERE };
+    let Some((place, slot)) = take() else { return NOWHERE };
     let used = slot.uses.load(Relaxed).wrapping_add(1);
     slot.uses.store(used, Relaxed);
-    let place = u64::from(index) * SHARDS as u64 + shard as u64;
     let uses = u64::from(used) & ((1 << USE_BITS) - 1);
     // All bits set means something else.
     let id = match MARK | uses << SLOT_BITS | place {
         NOWHERE => NOWHERE & !(1 << SLOT_BITS),
         id => id,
     };
-    let recorded = if begin(id) { RECORDED } else { 0 };
-    slot.site.store(site.number | recorded, Relaxed);
+    slot.point.set(site.point.filter(|_| begin(id)));
+    slot.site.store(site.number, Relaxed);
     slot.handles.store(1, Relaxed);
     id
 }
 
 #[inline]
-fn find(id: u64) -> Option<(usize, u32, &'static Slot)> {
+fn find(id: u64) -> Option<(u64, &'static Slot)> {
     if id == NOWHERE || id & MARK != MARK {
         return None;
     }
     let place = id & ((1 << SLOT_BITS) - 1);
-    let (shard, index) = (place as usize % SHARDS, (place / SHARDS as u64) as u32);
-    Some((shard, index, TABLE[shard].slot(index)?))
-}
-
-impl Slot {
-    fn open(&self) -> Option<Open> {
-        let word = self.site.load(Relaxed);
-        let site = sites::numbered(word & !RECORDED)?;
-        Some(Open { site, recorded: word & RECORDED != 0 })
-    }
+    Some((place, at(place)?))
 }
 
 /// The open span with this id.
 #[inline]
 pub(crate) fn get(id: u64) -> Option<Open> {
-    find(id).and_then(|(_, _, slot)| slot.open())
+    find(id).map(|(_, slot)| slot.open())
 }
 
 /// One more handle.
 #[inline]
 pub(crate) fn clone(id: u64) {
-    if let Some((_, _, slot)) = find(id) {
+    if let Some((_, slot)) = find(id) {
         slot.handles.fetch_add(1, Relaxed);
     }
 }
@@ -174,16 +263,18 @@ pub(crate) fn clone(id: u64) {
 /// One handle less; if it was the last one, calls `end`, and then the slot is another span's.
 #[inline]
 pub(crate) fn drop(id: u64, end: impl FnOnce(Open)) -> bool {
-    let Some((shard, index, slot)) = find(id) else { return false };
-    if slot.handles.fetch_sub(1, Release) != 1 {
+    let Some((place, slot)) = find(id) else { return false };
+    // Acquire, here and below, pairs with the release of whoever dropped other handles: what he did comes
+    // before.
+    if slot.handles.load(Acquire) == 1 {
+        slot.handles.store(0, Relaxed);
+    } else if slot.handles.fetch_sub(1, Release) != 1 {
         return false;
+    } else {
+        slot.handles.load(Acquire);
     }
-    // Acquire pairs with the release of whoever dropped other handles: what he did comes before.
-    slot.handles.load(Acquire);
-    if let Some(open) = slot.open() {
-        end(open);
-    }
-    TABLE[shard].give(index, slot);
+    end(slot.open());
+    free(place);
     true
 }
 
@@ -193,10 +284,7 @@ mod tests {
     use std::collections::HashSet;
     use std::sync::Mutex;
 
-    /// Four threads open and close spans, some of them on another thread than the one that opened them:
-    /// no two open spans have one id, and each closes once.
-    #[test]
-    fn open_spans_have_ids_of_their_own() {
+    fn meta() -> &'static tracing_core::Metadata<'static> {
         struct Callsite;
         static CALLSITE: Callsite = Callsite;
         impl tracing_core::Callsite for Callsite {
@@ -213,12 +301,19 @@ mod tests {
             callsite: &CALLSITE,
             kind: tracing_core::Kind::SPAN
         };
-        let site = sites::of(&META);
+        &META
+    }
+
+    /// Four threads open and close spans, some of them on another thread than the one that opened them:
+    /// no two open spans have one id, and each closes once.
+    #[test]
+    fn open_spans_have_ids_of_their_own() {
+        let site = sites::of(meta());
         let handed: Mutex<Vec<u64>> = Mutex::new(Vec::new());
         let alive: Mutex<HashSet<u64>> = Mutex::new(HashSet::new());
         let close = |id: u64| {
             assert!(alive.lock().unwrap().remove(&id), "{id:x} is not open");
-            assert!(drop(id, |open| assert_eq!(open.site.number, site.number)));
+            assert!(drop(id, |open| assert_eq!(open.site, site.number)));
         };
         std::thread::scope(|scope| {
             for thread in 0..4u64 {
@@ -245,5 +340,22 @@ mod tests {
         handed.into_inner().unwrap().into_iter().for_each(close);
         let used: u32 = TABLE.iter().map(|shard| shard.used.load(Relaxed)).sum();
         assert!(used < 400, "slots are used again: {used}");
+    }
+
+    /// Two thousand threads one after the other, each of which keeps the slots of the spans that it closed.
+    #[test]
+    fn what_a_thread_keeps_it_gives_back() {
+        let site = sites::of(meta());
+        let thread = || {
+            let ids: Vec<u64> = (0..KEPT + 2).map(|_| open(site, |_| false)).collect();
+            for id in ids {
+                assert!(drop(id, |open| assert!(open.point.is_none())));
+            }
+        };
+        for _ in 0..2_000 {
+            std::thread::spawn(thread).join().unwrap();
+        }
+        let used: u32 = TABLE.iter().map(|shard| shard.used.load(Relaxed)).sum();
+        assert!(used < 2_000, "slots are used again: {used}");
     }
 }

@@ -111,7 +111,7 @@ impl Subscriber for Bridge {
     fn try_close(&self, id: Id) -> bool {
         let id = id.into_u64();
         spans::drop(id, |open| {
-            if let Some(point) = open.site.point.filter(|_| open.recorded) {
+            if let Some(point) = open.point {
                 point.end(id);
             }
         })
@@ -119,8 +119,8 @@ impl Subscriber for Bridge {
 
     fn current_span(&self) -> Current {
         let innermost = current::innermost();
-        match innermost.and_then(|id| Some((id, spans::get(id)?))) {
-            Some((id, open)) => Current::new(Id::from_u64(id), open.site.meta),
+        match innermost.and_then(|id| Some((id, spans::get(id)?.site()?))) {
+            Some((id, site)) => Current::new(Id::from_u64(id), site.meta),
             None => Current::none(),
         }
     }
@@ -130,10 +130,7 @@ impl Subscriber for Bridge {
 #[inline]
 fn with(id: &Id, tell: impl FnOnce(&gracepoint::dynamic::Point, u64)) {
     let id = id.into_u64();
-    if let Some(open) = spans::get(id)
-        && open.recorded
-        && let Some(point) = open.site.point
-    {
+    if let Some(point) = spans::get(id).and_then(|open| open.point) {
         tell(point, id);
     }
 }

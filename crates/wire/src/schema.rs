@@ -394,6 +394,7 @@ impl Role {
         [Role::Event, Role::Begin, Role::End, Role::Enter, Role::Exit, Role::Record, Role::Follows];
 
     /// What it adds to an event's name, and how many of the fields `span` and another id it begins with.
+    #[inline]
     fn parts(self) -> (&'static str, usize) {
         match self {
             Role::Event => ("", 0),
@@ -407,6 +408,7 @@ impl Role {
     }
 
     /// How many ids (u64) lie before the event's own fields.
+    #[inline]
     pub fn ids(self) -> usize {
         self.parts().1
     }

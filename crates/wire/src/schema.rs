@@ -459,7 +459,21 @@ impl Role {
 /// otherwise: an option that is `None` says nothing of them.
 pub const SENSITIVE: &str = "[sensitive]";
 
+/// The same of a field that viewers draw as a curve.
+pub const COUNTER: &str = "[counter]";
+
 impl Field {
+    /// Whether viewers draw its values as a curve.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::{Field, Type};
+    /// let docs = "[counter] Bytes in use.".to_owned();
+    /// assert!(Field { name: "used".into(), ty: Type::Uint(8), docs }.is_counter());
+    /// ```
+    pub fn is_counter(&self) -> bool {
+        self.docs.starts_with(COUNTER)
+    }
+
     /// Whether its values are masked unless the traced program allows otherwise.
     ///
     /// ```

@@ -58,7 +58,8 @@ pub struct Options {
     pub filter: Filter,
     /// Stacks of functions from a profile, in place of spans: for folded and flame graphs.
     pub profile: bool,
-    /// Fields to draw as curves beside, as `EVENT.FIELD`; of a span, those of its begin.
+    /// Fields to draw as curves beside those that the program has marked, as `EVENT.FIELD`; of a span, those of its
+    /// begin.
     pub counters: Vec<String>,
 }
 
@@ -262,7 +263,7 @@ pub fn export(
         Format::Chrome => Box::new(chrome::Chrome::new(trace, kinds, &counters)),
         Format::Folded | Format::Pprof => Box::new(folded::Folded::new(trace, kinds, false)),
         Format::Flamegraph => Box::new(folded::Folded::new(trace, kinds, true)),
-        Format::Page => Box::new(page::Page::new(trace, kinds)),
+        Format::Page => Box::new(page::Page::new(trace, kinds, &counters)),
     };
     let mut export = Export::new(trace, sink, &counters, calls);
     export.run(&mut reader, out, go_on)?;
@@ -287,8 +288,46 @@ fn with_notes(trace: &Trace, choice: &mut Choice) {
     }
 }
 
+/// What the program has marked (`#[event(counter)]`), and what is asked for.
 fn counters(trace: &Trace, names: &[String]) -> Result<Vec<Counter>> {
-    names.iter().map(|name| counter(trace, name)).collect()
+    let mut counters = Vec::new();
+    for (index, event) in trace.events().iter().enumerate() {
+        let declared = &event.declared;
+        if !matches!(declared.role, Role::Event | Role::Begin) {
+            continue;
+        }
+        // Those of the session and the ids of spans come before the event's own.
+        let first = event.fields.len().saturating_sub(declared.schema.fields.len());
+        for (field, known) in event.fields.iter().enumerate().skip(first) {
+            if let Some(inner) = curve_type(&known.ty).filter(|_| known.is_counter()) {
+                let name = format!("{}.{}", declared.schema.name, known.name);
+                let time = *inner == Type::Duration;
+                counters.push(Counter {
+                    name: escape::name(&name),
+                    event: index as u32,
+                    field,
+                    time,
+                });
+            }
+        }
+    }
+    for name in names {
+        let wanted = counter(trace, name)?;
+        if !counters.iter().any(|c| (c.event, c.field) == (wanted.event, wanted.field)) {
+            counters.push(wanted);
+        }
+    }
+    Ok(counters)
+}
+
+/// The type of the values, if they may be those of a curve.
+fn curve_type(ty: &Type) -> Option<&Type> {
+    let inner = match ty {
+        Type::Option(of) => of,
+        ty => ty,
+    };
+    let fits = is_number(inner) || matches!(inner, Type::Bool | Type::Any);
+    fits.then_some(inner)
 }
 
 /// Whether a value is one of a curve. (Of type `any` it may be text.)
@@ -310,16 +349,10 @@ fn counter(trace: &Trace, name: &str) -> Result<Counter> {
     };
     let event = &trace.events()[index];
     let field = event.field(field_name).ok_or_else(|| no_such_field(event, field_name))?;
-    let inner = match &event.fields[field].ty {
-        Type::Option(of) => of,
-        ty => ty,
-    };
-    if !is_number(inner) && *inner != Type::Bool && *inner != Type::Any {
-        return Err(Error::new(format!(
-            "`{}` is of type {inner}, and a counter needs numbers",
-            escape::name(name)
-        )));
-    }
+    let ty = &event.fields[field].ty;
+    let inner = curve_type(ty).ok_or_else(|| {
+        Error::new(format!("`{}` is of type {ty}, and a counter needs numbers", escape::name(name)))
+    })?;
     let time = *inner == Type::Duration;
     Ok(Counter { name: escape::name(name), event: index as u32, field, time })
 }

@@ -3,7 +3,8 @@
 //! What a trace has of the kernel decides how much is known: switches (`record -k` or `--profile`) tell running
 //! from not running; `syscalls:*` (or `raw_syscalls:*`) in what it was blocked; `sched:sched_waking`, which
 //! a thread of the program records when it wakes another, when it could have gone on, and which span the
-//! waker was in. A span counts on the thread on which it began.
+//! waker was in. A span counts on the thread on which it began; one that threads enter and leave, as those of
+//! `tracing`, on each as long as that is in it. The rest of its time it is in no thread: its task is not polled.
 
 mod text;
 
@@ -19,6 +20,8 @@ use std::collections::{BTreeMap, HashMap};
 const MOST_KEPT: usize = 10_000;
 /// Spans of one thread that are open at once.
 const MOST_OPEN: usize = 1 << 12;
+/// Spans that no thread is in.
+const MOST_OUTSIDE: usize = 1 << 17;
 
 /// Where time went, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -29,6 +32,8 @@ pub struct Parts {
     pub running_ns: u64,
     /// It could have run: preempted, or woken and not on a CPU yet.
     pub runnable_ns: u64,
+    /// No thread was in it: its task was not polled.
+    pub outside_ns: u64,
     /// It waited, by what for: `futex`, `read, until db:query of worker-2/17 woke it`.
     pub blocked_ns: BTreeMap<String, u64>,
 }
@@ -38,13 +43,14 @@ impl Parts {
         self.total_ns += other.total_ns;
         self.running_ns += other.running_ns;
         self.runnable_ns += other.runnable_ns;
+        self.outside_ns += other.outside_ns;
         for (why, ns) in &other.blocked_ns {
             *self.blocked_ns.entry(why.clone()).or_default() += ns;
         }
     }
 
     fn off(&self) -> u64 {
-        self.runnable_ns + self.blocked_ns.values().sum::<u64>()
+        self.runnable_ns + self.outside_ns + self.blocked_ns.values().sum::<u64>()
     }
 }
 
@@ -88,7 +94,23 @@ pub struct Slow {
 struct Target {
     id: u64,
     begin_ns: u64,
+    /// How often the thread is in it, if it is entered and left.
+    inside: u32,
     parts: Parts,
+}
+
+impl Target {
+    fn new(id: u64, begin_ns: u64) -> Target {
+        Target { id, begin_ns, inside: 0, parts: Parts::default() }
+    }
+}
+
+/// One that no thread is in.
+struct Outside {
+    target: Target,
+    since_ns: u64,
+    /// Where it was last, or began.
+    tid: u32,
 }
 
 #[derive(Default)]
@@ -132,8 +154,11 @@ pub fn slow(trace: &Trace, event: &str, over_ns: u64) -> Result<Slow> {
              'syscalls:*,sched:sched_waking'` (or --profile, which tells only that they did not)",
         ));
     }
+    let is_entered = |kind: &EventType| is_target(kind) && kind.declared.role == Role::Enter;
     let mut looking = Looking {
         is_target: trace.events().iter().map(is_target).collect(),
+        entered: trace.events().iter().any(is_entered),
+        outside: HashMap::new(),
         names: trace.events().iter().map(|kind| escape::name(&kind.declared.schema.name)).collect(),
         threads: HashMap::new(),
         slow: Slow { event: escape::name(event), over_ns, ..Slow::default() },
@@ -154,6 +179,10 @@ pub fn slow(trace: &Trace, event: &str, over_ns: u64) -> Result<Slow> {
 
 struct Looking {
     is_target: Vec<bool>,
+    /// The spans are entered and left.
+    entered: bool,
+    /// By their ids.
+    outside: HashMap<u64, Outside>,
     names: Vec<String>,
     threads: HashMap<u32, Thread>,
     slow: Slow,
@@ -165,28 +194,73 @@ impl Looking {
         if thread.name != event.thread {
             event.thread.clone_into(&mut thread.name);
         }
-        match (event.kind.declared.role, event.kind.declared.id) {
-            (Role::Begin, _) => {
-                let Some((id, _)) = role_fields(event) else { return };
-                if thread.open.len() < MOST_OPEN {
-                    thread.open.push((id, event.index));
-                }
-                if self.is_target[event.index as usize] && thread.targets.len() < MOST_OPEN {
-                    thread.targets.push(Target { id, begin_ns: event.ns, parts: Parts::default() });
-                }
-            }
-            (Role::End, _) => self.end(event),
-            (_, SWITCH_ID) => self.switch(event),
-            (_, id) if id >= FIRST_KERNEL_ID => self.kernel(event),
+        let (tid, ns, kind) = (event.tid, event.ns, event.index);
+        let id = role_fields(event).map(|(id, _)| id);
+        match (event.kind.declared.role, id) {
+            (Role::Begin, Some(id)) => self.begin(id, tid, ns, kind),
+            (Role::Enter, Some(id)) => self.enter(id, tid, ns, kind),
+            (Role::Exit, Some(id)) => self.exit(id, tid, ns),
+            (Role::End, Some(id)) => self.end(id, tid, ns),
+            _ if event.kind.declared.id == SWITCH_ID => self.switch(event),
+            _ if event.kind.declared.id >= FIRST_KERNEL_ID => self.kernel(event),
             _ => {}
         }
     }
 
-    fn end(&mut self, event: &Event<'_>) {
-        let Some((id, _)) = role_fields(event) else { return };
+    fn begin(&mut self, id: u64, tid: u32, ns: u64, kind: u32) {
+        let is_target = self.is_target[kind as usize];
+        if is_target && self.entered {
+            if self.outside.len() < MOST_OUTSIDE {
+                let outside = Outside { target: Target::new(id, ns), since_ns: ns, tid };
+                self.outside.insert(id, outside);
+            }
+            return;
+        }
+        let thread = self.threads.entry(tid).or_default();
+        if thread.open.len() < MOST_OPEN {
+            thread.open.push((id, kind));
+        }
+        if is_target && thread.targets.len() < MOST_OPEN {
+            thread.targets.push(Target::new(id, ns));
+        }
+    }
+
+    fn enter(&mut self, id: u64, tid: u32, ns: u64, kind: u32) {
+        let thread = self.threads.entry(tid).or_default();
+        if thread.open.len() < MOST_OPEN {
+            thread.open.push((id, kind));
+        }
+        if let Some(Outside { mut target, since_ns, .. }) = self.outside.remove(&id) {
+            target.parts.outside_ns += ns.saturating_sub(since_ns);
+            target.inside = 1;
+            thread.targets.push(target);
+        } else if let Some(target) = thread.targets.iter_mut().find(|target| target.id == id) {
+            target.inside += 1;
+        }
+    }
+
+    fn exit(&mut self, id: u64, tid: u32, ns: u64) {
+        let Some(thread) = self.threads.get_mut(&tid) else { return };
+        if let Some(at) = thread.open.iter().rposition(|(open, _)| *open == id) {
+            thread.open.remove(at);
+        }
+        let Some(at) = thread.targets.iter().position(|target| target.id == id) else { return };
+        let target = &mut thread.targets[at];
+        target.inside = target.inside.saturating_sub(1);
+        if target.inside == 0 {
+            let target = thread.targets.remove(at);
+            self.outside.insert(id, Outside { target, since_ns: ns, tid });
+        }
+    }
+
+    fn end(&mut self, id: u64, tid: u32, ns: u64) {
+        if let Some(Outside { mut target, since_ns, tid }) = self.outside.remove(&id) {
+            target.parts.outside_ns += ns.saturating_sub(since_ns);
+            return self.ended(target, tid, ns);
+        }
         let on = |thread: &Thread| thread.open.iter().any(|(open, _)| *open == id);
-        let tid = match self.threads.get(&event.tid).is_some_and(on) {
-            true => event.tid,
+        let tid = match self.threads.get(&tid).is_some_and(on) {
+            true => tid,
             // Carried to another thread.
             false => match self.threads.iter().find(|(_, thread)| on(thread)) {
                 Some((&tid, _)) => tid,
@@ -198,11 +272,17 @@ impl Looking {
         let Some(at) = thread.targets.iter().position(|target| target.id == id) else { return };
         if thread.left.is_some() {
             // Where it ends on another thread, this one may be off its CPU.
-            thread.off_until(event.ns);
-            thread.left = thread.left.map(|(_, preempted)| (event.ns, preempted));
+            thread.off_until(ns);
+            thread.left = thread.left.map(|(_, preempted)| (ns, preempted));
         }
-        let Target { begin_ns, mut parts, .. } = thread.targets.remove(at);
-        parts.total_ns = event.ns.saturating_sub(begin_ns);
+        let target = thread.targets.remove(at);
+        self.ended(target, tid, ns);
+    }
+
+    /// A span has ended that was last on this thread.
+    fn ended(&mut self, target: Target, tid: u32, ns: u64) {
+        let Target { begin_ns, mut parts, .. } = target;
+        parts.total_ns = ns.saturating_sub(begin_ns);
         parts.running_ns = parts.total_ns.saturating_sub(parts.off());
         let slow = &mut self.slow;
         slow.spans += 1;
@@ -211,7 +291,8 @@ impl Looking {
         }
         slow.slow += 1;
         slow.sum.add(&parts);
-        slow.slowest.push(One { begin_ns, thread: escape::name(&thread.name), tid, parts });
+        let thread = self.threads.get(&tid).map_or("", |thread| &thread.name);
+        slow.slowest.push(One { begin_ns, thread: escape::name(thread), tid, parts });
         if slow.slowest.len() >= 2 * MOST_KEPT {
             slow.slowest.sort_by_key(|one| std::cmp::Reverse(one.parts.total_ns));
             slow.slowest.truncate(MOST_KEPT);
@@ -297,7 +378,7 @@ mod tests {
     use super::*;
 
     fn target(begin_ns: u64) -> Target {
-        Target { id: 1, begin_ns, parts: Parts::default() }
+        Target::new(1, begin_ns)
     }
 
     #[test]
@@ -326,5 +407,40 @@ mod tests {
         thread.off_until(130);
         assert_eq!(thread.targets[0].parts.runnable_ns, 30);
         assert!(thread.targets[0].parts.blocked_ns.is_empty());
+    }
+
+    /// A task that is polled on two threads, and twice at once on one: its time in between is nobody's, and what
+    /// its threads do meanwhile is none of its.
+    #[test]
+    fn a_span_counts_where_threads_are_in_it() {
+        let mut looking = Looking {
+            is_target: vec![true],
+            names: vec!["task".into()],
+            entered: true,
+            outside: HashMap::new(),
+            threads: HashMap::new(),
+            slow: Slow::default(),
+        };
+        let off = |looking: &mut Looking, tid: u32, from: u64, to: u64| {
+            let thread = looking.threads.get_mut(&tid).unwrap();
+            thread.left = Some((from, false));
+            thread.off_until(to);
+            thread.left = None;
+        };
+        looking.begin(7, 1, 100, 0);
+        looking.enter(7, 1, 110, 0);
+        off(&mut looking, 1, 120, 125); // blocked within a poll
+        looking.enter(7, 1, 126, 0);
+        looking.exit(7, 1, 128);
+        looking.exit(7, 1, 130);
+        off(&mut looking, 1, 140, 190); // and outside of one
+        looking.enter(7, 2, 200, 0);
+        looking.exit(7, 2, 220);
+        looking.end(7, 1, 230);
+        let [one] = &looking.slow.slowest[..] else { panic!("{:?}", looking.slow) };
+        let Parts { total_ns, running_ns, runnable_ns, outside_ns, blocked_ns } = &one.parts;
+        assert_eq!((one.tid, *total_ns, *outside_ns), (2, 130, 10 + 70 + 10));
+        assert_eq!((*running_ns, *runnable_ns, blocked_ns.values().sum()), (35, 0, 5));
+        assert!(looking.outside.is_empty() && looking.threads.values().all(|t| t.open.is_empty()));
     }
 }

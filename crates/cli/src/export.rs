@@ -97,8 +97,12 @@ pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
     let trace = Trace::open(&args.dir)?;
     warn(trace.damage(), console);
     let mut interrupts = Interrupts::catch(false)?;
-    let options =
-        Options { format: Format::Page, filter: args.choose.filter(), ..Options::default() };
+    let options = Options {
+        format: Format::Page,
+        filter: args.choose.filter(),
+        counters: args.counters.clone(),
+        ..Options::default()
+    };
     // A page that is only looked at goes where such things go, under a name that nobody has.
     let path = match &args.output {
         Some(path) => path.clone(),

@@ -23,7 +23,7 @@ use crate::quantity;
 use crate::sessions::what_is_on;
 use gracepoint_analysis::Trace;
 use gracepoint_wire::control::{Limits, Mode};
-use gracepoint_wire::schema::Context;
+use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID};
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Pieces, Plan, Recorded, Session, Until};
@@ -180,6 +180,13 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
         shown(&args.output.to_string_lossy()),
         if args.command.is_empty() { "; Ctrl-C ends it" } else { "" },
     ));
+    // The program lets that pass because it declares events as it comes to them.
+    let own = |event: &Declared| event.role.is_first() && event.id >= FIRST_USER_ID;
+    if !args.events.is_empty() && !session.events.iter().any(own) && session.functions() == 0 {
+        console.note(
+            "nothing that it has hit so far matches; what it hits for the first time from now on is recorded if it does",
+        );
+    }
 }
 
 /// Says what of the events is not in the trace, as far as it is no loss.

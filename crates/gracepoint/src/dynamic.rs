@@ -27,9 +27,11 @@ pub use gracepoint_wire::schema::Level;
 
 use crate::event::{EventDesc, FieldDesc};
 use crate::field::TypeDesc;
-use crate::key::{Key, SpanPoint, fire, fire_sessions};
+use crate::key::{Key, SpanPoint, fire, fire_sessions, hit_quickly};
 use gracepoint_wire::schema::Role;
 use std::ptr;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 /// Most fields of a point; a declaration's further ones are left out.
 pub const MOST_FIELDS: usize = 64;
@@ -73,6 +75,36 @@ pub struct Point {
     key: Key,
     fields: usize,
     span: bool,
+}
+
+/// Room for a point, or none, that threads share.
+///
+/// ```
+/// use gracepoint::dynamic::{PointCell, declare, Declaration};
+/// let cell = PointCell::default();
+/// assert!(cell.get().is_none());
+/// cell.set(Some(declare(Declaration { name: "cells:one".into(), ..Declaration::default() })));
+/// assert_eq!(cell.get().map(|point| point.fields()), Some(0));
+/// ```
+#[derive(Debug, Default)]
+pub struct PointCell(AtomicPtr<Point>);
+
+impl PointCell {
+    /// What was put in last.
+    #[inline(always)]
+    pub fn get(&self) -> Option<&'static Point> {
+        // Acquire pairs with the release in `set`: the point is whole.
+        let point = self.0.load(Acquire);
+        // SAFETY: null, or made from a reference for ever.
+        unsafe { point.as_ref() }
+    }
+
+    /// Puts a point in, or none.
+    #[inline(always)]
+    pub fn set(&self, point: Option<&'static Point>) {
+        let point = point.map_or(ptr::null_mut(), |point| ptr::from_ref(point).cast_mut());
+        self.0.store(point, Release); // pairs with the load in `get`
+    }
 }
 
 /// What one hit gives the session's writer.
@@ -267,9 +299,14 @@ impl Point {
     /// The span ends.
     #[inline]
     pub fn end(&self, id: u64) {
-        let point = SpanPoint { id, parent: 0 };
-        // SAFETY: a null event is the end of a span, of whatever type.
-        unsafe { fire(&self.key, ptr::null(), &raw const point) };
+        if !self.is_on() {
+            return;
+        }
+        let (hit, point) = (Hit { role: Role::End, bytes: &[] }, SpanPoint { id, parent: 0 });
+        if !hit_quickly(&self.key, &hit, &point) {
+            // SAFETY: a null event is the end of a span, of whatever type.
+            unsafe { fire(&self.key, ptr::null(), &raw const point) };
+        }
     }
 
     #[inline]
@@ -280,6 +317,9 @@ impl Point {
         let mut room = fields::Room::new();
         let bytes = room.fill(self.fields, fill);
         let hit = Hit { role, bytes };
+        if hit_quickly(&self.key, &hit, &span.unwrap_or_default()) {
+            return true;
+        }
         let span = span.as_ref().map_or(ptr::null(), ptr::from_ref);
         let hit = (&raw const hit).cast();
         // SAFETY: the key was made for `Hit`s, of which this is one; a begin has a span's ids, and only
@@ -298,6 +338,9 @@ impl Point {
             return;
         }
         let (hit, point) = (Hit { role, bytes: &[] }, SpanPoint { id, parent });
+        if hit_quickly(&self.key, &hit, &point) {
+            return;
+        }
         // SAFETY: as in `hit`.
         unsafe { fire_sessions(&self.key, (&raw const hit).cast(), &raw const point) };
     }

@@ -9,6 +9,7 @@
 use crate::field::TypeDesc;
 use crate::key::Key;
 use gracepoint_wire::schema::{Field, Schema};
+use std::borrow::Cow;
 
 /// One field of an event, as the derive describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +54,14 @@ impl EventDesc {
     /// assert_eq!(desc.name(), "kv.store:key_lookup");
     /// ```
     pub fn name(&self) -> String {
+        self.name_as_is().into_owned()
+    }
+
+    /// The same, without a copy where it is written down.
+    pub(crate) fn name_as_is(&self) -> Cow<'static, str> {
         match self.name {
-            Some(name) => name.to_owned(),
-            None => format!("{}:{}", self.module.replace("::", "."), snake_case(self.ident)),
+            Some(name) => name.into(),
+            None => format!("{}:{}", self.module.replace("::", "."), snake_case(self.ident)).into(),
         }
     }
 

@@ -74,6 +74,26 @@ pub enum TypeDesc {
 }
 
 impl TypeDesc {
+    /// The type of a field with `#[event(counter)]`, which must be a number: else the program does not compile.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn of_counter(self) -> TypeDesc {
+        let inner = match self {
+            TypeDesc::Option(of) => *of,
+            ty => ty,
+        };
+        let is_number = matches!(
+            inner,
+            TypeDesc::Uint(_)
+                | TypeDesc::Int(_)
+                | TypeDesc::Float(_)
+                | TypeDesc::Bool
+                | TypeDesc::Duration
+        );
+        assert!(is_number, "#[event(counter)] is for numbers, durations and truth values");
+        self
+    }
+
     /// The same type as tools know it.
     ///
     /// ```

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 pub(crate) static TRACE: Domain = Domain::new("gracepoint");
 
 /// The ids of a span at its begin or end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SpanPoint {
     pub(crate) id: u64,
     pub(crate) parent: u64,
@@ -304,6 +304,30 @@ pub fn emit_quickly<E: Event>(event: &E) -> bool {
     #[cfg(not(gp_supported))]
     {
         let _ = event;
+        false
+    }
+}
+
+/// The same for a hit of a point, with the ids of its span: those that its role has are recorded.
+#[inline(always)]
+pub(crate) fn hit_quickly(key: &Key, hit: &crate::dynamic::Hit<'_>, span: &SpanPoint) -> bool {
+    #[cfg(gp_supported)]
+    {
+        let Some(section) = TRACE.read_quick() else { return false };
+        let at = key.probes.load(Acquire);
+        if at.is_null() {
+            return false;
+        }
+        // SAFETY: as in `fire_those`.
+        let first = unsafe { &*at };
+        let Some(alone) = first.alone else { return false };
+        // SAFETY: it was made from the entry's data, which lives as long as the array; points have keys of their
+        // own.
+        unsafe { alone.record_hit(first.entry.data, hit, span, section) }
+    }
+    #[cfg(not(gp_supported))]
+    {
+        let _ = (key, hit, span);
         false
     }
 }

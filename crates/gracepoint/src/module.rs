@@ -160,7 +160,10 @@ pub(crate) fn is_pinned(found: &Found) -> bool {
 /// Makes objects stay loaded, and the one that the runtime itself lies in. The caller does not hold
 /// the tracer's lock, so one of them may have gone: then another object at its place stays.
 pub(crate) fn pin(starts: &[usize]) {
-    sys::keep_loaded((&raw const MODULES) as usize);
+    static OWN: AtomicBool = AtomicBool::new(false);
+    if !OWN.load(Relaxed) {
+        OWN.store(sys::keep_loaded((&raw const MODULES) as usize), Relaxed);
+    }
     for &start in starts {
         if sys::keep_loaded(start) {
             // What is at this place now stays there, so this is true of whoever has registered it.

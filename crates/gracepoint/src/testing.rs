@@ -23,7 +23,7 @@
 //!
 //! Threads that were there before (`#[tokio::test(flavor = "multi_thread")]` makes some before the test's
 //! body runs, a pool of all tests is shared) belong to nobody; work for them is wrapped ([`Scope`]). Under
-//! `cargo nextest`, where each test has a process to itself, all threads of the process belong to the test.
+//! `cargo nextest`, where each test has a process to itself, threads that belong to nobody belong to the test.
 
 use crate::error::ErrorKind;
 use crate::owner::Tracer;
@@ -83,6 +83,12 @@ fn belongs(wanted: u64) -> bool {
     false
 }
 
+/// Whether this thread belongs to no capture that there is.
+fn belongs_to_nobody() -> bool {
+    let number = own();
+    !open().contains_key(&number)
+}
+
 #[cfg(gp_supported)]
 use crate::sys::{set_timer_slack as set_slack, timer_slack as slack};
 
@@ -116,7 +122,7 @@ pub fn capture() -> Captured {
     let log: Arc<Mutex<Vec<CapturedEvent>>> = Arc::default();
     let into = Arc::clone(&log);
     let probe = Tracer::global().tracepoints("*").name("capture").attach(move |view| {
-        if whole_process || belongs(number) {
+        if belongs(number) || whole_process && belongs_to_nobody() {
             let event = CapturedEvent::new(view);
             into.lock().unwrap_or_else(PoisonError::into_inner).push(event);
         }

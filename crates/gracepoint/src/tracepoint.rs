@@ -8,6 +8,7 @@ use crate::owner::Tracer;
 use crate::probe::{Body, Captured, Head, Place, Probe};
 use crate::tracer::{self, Candidate, KeyId};
 use crate::view::{Encode, View};
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -405,7 +406,7 @@ struct Link {
     key: KeyId,
     desc: &'static EventDesc,
     encode: Encode,
-    name: Box<str>,
+    name: Cow<'static, str>,
 }
 
 impl Link {
@@ -413,7 +414,7 @@ impl Link {
         let Candidate { key, name } = found;
         let (desc, encode) = (key.desc, key.encode);
         let body = AtomicPtr::new(std::ptr::null_mut());
-        Link { id, body, key: KeyId::of(key), desc, encode, name: name.into() }
+        Link { id, body, key: KeyId::of(key), desc, encode, name }
     }
 }
 
@@ -428,7 +429,7 @@ impl<F: Send + Sync> Body for Many<F> {
     }
 
     fn tracepoint(&self, place: usize) -> String {
-        self.links.get(place).map_or_else(String::new, |link| link.name.clone().into())
+        self.links.get(place).map_or_else(String::new, |link| link.name.to_string())
     }
 
     fn len(&self) -> usize {
@@ -436,7 +437,11 @@ impl<F: Send + Sync> Body for Many<F> {
     }
 
     fn bytes(&self) -> usize {
-        let names: usize = self.links.iter().map(|link| link.name.len()).sum();
+        let own = |link: &Link| match &link.name {
+            Cow::Borrowed(_) => 0,
+            Cow::Owned(name) => name.capacity(),
+        };
+        let names: usize = self.links.iter().map(own).sum();
         size_of_val(self) + size_of_val(&*self.links) + self.head.name().len() + names
     }
 

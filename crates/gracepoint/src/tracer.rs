@@ -33,12 +33,13 @@ use crate::patch::{self, PatchError};
 use crate::site::SiteKind;
 use gracepoint_wire::schema::Schema;
 use state::{Garbage, KeySet, lock};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// A tracepoint that a probe of many may be attached to.
 pub(crate) struct Candidate {
     pub(crate) key: &'static Key,
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
 }
 
 /// Runs `body` under the lock.
@@ -77,7 +78,10 @@ fn pin(keys: impl Iterator<Item = KeyId>) {
             return;
         }
         let keys: KeySet = keys.collect();
-        module::unpinned(|key| keys.contains(&KeyId::of(key)))
+        match keys.is_empty() {
+            true => Vec::new(),
+            false => module::unpinned(|key| keys.contains(&KeyId::of(key))),
+        }
     };
     module::pin(&open);
 }

@@ -542,3 +542,28 @@ fn sensitive_fields_are_masked_to_one_byte_each() {
     assert_eq!(schema.fields[0].docs, format!("{SENSITIVE} Who."));
     assert_eq!(schema.fields[1].docs, SENSITIVE);
 }
+
+/// How full a cache is.
+#[derive(gracepoint::Event)]
+#[event(name = "cache:fill")]
+struct Fill {
+    /// Bytes in use.
+    #[event(counter)]
+    used: u64,
+    #[event(counter)]
+    age: Option<std::time::Duration>,
+    most: u64,
+}
+
+#[test]
+fn counters_are_marked_and_written_as_other_fields() {
+    let schema = Fill::DESC.schema();
+    let marked: Vec<bool> = schema.fields.iter().map(|f| f.is_counter()).collect();
+    assert_eq!(marked, [true, true, false]);
+    let docs: Vec<&str> = schema.fields.iter().map(|f| f.docs.as_str()).collect();
+    assert_eq!(docs, ["[counter] Bytes in use.", "[counter]", ""]);
+    let mut want = 7_u64.to_le_bytes().to_vec();
+    want.push(0);
+    want.extend(9_u64.to_le_bytes());
+    assert_eq!(record(&Fill { used: 7, age: None, most: 9 }), want);
+}

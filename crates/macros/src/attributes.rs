@@ -69,6 +69,8 @@ pub(crate) struct Field {
     pub(crate) limit: usize,
     /// Masked unless the program allows otherwise.
     pub(crate) sensitive: bool,
+    /// Viewers draw its values as a curve.
+    pub(crate) counter: bool,
     /// The name in traces.
     pub(crate) name: String,
 }
@@ -78,7 +80,7 @@ impl Field {
         let mut how = How::Typed;
         let mut limit: Option<LitInt> = None;
         let mut rename: Option<LitStr> = None;
-        let mut sensitive = false;
+        let (mut sensitive, mut counter) = (false, false);
         each(&field.attrs, |meta| {
             if meta.path.is_ident("display") || meta.path.is_ident("debug") {
                 if how != How::Typed {
@@ -91,24 +93,33 @@ impl Field {
             } else if meta.path.is_ident("sensitive") {
                 once(&meta, sensitive)?;
                 sensitive = true;
+            } else if meta.path.is_ident("counter") {
+                once(&meta, counter)?;
+                counter = true;
             } else if meta.path.is_ident("rename") {
                 once(&meta, rename.is_some())?;
                 rename = Some(meta.value()?.parse()?);
             } else {
                 return Err(meta.error(
                     "unknown attribute of a field: it can be display, debug, limit = N, \
-                     rename = \"name\" or sensitive",
+                     rename = \"name\", sensitive or counter",
                 ));
             }
             Ok(())
         })?;
+        if counter && (how != How::Typed || sensitive) {
+            return Err(syn::Error::new(
+                ident.span(),
+                "a counter is a number that everybody may see: it cannot be display, debug or sensitive",
+            ));
+        }
         let limit = limit.map_or(Ok(DEFAULT_LIMIT), |lit| check_limit(&lit, how))?;
         let (name, span) = match rename {
             Some(lit) => (lit.value(), lit.span()),
             None => (plain(ident), ident.span()),
         };
         check_field_name(&name, span)?;
-        Ok(Field { how, limit, sensitive, name })
+        Ok(Field { how, limit, sensitive, counter, name })
     }
 }
 

@@ -132,6 +132,8 @@ fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenS
 
 /// Begins the documentation of a sensitive field; `gracepoint_wire::schema::SENSITIVE`.
 const SENSITIVE: &str = "[sensitive]";
+/// The same of a counter; `gracepoint_wire::schema::COUNTER`.
+const COUNTER: &str = "[counter]";
 
 const NOT_GENERIC: &str = "an event has one name, one layout and one static key; make a struct for \
     each type, or record the field with #[event(display)] as a `&dyn Display`";
@@ -203,8 +205,9 @@ fn member(field: &syn::Field) -> Result<Member<'_>> {
         check_type(&field.ty)?;
     }
     let mut docs = docs(&field.attrs);
-    if read.sensitive {
-        docs = format!("{SENSITIVE} {docs}").trim_end().to_owned();
+    let marks = [(read.sensitive, SENSITIVE), (read.counter, COUNTER)];
+    for (_, mark) in marks.iter().filter(|(has, _)| *has) {
+        docs = format!("{mark} {docs}").trim_end().to_owned();
     }
     Ok(Member { ident, ty: &field.ty, field: read, docs })
 }
@@ -281,6 +284,10 @@ fn description(input: &DeriveInput, container: &Container, members: &[Member<'_>
             How::Typed if member.field.sensitive => {
                 let ty = member.ty;
                 quote_spanned!(ty.span()=> #root::field::Sensitive::<#ty>::TYPE)
+            }
+            How::Typed if member.field.counter => {
+                let ty = member.ty;
+                quote_spanned!(ty.span()=> <#ty as #root::field::Field>::TYPE.of_counter())
             }
             How::Typed => {
                 let ty = member.ty;

@@ -48,6 +48,7 @@ use syn::{DeriveInput, Item, ItemFn, parse_macro_input};
 /// | field | `display`, `debug` | record the output of `Display` or `Debug`, at most 1024 bytes |
 /// | field | `limit = N` | keep at most N bytes of text or of a sequence; 3 to 16384, default 1024 |
 /// | field | `rename = "…"` | the field's name in traces |
+/// | field | `counter` | viewers draw the values of this number as a curve |
 /// | field | `sensitive` | an option that is `None` in every record unless `Builder::allow_sensitive` says otherwise; tools show `***` |
 ///
 /// Doc comments become the descriptions that tools show.

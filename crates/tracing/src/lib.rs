@@ -27,6 +27,7 @@
 //! are recorded later; and what they follow from. With the feature `opentelemetry`, and `tracing-opentelemetry`'s
 //! layer in the same registry, events and begins of spans have the ids `otel_trace` and `otel_span` of the
 //! span that they are in.
+//! (A span begins in the one around it: its own ids are on what happens inside.)
 //!
 //! # When call sites are known
 //! `tracing` tells of a call site when it is first hit, so `gracepoint list` has those that were hit since

@@ -5,7 +5,8 @@
 //! A span is a slot of one of [`SHARDS`] shards. A thread takes slots from its own shard, and any thread
 //! gives them back to the one that they are of. Free slots are a stack, whose head has a tag that changes
 //! with each exchange: a thread that was interrupted between reading the head and exchanging it notices
-//! whatever happened meanwhile.
+//! whatever happened meanwhile. Each thread keeps the [`KEPT`] slots that it freed last for itself, to open
+//! the next spans without an exchange, and gives them back when it ends.
 //!
 //! # Ids
 //! An id is the slot and how often it was used, marked as one of ours: the highest 17 bits are set. Those
@@ -17,6 +18,8 @@
 //! threads with orderings of its own. The count of handles is lowered with release, and the last to lower it
 //! acquires: so the slot is given back after everything that was done with the span. The head of the free
 //! slots is exchanged with acquire and release: whoever takes a slot sees the `next` that its giver wrote.
+//! Who finds his handle to be the last does not lower the count by an exchange: handles are made from handles, so
+//! nobody else can change it.
 //!
 //! # Notes
 //! Of spans that are to be told of ([`tasks`](crate::tasks)) more is noted, in memory beside the slots. Who reads notes
@@ -27,6 +30,7 @@
 
 use crate::sites::{self, Site};
 use crate::tasks::{Note, Noted};
+use gracepoint::dynamic::{Point, PointCell};
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -42,10 +46,10 @@ const MARK: u64 = 0x1_ffff << 47;
 const USE_BITS: u32 = 47 - SLOT_BITS;
 /// Id of the spans for which there was no slot.
 pub(crate) const NOWHERE: u64 = u64::MAX;
-/// Bit of `Slot::site`: the begin was recorded.
-const RECORDED: u32 = 1 << 31;
-/// The same: it has a note.
-const NOTED: u32 = 1 << 30;
+/// Free slots that a thread keeps.
+const KEPT: usize = 8;
+/// Bit of `Slot::site`: the span has a note.
+const NOTED: u32 = 1 << 31;
 
 #[derive(Default)]
 struct Slot {
@@ -53,6 +57,8 @@ struct Slot {
     uses: AtomicU32,
     /// Number of the call site.
     site: AtomicU32,
+    /// Its tracepoint, if the begin was recorded: what happens in the span goes there without a look at the site.
+    point: PointCell,
     /// The free slot below this one, plus 1.
     next: AtomicU32,
 }
@@ -78,16 +84,22 @@ static TABLE: [Shard; SHARDS] = [const {
 
 /// An open span.
 pub(crate) struct Open {
-    pub(crate) site: &'static Site,
-    pub(crate) recorded: bool,
-    noted: bool,
+    /// If the begin was recorded.
+    pub(crate) point: Option<&'static Point>,
+    /// Number of the call site, and bits.
+    site: u32,
 }
 
 impl Open {
+    /// Its call site.
+    pub(crate) fn site(&self) -> Option<&'static Site> {
+        sites::numbered(self.site & !NOTED)
+    }
+
     /// A thread enters the span that has this id.
     #[inline]
     pub(crate) fn enters(&self, id: u64) {
-        if self.noted {
+        if self.site & NOTED != 0 {
             moved(id, Note::enter);
         }
     }
@@ -95,7 +107,7 @@ impl Open {
     /// It leaves it.
     #[inline]
     pub(crate) fn leaves(&self, id: u64) {
-        if self.noted {
+        if self.site & NOTED != 0 {
             moved(id, Note::leave);
         }
     }
@@ -103,8 +115,43 @@ impl Open {
 
 #[cold]
 fn moved(id: u64, tell: impl Fn(&Note)) {
-    if let Some(note) = find(id).and_then(|(shard, index, _)| TABLE[shard].note(index)) {
+    if let Some(note) = find(id).and_then(|(place, _)| note_at(place)) {
         tell(note);
+    }
+}
+
+/// The slots that this thread keeps, the ones freed last at the end. (Not for signal handlers, as little as
+/// `tracing` is.)
+struct Kept {
+    slots: [Cell<u64>; KEPT],
+    count: Cell<usize>,
+}
+
+thread_local!(static KEPT_HERE: Kept =
+    const { Kept { slots: [const { Cell::new(0) }; KEPT], count: Cell::new(0) } });
+
+impl Kept {
+    fn take(&self) -> Option<u64> {
+        let count = self.count.get().checked_sub(1)?;
+        self.count.set(count);
+        Some(self.slots[count].get())
+    }
+
+    /// False if there is no room.
+    fn keep(&self, place: u64) -> bool {
+        let count = self.count.get();
+        let Some(free) = self.slots.get(count) else { return false };
+        free.set(place);
+        self.count.set(count + 1);
+        true
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        while let Some(place) = self.take() {
+            give(place);
+        }
     }
 }
 
@@ -119,9 +166,22 @@ fn own_shard() -> usize {
     })
 }
 
+impl Slot {
+    #[inline]
+    fn open(&self) -> Open {
+        Open { point: self.point.get(), site: self.site.load(Relaxed) }
+    }
+}
+
 impl Shard {
     #[inline]
     fn slot(&self, index: u32) -> Option<&Slot> {
+        let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
+        Some(&self.chunks.get(chunk)?.get()?[slot])
+    }
+
+    /// The same of one that was never used.
+    fn new_slot(&self, index: u32) -> Option<&Slot> {
         let (chunk, slot) = (index as usize / CHUNK, index as usize % CHUNK);
         let chunk = self.chunks.get(chunk)?;
         Some(&chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect())[slot])
@@ -147,12 +207,12 @@ impl Shard {
             return None;
         }
         let uses = slot.uses.load(Relaxed);
-        let open = slot.open()?;
+        let site = slot.open().site()?;
         between();
         let noted = self.note(index)?.look();
         fence(Acquire); // pairs with the fence in `open`
         let same = slot.handles.load(Relaxed) != 0 && slot.uses.load(Relaxed) == uses;
-        same.then(|| (id_of(number, index, uses), open.site, noted))
+        same.then(|| (id_of(place_of(number, index), uses), site, noted))
     }
 
     fn take(&self) -> Option<(u32, &Slot)> {
@@ -167,7 +227,7 @@ impl Shard {
             }
         }
         let index = self.used.fetch_add(1, Relaxed);
-        let slot = self.slot(index);
+        let slot = self.new_slot(index);
         if slot.is_none() {
             self.used.fetch_sub(1, Relaxed);
         }
@@ -187,6 +247,49 @@ impl Shard {
     }
 }
 
+/// A free slot, by its place among those of all shards.
+fn take() -> Option<(u64, &'static Slot)> {
+    if let Ok(Some(place)) = KEPT_HERE.try_with(Kept::take) {
+        return Some((place, at(place)?));
+    }
+    let shard = own_shard();
+    let (index, slot) = TABLE[shard].take()?;
+    Some((place_of(shard, index), slot))
+}
+
+/// A slot is free again.
+fn free(place: u64) {
+    // At a thread's very end nothing is kept any more.
+    if !KEPT_HERE.try_with(|kept| kept.keep(place)).unwrap_or(false) {
+        give(place);
+    }
+}
+
+/// Gives a free slot back to its shard.
+#[cold]
+fn give(place: u64) {
+    let (shard, index) = split(place);
+    if let Some(slot) = TABLE[shard].slot(index) {
+        TABLE[shard].give(index, slot);
+    }
+}
+
+#[inline]
+fn place_of(shard: usize, index: u32) -> u64 {
+    u64::from(index) * SHARDS as u64 + shard as u64
+}
+
+#[inline]
+fn split(place: u64) -> (usize, u32) {
+    (place as usize % SHARDS, (place / SHARDS as u64) as u32)
+}
+
+#[inline]
+fn at(place: u64) -> Option<&'static Slot> {
+    let (shard, index) = split(place);
+    TABLE[shard].slot(index)
+}
+
 /// A span of this call site begins, with one handle; `begin` records that, and says whether it did. `note` fills
 /// in its note, if it is to have one.
 pub(crate) fn open(
@@ -194,16 +297,18 @@ pub(crate) fn open(
     note: Option<impl FnOnce(&Note)>,
     begin: impl FnOnce(u64) -> bool,
 ) -> u64 {
-    let shard = own_shard();
-    let Some((index, slot)) = TABLE[shard].take() else { return NOWHERE };
+    let Some((place, slot)) = take() else { return NOWHERE };
     let used = slot.uses.load(Relaxed).wrapping_add(1);
     slot.uses.store(used, Relaxed);
-    let id = id_of(shard, index, used);
-    let mut bits = if begin(id) { RECORDED } else { 0 };
-    if let (Some(fill), Some(note)) = (note, shard_note(shard, index)) {
+    let id = id_of(place, used);
+    slot.point.set(site.point.filter(|_| begin(id)));
+    let mut bits = 0;
+    if let Some(fill) = note
+        && let Some(note) = note_at(place)
+    {
         fence(Release); // pairs with the fence in `Shard::noted`
         fill(note);
-        bits |= NOTED;
+        bits = NOTED;
     }
     slot.site.store(site.number | bits, Relaxed);
     slot.handles.store(1, Release); // pairs with the load in `Shard::noted`
@@ -211,7 +316,8 @@ pub(crate) fn open(
 }
 
 #[cold]
-fn shard_note(shard: usize, index: u32) -> Option<&'static Note> {
+fn note_at(place: u64) -> Option<&'static Note> {
+    let (shard, index) = split(place);
     TABLE[shard].note(index)
 }
 
@@ -226,8 +332,7 @@ pub(crate) fn each_noted(mut tell: impl FnMut(u64, &'static Site, Noted)) {
     }
 }
 
-fn id_of(shard: usize, index: u32, used: u32) -> u64 {
-    let place = u64::from(index) * SHARDS as u64 + shard as u64;
+fn id_of(place: u64, used: u32) -> u64 {
     let uses = u64::from(used) & ((1 << USE_BITS) - 1);
     // All bits set means something else.
     match MARK | uses << SLOT_BITS | place {
@@ -237,33 +342,24 @@ fn id_of(shard: usize, index: u32, used: u32) -> u64 {
 }
 
 #[inline]
-fn find(id: u64) -> Option<(usize, u32, &'static Slot)> {
+fn find(id: u64) -> Option<(u64, &'static Slot)> {
     if id == NOWHERE || id & MARK != MARK {
         return None;
     }
     let place = id & ((1 << SLOT_BITS) - 1);
-    let (shard, index) = (place as usize % SHARDS, (place / SHARDS as u64) as u32);
-    Some((shard, index, TABLE[shard].slot(index)?))
-}
-
-impl Slot {
-    fn open(&self) -> Option<Open> {
-        let word = self.site.load(Relaxed);
-        let site = sites::numbered(word & !(RECORDED | NOTED))?;
-        Some(Open { site, recorded: word & RECORDED != 0, noted: word & NOTED != 0 })
-    }
+    Some((place, at(place)?))
 }
 
 /// The open span with this id.
 #[inline]
 pub(crate) fn get(id: u64) -> Option<Open> {
-    find(id).and_then(|(_, _, slot)| slot.open())
+    find(id).map(|(_, slot)| slot.open())
 }
 
 /// One more handle.
 #[inline]
 pub(crate) fn clone(id: u64) {
-    if let Some((_, _, slot)) = find(id) {
+    if let Some((_, slot)) = find(id) {
         slot.handles.fetch_add(1, Relaxed);
     }
 }
@@ -271,16 +367,18 @@ pub(crate) fn clone(id: u64) {
 /// One handle less; if it was the last one, calls `end`, and then the slot is another span's.
 #[inline]
 pub(crate) fn drop(id: u64, end: impl FnOnce(Open)) -> bool {
-    let Some((shard, index, slot)) = find(id) else { return false };
-    if slot.handles.fetch_sub(1, Release) != 1 {
+    let Some((place, slot)) = find(id) else { return false };
+    // Acquire, here and below, pairs with the release of whoever dropped other handles: what he did comes
+    // before.
+    if slot.handles.load(Acquire) == 1 {
+        slot.handles.store(0, Relaxed);
+    } else if slot.handles.fetch_sub(1, Release) != 1 {
         return false;
+    } else {
+        slot.handles.load(Acquire);
     }
-    // Acquire pairs with the release of whoever dropped other handles: what he did comes before.
-    slot.handles.load(Acquire);
-    if let Some(open) = slot.open() {
-        end(open);
-    }
-    TABLE[shard].give(index, slot);
+    end(slot.open());
+    free(place);
     true
 }
 
@@ -320,7 +418,7 @@ mod tests {
         let alive: Mutex<HashSet<u64>> = Mutex::new(HashSet::new());
         let close = |id: u64| {
             assert!(alive.lock().unwrap().remove(&id), "{id:x} is not open");
-            assert!(drop(id, |open| assert_eq!(open.site.number, site.number)));
+            assert!(drop(id, |open| assert_eq!(open.site, site.number)));
         };
         std::thread::scope(|scope| {
             for thread in 0..4u64 {
@@ -349,6 +447,24 @@ mod tests {
         assert!(used < 400, "slots are used again: {used}");
     }
 
+    /// Two thousand threads one after the other, each of which keeps the slots of the spans that it closed.
+    #[test]
+    fn what_a_thread_keeps_it_gives_back() {
+        let site = site();
+        let thread = || {
+            let ids: Vec<u64> =
+                (0..KEPT + 2).map(|_| open(site, None::<fn(&Note)>, |_| false)).collect();
+            for id in ids {
+                assert!(drop(id, |open| assert!(open.point.is_none())));
+            }
+        };
+        for _ in 0..2_000 {
+            std::thread::spawn(thread).join().unwrap();
+        }
+        let used: u32 = TABLE.iter().map(|shard| shard.used.load(Relaxed)).sum();
+        assert!(used < 2_000, "slots are used again: {used}");
+    }
+
     /// A span whose note says that it is its own parent.
     fn open_noted() -> u64 {
         let own = Cell::new(0);
@@ -363,7 +479,7 @@ mod tests {
     #[test]
     fn a_note_is_told_of_its_own_span_alone() {
         let first = open_noted();
-        let (number, index, _) = find(first).expect("ours");
+        let (number, index) = split(find(first).expect("ours").0);
         let shard = &TABLE[number];
         let told = shard.noted(number, index, || {}).expect("it is open, and has a note");
         assert_eq!((told.0, told.2.parent()), (first, first));
@@ -373,10 +489,7 @@ mod tests {
             // The slot that was given back last is the next that is taken, by this thread.
             second.set(open_noted());
         });
-        assert_eq!(
-            find(second.get()).map(|(number, index, _)| (number, index)),
-            Some((number, index))
-        );
+        assert_eq!(find(second.get()).map(|(place, _)| split(place)), Some((number, index)));
         assert!(told.is_none(), "the first has ended");
         // Without the second look at whose turn it is, this would have been told of the first.
         let twin = shard.note(index).expect("it has one").look().parent();

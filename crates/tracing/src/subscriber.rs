@@ -122,7 +122,7 @@ impl Subscriber for Bridge {
     fn try_close(&self, id: Id) -> bool {
         let id = id.into_u64();
         spans::drop(id, |open| {
-            if let Some(point) = open.site.point.filter(|_| open.recorded) {
+            if let Some(point) = open.point {
                 point.end(id);
             }
         })
@@ -130,8 +130,8 @@ impl Subscriber for Bridge {
 
     fn current_span(&self) -> Current {
         let innermost = current::innermost();
-        match innermost.and_then(|id| Some((id, spans::get(id)?))) {
-            Some((id, open)) => Current::new(Id::from_u64(id), open.site.meta),
+        match innermost.and_then(|id| Some((id, spans::get(id)?.site()?))) {
+            Some((id, site)) => Current::new(Id::from_u64(id), site.meta),
             None => Current::none(),
         }
     }
@@ -140,7 +140,7 @@ impl Subscriber for Bridge {
 /// Runs `tell` with the tracepoint of an open span whose begin was recorded.
 #[inline]
 fn with(open: &spans::Open, tell: impl FnOnce(&gracepoint::dynamic::Point)) {
-    if let Some(point) = open.site.point.filter(|_| open.recorded) {
+    if let Some(point) = open.point {
         tell(point);
     }
 }

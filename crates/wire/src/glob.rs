@@ -14,6 +14,27 @@
 /// assert!(!matches("kv", "kv:get"));
 /// ```
 pub fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = differing(pattern, name);
+    match pattern.bytes().next() {
+        None => name.is_empty(),
+        Some(b'*') if pattern.len() == 1 => true,
+        Some(b'*' | b'?' | b'[') => matches_rest(pattern, name),
+        Some(_) => false,
+    }
+}
+
+/// What is left without the literal characters that both begin with. Most patterns are decided by that.
+fn differing<'p, 'n>(pattern: &'p str, name: &'n str) -> (&'p str, &'n str) {
+    let literal = |&(p, n): &(u8, u8)| p == n && !matches!(p, b'*' | b'?' | b'[');
+    let mut same = pattern.bytes().zip(name.bytes()).take_while(literal).count();
+    // They may differ in the midst of a character.
+    while !(pattern.is_char_boundary(same) && name.is_char_boundary(same)) {
+        same -= 1;
+    }
+    (&pattern[same..], &name[same..])
+}
+
+fn matches_rest(pattern: &str, name: &str) -> bool {
     let (p, n): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut pi, mut ni) = (0, 0);
     // Where to resume when a literal fails: after the last `*`, one character further on.
@@ -139,8 +160,18 @@ mod tests {
             ("[]]", "]", true),
             ("a[", "a[", true),
             ("kv:*", "kv:get:begin", true),
+            ("kv:*", "kv", false),
+            ("kv", "kv:get", false),
+            ("kv:get", "kv", false),
+            ("kv:get", "kv:get", true),
+            ("kä", "kö", false),
+            ("kä*", "kä:get", true),
+            ("k?", "kä", true),
+            ("a[b", "a[b", true),
+            ("ab]", "ab]", true),
         ] {
             assert_eq!(matches(pattern, name), want, "{pattern} ~ {name}");
+            assert_eq!(matches_rest(pattern, name), want, "{pattern} ~ {name}, all of it");
         }
     }
 

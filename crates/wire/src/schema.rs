@@ -394,6 +394,7 @@ impl Role {
         [Role::Event, Role::Begin, Role::End, Role::Enter, Role::Exit, Role::Record, Role::Follows];
 
     /// What it adds to an event's name, and how many of the fields `span` and another id it begins with.
+    #[inline]
     fn parts(self) -> (&'static str, usize) {
         match self {
             Role::Event => ("", 0),
@@ -407,6 +408,7 @@ impl Role {
     }
 
     /// How many ids (u64) lie before the event's own fields.
+    #[inline]
     pub fn ids(self) -> usize {
         self.parts().1
     }
@@ -457,7 +459,21 @@ impl Role {
 /// otherwise: an option that is `None` says nothing of them.
 pub const SENSITIVE: &str = "[sensitive]";
 
+/// The same of a field that viewers draw as a curve.
+pub const COUNTER: &str = "[counter]";
+
 impl Field {
+    /// Whether viewers draw its values as a curve.
+    ///
+    /// ```
+    /// use gracepoint_wire::schema::{Field, Type};
+    /// let docs = "[counter] Bytes in use.".to_owned();
+    /// assert!(Field { name: "used".into(), ty: Type::Uint(8), docs }.is_counter());
+    /// ```
+    pub fn is_counter(&self) -> bool {
+        self.docs.starts_with(COUNTER)
+    }
+
     /// Whether its values are masked unless the traced program allows otherwise.
     ///
     /// ```

@@ -7,14 +7,16 @@
 //! part at once and the others when they are looked at. A trace has more events than a page should have
 //! at some point; then nothing is written, and it is said what to do.
 
+mod curve;
 mod rows;
 
-use super::{About, Note, Record, Sink, Span, Thread, push_field};
+use super::{About, Counter, Note, Record, Sink, Span, Thread, push_field};
 use crate::escape::push_json;
 use crate::report::spell::push_json_value;
 use crate::{Error, EventType, Result, Trace, escape};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use curve::Sample;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use gracepoint_wire::schema::Role;
@@ -53,6 +55,9 @@ pub(super) struct Page<'t> {
     trace: &'t Trace,
     /// The trace's events, and its functions.
     all: Vec<EventType>,
+    counters: &'t [Counter],
+    /// Of each counter.
+    curves: Vec<Vec<Sample>>,
     out: Vec<u8>,
     threads: Vec<Track>,
     /// By kind, slices that do not nest on their thread.
@@ -68,7 +73,7 @@ pub(super) struct Page<'t> {
 }
 
 impl<'t> Page<'t> {
-    pub(super) fn new(trace: &'t Trace, all: &[EventType]) -> Page<'t> {
+    pub(super) fn new(trace: &'t Trace, all: &[EventType], counters: &'t [Counter]) -> Page<'t> {
         let mut out =
             b"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>".to_vec();
         out.extend_from_slice(html(&title(trace)).as_bytes());
@@ -76,6 +81,8 @@ impl<'t> Page<'t> {
         Page {
             trace,
             all: all.to_vec(),
+            counters,
+            curves: vec![Vec::new(); counters.len()],
             out,
             threads: Vec::new(),
             apart: BTreeMap::new(),
@@ -155,6 +162,9 @@ impl<'t> Page<'t> {
     }
 
     fn start_at(&mut self, first_ns: u64) {
+        // A begin whose span has no slice may come before all that is drawn.
+        let samples = self.curves.iter_mut().flatten();
+        samples.for_each(|sample| sample.begin = sample.begin.saturating_sub(first_ns));
         let threads = self
             .threads
             .iter_mut()
@@ -196,6 +206,17 @@ impl<'t> Page<'t> {
                 .map(|row| place(rows::levels(row, total_ns), first_width, &mut parts))
                 .collect();
             told.push(json!({ "what": what, "name": name, "rows": rows }));
+        }
+        for (counter, samples) in self.counters.iter().zip(std::mem::take(&mut self.curves)) {
+            if samples.is_empty() {
+                continue;
+            }
+            let curve = curve::Curve::new(samples, total_ns);
+            let row = place(curve.levels, first_width, &mut parts);
+            told.push(json!({
+                "what": "counter", "name": counter.name, "rows": [row], "event": counter.event,
+                "low": curve.low, "high": curve.high, "time": counter.time,
+            }));
         }
         (told, parts)
     }
@@ -294,8 +315,10 @@ impl Sink for Page<'_> {
         }
     }
 
-    fn sample(&mut self, _counter: usize, _ns: u64, _value: &crate::Value<'_>) {
-        // A page is asked for without counters.
+    fn sample(&mut self, counter: usize, ns: u64, value: &crate::Value<'_>) {
+        if let Some(value) = curve::number(value) {
+            self.curves[counter].push(Sample { begin: ns, value });
+        }
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -41,6 +41,7 @@ impl Slow {
         };
         row("running", self.sum.running_ns);
         row("runnable, and not on a CPU", self.sum.runnable_ns);
+        row("in no thread: its task was not polled", self.sum.outside_ns);
         for (why, ns) in reasons(&self.sum) {
             row(&format!("blocked in {why}"), ns);
         }
@@ -63,6 +64,10 @@ impl Slow {
                 one.begin_ns / 1_000_000_000,
                 one.begin_ns % 1_000_000_000,
             );
+            if parts.outside_ns > 0 {
+                let ns = ms(parts.outside_ns);
+                let _ = writeln!(text, "{ns:>52} ms in no thread: its task was not polled");
+            }
             for (why, ns) in reasons(parts).into_iter().take(MOST_REASONS) {
                 let _ = writeln!(text, "{:>52} ms in {why}", ms(ns));
             }

@@ -208,7 +208,8 @@ pub(crate) struct ExportArgs {
     /// anyway)
     #[arg(long)]
     pub(crate) profile: bool,
-    /// Draw this numeric field as a curve (perfetto, chrome); may be given more than once
+    /// Draw this numeric field as a curve, beside those marked by #[event(counter)] (perfetto, chrome); may be given
+    /// more than once
     #[arg(long = "counter", value_name = "EVENT.FIELD")]
     pub(crate) counters: Vec<String>,
     #[command(flatten)]
@@ -253,6 +254,9 @@ pub(crate) struct ViewArgs {
     /// Replace the file
     #[arg(long)]
     pub(crate) force: bool,
+    /// Draw this numeric field as a curve, beside those marked by #[event(counter)]; may be given more than once
+    #[arg(long = "counter", value_name = "EVENT.FIELD")]
+    pub(crate) counters: Vec<String>,
     #[command(flatten)]
     pub(crate) choose: ChooseArgs,
     /// Print a JSON object about what was written

@@ -2,6 +2,7 @@
 //! not whole.
 
 use crate::scene::Scene;
+use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_wire::clock::{Clock, Source, Triple};
 use gracepoint_wire::packet::{HEADER, PacketHeader, compact_header};
 use gracepoint_wire::schema::{Declared, Field, Role, Schema, loss_event};
@@ -33,9 +34,14 @@ const LIMIT: &str = "131072";
 
 /// Writes a trace of `packets` packets in each stream; the threads of odd packets have another name.
 pub(crate) fn write(scene: &Scene, packets: u64) -> u64 {
+    write_documented(scene, packets, "")
+}
+
+/// The same, with this as the documentation of the only field.
+pub(crate) fn write_documented(scene: &Scene, packets: u64, docs: &str) -> u64 {
     let dir = scene.trace();
     std::fs::create_dir(&dir).unwrap();
-    let field = Field { name: "n".into(), ty: "u64".parse().unwrap(), docs: String::new() };
+    let field = Field { name: "n".into(), ty: "u64".parse().unwrap(), docs: docs.into() };
     let schema = Schema { name: "t:tick".into(), docs: String::new(), fields: vec![field] };
     let events = [loss_event(), Declared { id: 16, role: Role::Event, schema }];
     let triple = Triple { ticks: 0, mono_ns: 0, real_ns: 1_767_323_045_000_000_000 };
@@ -48,6 +54,12 @@ pub(crate) fn write(scene: &Scene, packets: u64) -> u64 {
         env: &[],
     });
     std::fs::write(dir.join("metadata"), text).unwrap();
+    if !docs.is_empty() {
+        let mut sidecar = Sidecar::new(ProgramEntry::default(), &clock, &events);
+        sidecar.complete = true;
+        let text = serde_json::to_vec(&sidecar).unwrap();
+        std::fs::write(dir.join(gracepoint_wire::SIDECAR), text).unwrap();
+    }
     for stream in 0..STREAMS {
         let file = File::create(dir.join(format!("stream_{stream}"))).unwrap();
         file.set_len(packets * PACKET).unwrap();

@@ -1,7 +1,7 @@
 //! `view`: a page that is whole or not there, and what a browser makes of it.
 
 use crate::browser::Browser;
-use crate::reading::write;
+use crate::reading::{write, write_documented};
 use crate::scene::Scene;
 use crate::verbs::until;
 use std::fs;
@@ -23,6 +23,7 @@ pub(crate) fn with_browser() -> Vec<Test> {
     vec![
         ("a_page_in_a_browser", a_page_in_a_browser),
         ("a_page_of_many_events_in_a_browser", many_events_in_a_browser),
+        ("a_counter_is_a_curve_in_a_browser", a_counter_in_a_browser),
     ]
 }
 
@@ -130,6 +131,56 @@ fn a_page_in_a_browser() {
     browser.value("document.getElementById('search').select()");
     browser.type_text("nothing-like-it");
     browser.until("document.getElementById('found').innerText === '0 matches'");
+}
+
+/// Of a counter that the program has marked: a track of its own, whose steps have the values of the events, and
+/// whose wider levels have the least and the greatest.
+fn a_counter_in_a_browser() {
+    let scene = Scene::new();
+    write_documented(&scene, 4, "[counter] Ticks so far.");
+    let said = scene.run(&["export", "t.trace", "--to", "chrome", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&told["samples"], &told["events"]), (&8000.into(), &8000.into()), "{}", said.err);
+    assert_eq!(scene.run(&["view", "t.trace"]).status, 0);
+    let page = format!("file://{}/gracepoint.html", scene.dir.display());
+    let mut browser = Browser::open(&scene.dir, &page);
+    browser.until("document.documentElement?.dataset.ready === 'yes'");
+    let status = browser.text("status").replace(',', "");
+    assert!(status.contains("8000 events on 5 tracks"), "{status}");
+    // Below the four threads, of a row each. Where the pointer is, it says what the counter was.
+    let place = browser.value(
+        "(() => { const box = document.getElementById('canvas').getBoundingClientRect();
+         return [box.left + 190 + (box.width - 190) / 2, box.top + 66 + 6 + 4 * (18 + 6) + 27]; })()",
+    );
+    let place = (place[0].as_f64().unwrap(), place[1].as_f64().unwrap());
+    browser.mouse("mouseMoved", place, serde_json::json!({}));
+    browser.until("!document.getElementById('tip').hidden");
+    let coarse = browser.text("tip");
+    let numbers: Vec<u64> = numbers(&coarse);
+    assert!(coarse.starts_with("t:tick.n: ") && numbers.len() == 2, "{coarse}");
+    assert!(numbers[0] < numbers[1] && numbers[1] < 2000, "{coarse}");
+    // Near enough, it is one value, of those that the level above has said.
+    let wheel = serde_json::json!({ "deltaX": 0, "deltaY": -3000 });
+    for _ in 0..12 {
+        browser.mouse("mouseWheel", place, wheel.clone());
+    }
+    browser.until("location.hash.includes('from=')");
+    browser.mouse("mouseMoved", (place.0 + 1.0, place.1), serde_json::json!({}));
+    browser.until("!document.getElementById('tip').innerText.includes(' to ')");
+    let fine = self::numbers(&browser.text("tip"));
+    assert!(
+        fine.len() == 1 && (numbers[0]..=numbers[1]).contains(&fine[0]),
+        "{fine:?} of {coarse}"
+    );
+    // A field that is no number is refused.
+    let said = scene.run(&["view", "t.trace", "--force", "--counter", "t:tick.m"]);
+    assert!(said.status == 2 && said.err.contains("did you mean n?"), "{}", said.err);
+}
+
+/// The numbers behind the colon that ends the name.
+fn numbers(tip: &str) -> Vec<u64> {
+    let text = tip.rsplit(": ").next().unwrap_or_default().replace(',', "");
+    text.split(" to ").filter_map(|number| number.trim().parse().ok()).collect()
 }
 
 /// How many events in all; 1,000,000 for the figure that the page says of itself.

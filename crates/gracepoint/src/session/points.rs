@@ -11,13 +11,14 @@
 
 use super::Session;
 use super::choice::Numbers;
-use super::target::{LIMITED, Merged, Target, copy_record};
+use super::target::{Alone, LIMITED, Merged, Target, copy_record, publish_and_leave};
 use crate::dynamic::registry::door;
 use crate::dynamic::{Hit, Point};
 use crate::key::{Call, Entry, SpanPoint};
 use crate::limit::Limit;
 use crate::tracer::{self, KeyId, Known};
 use crate::{dynamic, glob_any};
+use gracepoint_rcu::QuickGuard;
 use gracepoint_wire::control::{Limits, Mode, late_frame};
 use gracepoint_wire::schema::{Level, Role, Schema};
 use std::sync::Mutex;
@@ -172,6 +173,51 @@ pub(crate) unsafe fn record_hit_all(
     recorded
 }
 
+impl Alone {
+    /// [`record_hit`] in line. False, and nothing has been done, if something is out of the ordinary.
+    ///
+    /// # Safety
+    /// This was made from `data`, that of a point's session, which is alive until `section` ends.
+    #[inline(always)]
+    pub(crate) unsafe fn record_hit(
+        self,
+        data: *const (),
+        hit: &Hit<'_>,
+        span: &SpanPoint,
+        section: QuickGuard<'_>,
+    ) -> bool {
+        // SAFETY: the caller's promise. Only the id is taken from there, on which no address depends.
+        let id = unsafe { &*data.cast::<Target>() }.id_of(hit.role);
+        // SAFETY: the ring lives as long as the session; the section keeps the thread's index.
+        let place = unsafe { self.writers.place(id, hit.role.ids() * 8 + hit.bytes.len()) };
+        let Some(place) = place else { return false };
+        // SAFETY: the place has room for that.
+        unsafe { write_hit(place.fields, hit, span) };
+        if let Err(unpublished) = place.publish() {
+            // SAFETY: the caller's promise.
+            unsafe { publish_and_leave(data, unpublished, section) };
+        }
+        true
+    }
+}
+
+/// Writes the ids that the hit's role has, and its fields.
+///
+/// # Safety
+/// At `at` there is room for both.
+#[inline(always)]
+unsafe fn write_hit(at: *mut u8, hit: &Hit<'_>, span: &SpanPoint) {
+    let ids = hit.role.ids();
+    let point = [span.id, span.parent];
+    // SAFETY: the caller's promise; there are at most two ids.
+    unsafe {
+        for (i, id) in point.iter().take(ids).enumerate() {
+            at.add(8 * i).cast::<[u8; 8]>().write_unaligned(id.to_le_bytes());
+        }
+        copy_record(hit.bytes.as_ptr(), at.add(8 * ids), hit.bytes.len());
+    }
+}
+
 impl Target {
     /// The id of a moment.
     #[inline(always)]
@@ -203,14 +249,9 @@ impl Target {
             let Some(found) = self.place(id, len) else { return false };
             found
         };
-        let point = span.map_or([0; 2], |span| [span.id, span.parent]);
-        // SAFETY: the place has room for `ids` and the fields; there are at most two ids.
-        unsafe {
-            for (i, id) in point.iter().take(ids / 8).enumerate() {
-                at.add(8 * i).cast::<[u8; 8]>().write_unaligned(id.to_le_bytes());
-            }
-            copy_record(hit.bytes.as_ptr(), at.add(ids), hit.bytes.len());
-        }
+        let point = span.copied().unwrap_or_default();
+        // SAFETY: the place has room for that.
+        unsafe { write_hit(at, hit, &point) };
         self.ring().publish(&place);
         true
     }

@@ -96,7 +96,7 @@ pub(crate) unsafe fn record<E: Event>(
 /// The data of a session's probe that is alone on its key, for those who record in line.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Alone {
-    writers: Writers,
+    pub(super) writers: Writers,
     event: u32,
 }
 
@@ -144,7 +144,7 @@ impl Alone {
 /// `data` is that of a [`record`], whose session is alive until `section` ends.
 #[cold]
 #[inline(never)]
-unsafe fn publish_and_leave(
+pub(super) unsafe fn publish_and_leave(
     data: *const (),
     unpublished: Unpublished<'_>,
     _section: QuickGuard<'_>,

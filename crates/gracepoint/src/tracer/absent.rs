@@ -5,6 +5,7 @@ use crate::hooks::Hook;
 use crate::key::{Entry, Key};
 use crate::owner::{ProbeFailure, Stall, Statistics};
 use crate::probe::Body;
+use std::borrow::Cow;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ impl KeyId {
 
 pub(crate) struct Candidate {
     pub(crate) key: &'static Key,
-    pub(crate) name: String,
+    pub(crate) name: Cow<'static, str>,
 }
 
 fn unsupported() -> Error {

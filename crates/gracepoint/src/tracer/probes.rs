@@ -118,10 +118,12 @@ pub(crate) fn add(
         ));
     }
     let mut keys: Vec<KeyId> = entries.iter().map(|(key, _)| KeyId::of(key)).collect();
+    // What is declared at run time lies in no object.
+    let in_objects = entries.iter().filter(|(key, _)| !key.is_at_run_time());
+    super::pin(in_objects.map(|(key, _)| KeyId::of(key)));
     let (id, priority) = (body.head().id, body.head().priority);
     let member = |(key, entry)| (key, Member::new(entry, priority, false));
     let members = entries.into_iter().map(member).collect();
-    super::pin(keys.iter().copied());
     let (mut garbage, mut leaving) = (Garbage::new(), Vec::new());
     let (result, due, touched) = {
         let mut state = state::prepare(&keys);
@@ -297,7 +299,7 @@ pub(crate) fn candidates() -> Result<Vec<Candidate>, Error> {
         return Err(inside("a probe cannot be attached from inside a change of probes"));
     }
     let _state = lock();
-    let named = |key: &'static Key| Candidate { key, name: key.desc.name() };
+    let named = |key: &'static Key| Candidate { key, name: key.desc.name_as_is() };
     Ok(state::loaded().keys().map(named).collect())
 }
 

@@ -28,4 +28,16 @@ struct Fields {
     both: String,
 }
 
+#[derive(gracepoint::Event)]
+struct Counters {
+    #[event(counter, display)]
+    rendered: u8,
+}
+
+#[derive(gracepoint::Event)]
+struct NoNumber<'a> {
+    #[event(counter)]
+    text: &'a str,
+}
+
 fn main() {}

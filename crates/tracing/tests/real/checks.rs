@@ -90,7 +90,8 @@ fn another_layer() {
 
 fn first_hits() {
     let folder = Folder::new();
-    folder.record(&["-e", "first:*"], &["first-hits", "10"]);
+    let (_, words) = folder.record_telling(&["-e", "first:*"], &["first-hits", "10"]);
+    assert!(words.contains("nothing that it has hit so far matches"), "{words}");
     let recorded = folder.report(&[]);
     for site in 0..32 {
         assert_eq!(count(&recorded, &format!("first:{site}")), 20, "site {site}");

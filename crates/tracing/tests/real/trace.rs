@@ -33,6 +33,11 @@ impl Folder {
 
     /// Records a program of ours from its start; its stdout.
     pub(crate) fn record(&self, options: &[&str], program: &[&str]) -> String {
+        self.record_telling(options, program).0
+    }
+
+    /// The same, and what the command says.
+    pub(crate) fn record_telling(&self, options: &[&str], program: &[&str]) -> (String, String) {
         let exe = std::env::current_exe().expect("this program has a path");
         let trace = self.path("trace");
         let mut args = vec!["record", "-o", &trace, "--buffer", "64M"];
@@ -43,7 +48,7 @@ impl Folder {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code().is_some_and(|code| code == 0 || code == 137), "{words}");
         assert!(words.contains(" 0 lost)"), "{words}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        (String::from_utf8_lossy(&output.stdout).into_owned(), words)
     }
 
     /// What was recorded.

@@ -13,33 +13,61 @@ async function inflate(id) {
 
 const inflateText = async (id) => new TextDecoder().decode(await inflate(id));
 
+// Reads numbers of seven bits a byte.
+class Bytes {
+  constructor(bytes) {
+    this.bytes = bytes;
+    this.at = 0;
+  }
+
+  next() {
+    let n = 0, scale = 1, byte;
+    do {
+      byte = this.bytes[this.at++];
+      n += (byte & 127) * scale;
+      scale *= 128;
+    } while (byte > 127);
+    return n;
+  }
+}
+
+// Steps of one level of a curve, in columns: between which values it lies from when to when.
+function decodeCurve(bytes, steps, coarse, total) {
+  const begin = new Float64Array(steps), end = new Float64Array(steps).fill(total);
+  const low = new Float64Array(steps), high = coarse ? new Float64Array(steps) : low;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const from = new Bytes(bytes);
+  for (let i = 0, time = 0; i < steps; i++) {
+    time += from.next();
+    begin[i] = time;
+    if (i > 0) end[i - 1] = time;
+    for (const values of coarse ? [low, high] : [low]) {
+      values[i] = view.getFloat64(from.at, true);
+      from.at += 8;
+    }
+  }
+  return { begin, end, low, high, length: steps, coarse };
+}
+
 // Blocks of one level of a row, in columns. `detail` is -1 for a block of several items.
 function decode(bytes, blocks, coarse, total) {
   const begin = new Float64Array(blocks), end = new Float64Array(blocks);
   const kind = new Uint32Array(blocks), detail = new Int32Array(blocks).fill(-1);
   const count = coarse ? new Uint32Array(blocks) : null;
   const open = new Set();
-  let at = 0, time = 0, last = 0;
-  const next = () => {
-    let n = 0, scale = 1, byte;
-    do {
-      byte = bytes[at++];
-      n += (byte & 127) * scale;
-      scale *= 128;
-    } while (byte > 127);
-    return n;
-  };
+  const from = new Bytes(bytes);
+  let time = 0, last = 0;
   for (let i = 0; i < blocks; i++) {
-    time += next();
+    time += from.next();
     begin[i] = time;
-    const length = next();
+    const length = from.next();
     if (length === 0) open.add(i);
     end[i] = length === 0 ? total : time + length - 1;
-    kind[i] = next();
-    const n = coarse ? next() : 1;
+    kind[i] = from.next();
+    const n = coarse ? from.next() : 1;
     if (coarse) count[i] = n;
     if (n === 1) {
-      const step = next();
+      const step = from.next();
       last += step % 2 ? -(step + 1) / 2 : step / 2;
       detail[i] = last;
     }
@@ -49,7 +77,8 @@ function decode(bytes, blocks, coarse, total) {
 
 // One row of a track. Its levels are [width, blocks, part, offset, length], the finest first.
 class Row {
-  constructor(levels, data) {
+  constructor(levels, data, decode) {
+    this.decode = decode;
     this.levels = levels;
     this.data = data;
     this.decoded = new Map();
@@ -71,7 +100,7 @@ class Row {
     if (!blocks) {
       const [width, n, part, offset, length] = this.levels[i];
       const bytes = this.data.parts[part].subarray(offset, offset + length);
-      blocks = decode(bytes, n, width > 0, this.data.total);
+      blocks = this.decode(bytes, n, width > 0, this.data.total);
       this.decoded.set(i, blocks);
     }
     return blocks;
@@ -98,7 +127,7 @@ class Data {
       ...track,
       number,
       folded: false,
-      rows: track.rows.map((levels) => new Row(levels, this)),
+      rows: track.rows.map((levels) => new Row(levels, this, track.what === "counter" ? decodeCurve : decode)),
     }));
     this.chunks = new Map();
     this.colors = this.kinds.map((kind) => color(kind.name));
@@ -111,6 +140,7 @@ class Data {
       const begin = new Float64Array(n), row = new Int32Array(n).fill(-1), at = new Uint32Array(n);
       const kind = new Uint32Array(n), rows = [];
       for (const track of this.tracks) {
+        if (track.what === "counter") continue;
         for (const one of track.rows) {
           const blocks = one.at(0);
           for (let i = 0; i < blocks.length; i++) {

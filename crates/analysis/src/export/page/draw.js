@@ -1,6 +1,6 @@
 // The picture: tracks and their rows on a canvas, the axis above them, and all of it in small on top.
 
-const GUTTER = 190, MAP = 44, AXIS = 22, ROW = 18, GAP = 6, HEAD = MAP + AXIS;
+const GUTTER = 190, CURVE = 3, MAP = 44, AXIS = 22, ROW = 18, GAP = 6, HEAD = MAP + AXIS;
 
 class Picture {
   constructor(canvas, data, style) {
@@ -58,7 +58,8 @@ class Picture {
   *places() {
     let y = GAP;
     for (const track of this.data.tracks) {
-      const rows = track.folded ? 1 : track.rows.length;
+      const open = track.what === "counter" ? CURVE : track.rows.length;
+      const rows = track.folded ? 1 : open;
       yield { track, y, rows };
       y += rows * ROW + GAP;
     }
@@ -105,7 +106,8 @@ class Picture {
       context.beginPath();
       context.rect(GUTTER, HEAD, width - GUTTER, height - HEAD);
       context.clip();
-      for (let i = 0; i < rows; i++) {
+      if (track.what === "counter") this.drawCurve(track, top, rows * ROW, width);
+      else for (let i = 0; i < rows; i++) {
         const rowTop = top + i * ROW;
         if (rowTop + ROW >= HEAD && rowTop <= height) this.drawRow(track.rows[i], rowTop, width);
       }
@@ -115,7 +117,7 @@ class Picture {
       context.rect(0, HEAD, GUTTER - 4, height - HEAD);
       context.clip();
       context.fillStyle = track.what === "notes" ? this.style.hot : this.style.ink;
-      const sign = track.rows.length > 1 ? (track.folded ? "▸ " : "▾ ") : "   ";
+      const sign = track.rows.length > 1 || track.what === "counter" ? (track.folded ? "▸ " : "▾ ") : "   ";
       context.fillText(sign + track.name, 8, top + ROW / 2);
       context.restore();
       context.fillStyle = this.style.line;
@@ -148,6 +150,28 @@ class Picture {
       covered = from + wide;
       last = fill;
       if (wide > 34) this.label(blocks, i, from, wide, top, dim);
+    }
+  }
+
+  // From 0 to its greatest value, or from its least one; where a step stands for several, what lies between those
+  // is pale.
+  drawCurve(track, top, tall, width) {
+    const { context } = this, steps = track.rows[0].level(this.scale);
+    const least = Math.min(track.low, 0), most = Math.max(track.high, 0);
+    const y = (value) => top + tall - 1 - ((value - least) / (most - least || 1)) * (tall - 2);
+    const bar = (left, wide, from, to) => context.fillRect(left, Math.min(y(from), y(to)), wide, Math.max(Math.abs(y(from) - y(to)), 1));
+    context.fillStyle = this.fill(track.event, false);
+    for (let i = firstAt(steps, this.from); i < steps.length; i++) {
+      const left = Math.max(this.x(steps.begin[i]), GUTTER - 2);
+      if (left > width) break;
+      const wide = Math.max(Math.min(this.x(steps.end[i]), width) - left, 1);
+      const near = steps.low[i] > 0 ? steps.low[i] : Math.min(steps.high[i], 0);
+      bar(left, wide, 0, near);
+      if (steps.low[i] < steps.high[i]) {
+        context.globalAlpha = 0.5;
+        bar(left, wide, steps.low[i], steps.high[i]);
+        context.globalAlpha = 1;
+      }
     }
   }
 
@@ -184,7 +208,8 @@ class Picture {
     const { context, data, style } = this;
     context.fillStyle = style.panel;
     context.fillRect(0, 0, width, MAP);
-    const rows = data.tracks.map((track) => track.rows[0]).slice(0, 400);
+    const drawn = data.tracks.filter((track) => track.what !== "counter");
+    const rows = drawn.map((track) => track.rows[0]).slice(0, 400);
     const high = Math.max((MAP - 6) / rows.length, 0.5), scale = data.total / this.width;
     rows.forEach((row, n) => {
       const blocks = row.level(scale);
@@ -221,6 +246,11 @@ class Picture {
       if (below < top || below >= top + rows * ROW) continue;
       const found = { track };
       if (x < GUTTER) return found;
+      if (track.what === "counter") {
+        const steps = track.rows[0].level(this.scale), i = firstAt(steps, this.ns(x));
+        if (i < steps.length && steps.begin[i] <= this.ns(x)) found.curve = [steps.low[i], steps.high[i]];
+        return found;
+      }
       const row = track.rows[Math.floor((below - top) / ROW)];
       const blocks = row.level(this.scale), reach = 3 * this.scale, ns = this.ns(x);
       for (let i = firstAt(blocks, ns - reach); i < blocks.length; i++) {

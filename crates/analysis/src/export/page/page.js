@@ -119,17 +119,26 @@ class Page {
 
   tip(x, y) {
     const hit = this.picture.hit(x, y), tip = element("tip");
-    tip.hidden = !hit?.blocks;
+    tip.hidden = !hit?.blocks && !hit?.curve;
     if (tip.hidden) return;
-    const { blocks, i } = hit, name = this.data.kinds[blocks.kind[i]].name;
-    const many = blocks.count && blocks.count[i] > 1;
-    const length = blocks.end[i] - blocks.begin[i];
-    tip.textContent = many
-      ? `${plural(blocks.count[i], "event", "events")} in ${duration(length)}, mostly ${name}: zoom in`
-      : name + (length > 0 ? `, ${duration(length)}` : "") + (blocks.open.has(i) ? ", no end" : "");
+    tip.textContent = hit.curve ? this.spellCurve(hit) : this.spellBlock(hit);
     const { clientWidth, clientHeight } = element("stage");
     tip.style.left = Math.min(x + 14, clientWidth - tip.offsetWidth - 4) + "px";
     tip.style.top = Math.min(y + 14, clientHeight - tip.offsetHeight - 4) + "px";
+  }
+
+  spellBlock({ blocks, i }) {
+    const name = this.data.kinds[blocks.kind[i]].name;
+    const many = blocks.count && blocks.count[i] > 1;
+    const length = blocks.end[i] - blocks.begin[i];
+    return many
+      ? `${plural(blocks.count[i], "event", "events")} in ${duration(length)}, mostly ${name}: zoom in`
+      : name + (length > 0 ? `, ${duration(length)}` : "") + (blocks.open.has(i) ? ", no end" : "");
+  }
+
+  spellCurve({ track, curve: [low, high] }) {
+    const spell = (value) => (track.time ? duration(value) : value.toLocaleString("en"));
+    return `${track.name}: ${spell(low)}` + (low < high ? ` to ${spell(high)}` : "");
   }
 
   keys() {

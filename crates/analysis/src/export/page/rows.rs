@@ -12,13 +12,13 @@ use std::collections::BinaryHeap;
 /// Length of what has no end.
 pub(super) const OPEN: u64 = u64::MAX;
 /// Width of level 1, in nanoseconds; each further one is four times as wide.
-const FINEST: u64 = 1 << 10;
+pub(super) const FINEST: u64 = 1 << 10;
 /// Rows on which what has tracks of its own is packed.
 const MOST_ROWS: usize = 64;
 /// Rows of one inside the other on a thread.
 const MOST_DEPTH: usize = 128;
 /// A row of so few items has no levels.
-const FEW: usize = 256;
+pub(super) const FEW: usize = 256;
 
 /// A slice, or with a length of 0 a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +176,7 @@ fn encode(blocks: &[Block], width: u64) -> Level {
 }
 
 /// Seven bits a byte, the lowest first; all but the last have the highest bit set.
-fn push(mut n: u64, out: &mut Vec<u8>) {
+pub(super) fn push(mut n: u64, out: &mut Vec<u8>) {
     while n >= 0x80 {
         out.push(n as u8 | 0x80);
         n >>= 7;

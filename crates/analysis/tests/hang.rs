@@ -119,6 +119,27 @@ fn a_log_of_any_length_fits() {
 const JOURNAL: &[u8] = include_bytes!("hang/journal.log");
 const ARRAY: &[u8] = include_bytes!("hang/array.log");
 const RTNL: &[u8] = include_bytes!("hang/rtnl.log");
+const INTERRUPTED: &[u8] = include_bytes!("hang/interrupted.log");
+const PREEMPTED: &[u8] = include_bytes!("hang/preempted.log");
+
+fn first_stack(log: &[u8]) -> Vec<String> {
+    let explanation = read(log);
+    let frames = &explanation.accounts[0].stacks[0].frames;
+    frames.iter().map(|frame| frame.function.clone()).collect()
+}
+
+#[test]
+fn an_interrupt_that_only_prints_hides_nothing_of_the_task_below_it() {
+    let stack = first_stack(INTERRUPTED);
+    let want = ["native_queued_spin_lock_slowpath", "_raw_spin_lock", "qx_flush", "qx_ioctl"];
+    assert_eq!(stack[..4], want);
+}
+
+#[test]
+fn where_a_task_was_preempted_is_part_of_its_stack() {
+    let stack = first_stack(PREEMPTED);
+    assert_eq!(stack[3..6], ["asm_sysvec_reschedule_ipi", "qx_scan_table", "qx_ioctl"]);
+}
 
 #[test]
 fn a_commit_waits_for_the_handle_of_a_task_that_waits_elsewhere() {

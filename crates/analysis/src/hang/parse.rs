@@ -39,12 +39,14 @@ struct Section {
     /// Nothing more belongs to the stack.
     ended: bool,
     interrupt: bool,
+    /// Frames before `<IRQ>` that were taken for the interrupt's.
+    moved: usize,
     deep: bool,
 }
 
 impl Section {
     fn new(of: Of) -> Section {
-        Section { of, started: false, ended: false, interrupt: false, deep: false }
+        Section { of, started: false, ended: false, interrupt: false, moved: 0, deep: false }
     }
 }
 
@@ -343,9 +345,14 @@ impl Parser {
             return true;
         }
         if let Some(frame) = frame::parse_program_counter(body, line.number) {
-            if let Of::Cpu(_) = self.section(line.tag).of {
-                self.section(line.tag).ended = false;
-                self.frame(line.tag, frame);
+            match self.section(line.tag).of {
+                Of::Cpu(_) => {
+                    self.section(line.tag).ended = false;
+                    self.frame(line.tag, frame);
+                }
+                // Where an interrupt found a task that was preempted on the way out of it.
+                Of::Task(_) => self.frame(line.tag, frame),
+                _ => {}
             }
             return true;
         }
@@ -379,10 +386,21 @@ impl Parser {
                     && cpu.stack.len() <= 4
                 {
                     cpu.interrupts = std::mem::take(&mut cpu.stack);
+                    let moved = cpu.interrupts.len();
+                    self.section(line.tag).moved = moved;
                 }
             }
             Some(b"/IR" | b"/NM" | b"/SO" | b"/EN" | b"EOI" | b"EOE" | b"TAS") => {
                 section.interrupt = false;
+                let (of, moved) = (section.of, std::mem::take(&mut section.moved));
+                // Nothing but stale words lay in the interrupt: it came to the task, and did the printing.
+                if let Of::Cpu(cpu) = of
+                    && let Some(cpu) = self.incident.cpus.get_mut(&cpu)
+                    && cpu.interrupts.len() == moved
+                    && cpu.stack.is_empty()
+                {
+                    cpu.stack = std::mem::take(&mut cpu.interrupts);
+                }
             }
             Some(b"/TA") => section.ended = true,
             _ => {}

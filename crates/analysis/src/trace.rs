@@ -196,6 +196,15 @@ impl Trace {
         self.damage.list()
     }
 
+    /// What is damaged anywhere, opening the trace included: reads all of it, whatever is wanted.
+    #[must_use]
+    pub fn check(&self) -> Vec<Damage> {
+        let everything = Choice::of(vec![true; self.events().len()]);
+        let mut reader = self.reader_of(&everything);
+        while reader.next_event().is_some() {}
+        reader.into_damage()
+    }
+
     pub(crate) fn damage_log(&self) -> DamageLog {
         self.damage.clone()
     }

@@ -18,7 +18,8 @@ pub(crate) use live::{ListArgs, PsArgs, StatArgs, StreamArgs};
 pub(crate) use perf::{KernelSideArgs, LaunchArgs, PerfArgs, PerfCommand, PerfStatArgs};
 pub(crate) use profile::ProfileArgs;
 pub(crate) use reading::{
-    ExportArgs, ExportFormat, GraphArgs, HistArgs, InfoArgs, ReportArgs, SlowArgs, SortBy, ViewArgs,
+    ChooseArgs, ExportArgs, ExportFormat, GraphArgs, HistArgs, InfoArgs, ReportArgs, SlowArgs,
+    SortBy, ViewArgs,
 };
 pub(crate) use record::{RecordArgs, RecoverArgs};
 pub(crate) use sessions::{ExtractArgs, ResetArgs, SessionArgs, ShowArgs, StartArgs};

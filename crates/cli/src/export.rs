@@ -11,7 +11,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity::{bytes, count, plural};
-use crate::traces::{verdict, warn};
+use crate::traces::{verdict_of_chosen, warn};
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::export::{Exported, Format, Options, Progress, export as write_out};
 use rustix::io::Errno;
@@ -89,7 +89,7 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
     let next = args.to.next();
     tell(&done, &path, &args.to.name(), args.json, next, console)?;
     warn(done.damage.get(trace.damage().len()..).unwrap_or_default(), console);
-    verdict(&trace, done.damage.len(), args.choose.strict, console)
+    verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
 /// Runs `view`; returns its exit status.
@@ -117,7 +117,7 @@ pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
     if args.open {
         browser::open(&path)?;
     }
-    verdict(&trace, done.damage.len(), args.choose.strict, console)
+    verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
 /// Writes a file that is there when it is whole.

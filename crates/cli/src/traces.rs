@@ -1,6 +1,6 @@
 //! `gracepoint report`, `info` and `hist`: what a trace tells.
 
-use crate::args::{HistArgs, InfoArgs, ReportArgs, SlowArgs};
+use crate::args::{ChooseArgs, HistArgs, InfoArgs, ReportArgs, SlowArgs};
 use crate::console::Console;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
@@ -24,7 +24,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
         console.line(text.trim_end())?;
         console.flush()?;
         warn(&profile.damage, console);
-        return verdict(&trace, profile.damage.len(), args.choose.strict, console);
+        return verdict_of_chosen(&trace, profile.damage.len(), &args.choose, console);
     }
     let options = Options {
         format: if args.json { Format::JsonLines } else { Format::Text },
@@ -35,7 +35,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     let reported = report::report(&trace, &options, console.out())?;
     console.flush()?;
     warn(&reported.damage, console);
-    verdict(&trace, reported.damage.len(), args.choose.strict, console)
+    verdict_of_chosen(&trace, reported.damage.len(), &args.choose, console)
 }
 
 /// Runs `info`.
@@ -45,7 +45,7 @@ pub(crate) fn info(args: &InfoArgs, console: &mut Console) -> Result<u8> {
     let text = if args.json { info.to_json() } else { info.to_text() };
     console.line(text.trim_end())?;
     console.flush()?;
-    verdict(&trace, info.damage.len(), args.choose.strict, console)
+    verdict_of_chosen(&trace, info.damage.len(), &args.choose, console)
 }
 
 /// Runs `slow`.
@@ -74,6 +74,22 @@ pub(crate) fn hist(args: &HistArgs, console: &mut Console) -> Result<u8> {
     console.flush()?;
     warn(&hist.damage, console);
     verdict(&trace, hist.damage.len(), args.strict, console)
+}
+
+/// [`verdict`] where only what `choose` wants has been read: `--strict` is about all of the trace.
+pub(crate) fn verdict_of_chosen(
+    trace: &Trace,
+    damage: usize,
+    choose: &ChooseArgs,
+    console: &mut Console,
+) -> Result<u8> {
+    let mut damage = damage.max(trace.damage().len());
+    if choose.strict && damage == 0 && choose.steps_over() {
+        let elsewhere = trace.check();
+        warn(&elsewhere, console);
+        damage = elsewhere.len();
+    }
+    verdict(trace, damage, choose.strict, console)
 }
 
 /// What to say at the end, when all that can be read has been shown: of a trace that is damaged or

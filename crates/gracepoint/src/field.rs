@@ -205,7 +205,7 @@ pub unsafe trait Field {
 
 /// More than any record has, also if some are added up.
 #[doc(hidden)]
-pub const NOT_QUICK: usize = 1 << 40;
+pub const NOT_QUICK: usize = if usize::BITS >= 64 { 1 << 40 } else { 1 << 24 };
 
 /// Implements [`Field`] by way of a function that gives another field, which must be one of the
 /// standard library's own so that it gives the same one each time.

@@ -37,6 +37,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("fork-and-exit", program_fork_and_exit),
         ("fork-while-listing", program_fork_while_listing),
         ("fork-in-handlers", program_fork_in_handlers),
+        ("fork-at-each-instruction", program_fork_at_each_instruction),
         ("agent", program_agent),
         ("close-all", program_close_all),
         ("exit-while-recorded", program_exit_while_recorded),
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 17] = [
+    let tests: [(&str, Test); 18] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -67,6 +68,10 @@ fn main() -> ExitCode {
         (
             "a_fork_in_the_middle_of_a_record_hurts_nobody",
             a_fork_in_the_middle_of_a_record_hurts_nobody,
+        ),
+        (
+            "a_fork_after_any_instruction_of_a_hit_hurts_nobody",
+            a_fork_after_any_instruction_of_a_hit_hurts_nobody,
         ),
         ("a_recorded_program_exits_while_threads_run", a_recorded_program_exits_while_threads_run),
         ("a_child_frees_nothing_of_its_parents", a_child_frees_nothing_of_its_parents),
@@ -622,6 +627,67 @@ fn program_fork_in_handlers() {
 fn a_fork_in_the_middle_of_a_record_hurts_nobody() -> Result<(), Failed> {
     let place = Place::new("middle");
     says(&run("fork-in-handlers", &place.0), "200 children went on and ended well")
+}
+
+static STEP: AtomicU32 = AtomicU32::new(0);
+static FORK_AT: AtomicU32 = AtomicU32::new(0);
+
+#[cfg(target_arch = "x86_64")]
+extern "C" fn fork_at_step(signal: libc::c_int) {
+    if STEP.fetch_add(1, Relaxed) + 1 == FORK_AT.load(Relaxed) {
+        fork_in_handler(signal);
+    }
+}
+
+/// Hits a tracepoint that is recorded once for each instruction of such a hit, and forks after that instruction. The
+/// trap flag makes each instruction end in a signal.
+#[cfg(target_arch = "x86_64")]
+fn program_fork_at_each_instruction() {
+    use std::arch::asm;
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let _link = record_myself(&path);
+    // SAFETY: a handler for a signal that nothing else here uses.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = fork_at_step as extern "C" fn(libc::c_int) as usize;
+        libc::sigaction(libc::SIGTRAP, &raw const action, std::ptr::null_mut());
+    }
+    gracepoint::trace!(Happened { n: 0 }); // takes a page
+    for at in 1.. {
+        FORK_AT.store(at, Relaxed);
+        STEP.store(0, Relaxed);
+        // SAFETY: changes the trap flag alone; so do the instructions after the hit.
+        unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
+        gracepoint::trace!(Happened { n: at });
+        // SAFETY: as above.
+        unsafe { asm!("pushfq", "and qword ptr [rsp], -0x101", "popfq") };
+        if IN_CHILD.load(Relaxed) == 1 {
+            (0..1000).for_each(|n| gracepoint::trace!(Happened { n }));
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) };
+        }
+        if STEP.load(Relaxed) < at {
+            break;
+        }
+    }
+    let (steps, forks) = (STEP.load(Relaxed), FORKS.load(Relaxed));
+    assert!(steps > 20, "{steps} instructions are no hit");
+    println!("{forks} children of {steps} instructions went on and ended well");
+    println!("one after each: {}", forks == steps);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn program_fork_at_each_instruction() {
+    println!("one after each: there is no such flag, so it is not known");
+}
+
+fn a_fork_after_any_instruction_of_a_hit_hurts_nobody() -> Result<(), Failed> {
+    let place = Place::new("each");
+    let output = run("fork-at-each-instruction", &place.0);
+    says(&output, if cfg!(target_arch = "x86_64") { "one after each: true" } else { "not known" })
 }
 
 fn the_way_to_patch_is_the_builds() -> Result<(), Failed> {

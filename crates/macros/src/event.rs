@@ -1,8 +1,8 @@
 //! `#[derive(Event)]`: the description, the static key, and the two steps of writing.
 
 use crate::attributes::{Container, Field, How, docs, only_lifetimes, plain};
-use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use proc_macro2::{TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Error, Fields, GenericArgument, PathArguments, Result, Type};
 
@@ -80,7 +80,10 @@ const MOST_WORDS: usize = 6;
 /// put together there, once for all sites; any other is handed over by reference.
 fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenStream {
     let by_reference = quote!(#root::__private::emit(&self));
-    if members.is_empty() || members.len() > MOST_WORDS {
+    let types: Vec<_> = members.iter().map(|member| member.ty).collect();
+    // A function inside of another does not know what `Self` is there.
+    let own = types.iter().any(|ty| mentions_self(ty.to_token_stream()));
+    if members.is_empty() || members.len() > MOST_WORDS || own {
         return quote! {
             #[inline(always)]
             fn emit(self) {
@@ -91,22 +94,23 @@ fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenS
     let ident = &input.ident;
     let (impl_generics, type_generics, clause) = input.generics.split_for_impl();
     let names: Vec<_> = members.iter().map(|member| member.ident).collect();
-    let types: Vec<_> = members.iter().map(|member| member.ty).collect();
+    // Not the fields' names, which may be those of the program's statics, or of what is declared here.
+    let values: Vec<_> = (0..names.len()).map(|n| format_ident!("gp_{n}")).collect();
     quote! {
         #[inline(always)]
-        #[allow(non_snake_case, clippy::all, clippy::pedantic)]
+        #[allow(clippy::all, clippy::pedantic)]
         fn emit(self) {
             #[cold]
             #[inline(never)]
-            fn in_parts #impl_generics (#(#names: #types),*) #clause {
-                let event: #ident #type_generics = #ident { #(#names),* };
+            fn in_parts #impl_generics (#(#values: #types),*) #clause {
+                let event: #ident #type_generics = #ident { #(#names: #values),* };
                 #root::__private::emit_here(&event)
             }
             // Nothing of the event needs to be dropped, so it may be given up here and put together again.
             #[cold]
             #[inline(never)]
-            fn in_registers #impl_generics (#(#names: #types),*) #clause {
-                let event: #ident #type_generics = #ident { #(#names),* };
+            fn in_registers #impl_generics (#(#values: #types),*) #clause {
+                let event: #ident #type_generics = #ident { #(#names: #values),* };
                 let event = ::core::mem::ManuallyDrop::new(event);
                 if !#root::__private::emit_quickly(&*event) {
                     unsafe { in_parts(#(::core::ptr::read(&raw const event.#names)),*) }
@@ -128,6 +132,14 @@ fn emit(input: &DeriveInput, root: &syn::Path, members: &[Member<'_>]) -> TokenS
             }
         }
     }
+}
+
+fn mentions_self(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == "Self",
+        TokenTree::Group(group) => mentions_self(group.stream()),
+        _ => false,
+    })
 }
 
 /// Begins the documentation of a sensitive field; `gracepoint_wire::schema::SENSITIVE`.

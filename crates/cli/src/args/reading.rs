@@ -98,7 +98,7 @@ pub(crate) struct ChooseArgs {
     /// Of all that, the last so many
     #[arg(long, value_name = "N")]
     last: Option<u64>,
-    /// Fail at the end where the trace is damaged or not whole
+    /// Fail at the end where the trace is damaged or not whole, also where it was not asked for
     #[arg(long)]
     pub(crate) strict: bool,
 }
@@ -112,6 +112,12 @@ impl ChooseArgs {
             until: self.until,
             last: self.last,
         }
+    }
+
+    /// Whether parts of the trace need not be read for it.
+    pub(crate) fn steps_over(&self) -> bool {
+        let Filter { events: _, threads, since, until, last } = self.filter();
+        !threads.is_empty() || since.is_some() || until.is_some() || last.is_some()
     }
 }
 

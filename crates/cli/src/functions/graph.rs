@@ -4,7 +4,7 @@ use crate::args::{GraphArgs, ReportArgs, SortBy};
 use crate::console::Console;
 use crate::failure::Result;
 use crate::quantity::count;
-use crate::traces::{verdict, warn};
+use crate::traces::{verdict_of_chosen, warn};
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::functions::graph::{Options, graph as draw};
 use gracepoint_analysis::functions::table::{self, Sort};
@@ -39,7 +39,7 @@ pub(crate) fn graph(args: &GraphArgs, console: &mut Console) -> Result<u8> {
         console.note(format_args!("{n} exits are of calls that had begun before, or were lost"));
     }
     warn(&done.damage, console);
-    verdict(&trace, done.damage.len(), args.choose.strict, console)
+    verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
 /// Runs `report --functions`.
@@ -58,7 +58,7 @@ pub(crate) fn table(glob: &str, args: &ReportArgs, console: &mut Console) -> Res
     console.bytes(text.as_bytes())?;
     console.flush()?;
     warn(&table.damage, console);
-    verdict(&trace, table.damage.len(), args.choose.strict, console)
+    verdict_of_chosen(&trace, table.damage.len(), &args.choose, console)
 }
 
 impl SortBy {

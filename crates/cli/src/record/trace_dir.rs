@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// How the name of a trace ends that is being removed; it begins with a dot.
 pub(crate) const GONE: &str = ".gone";
 
+/// How the name begins under which the metadata is written.
+const METADATA_BEGUN: &str = ".metadata.";
+
 /// The directory of a trace.
 #[derive(Debug)]
 pub(crate) struct TraceDir {
@@ -25,48 +28,63 @@ pub(crate) struct TraceDir {
     identity: (u64, u64),
 }
 
-/// Fails where `path` cannot become a trace; nothing is changed.
-pub(crate) fn check(path: &Path, force: bool) -> Result<()> {
-    let named = || shown(&path.to_string_lossy()).into_owned();
-    match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Failure::new(format!("cannot record to {}: {e}", named()))),
-        Ok(_) if is_trace(path) => {
-            if force {
-                return Ok(());
-            }
-            Err(Failure::new(format!(
-                "{} exists: choose another directory with -o, or replace the trace with --force",
-                named()
-            )))
+/// What may become a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Free,
+    /// A directory that holds nothing.
+    Empty,
+    /// A directory that holds nothing but a trace, or what a recorder that was killed left of one.
+    Trace,
+    /// Anything else.
+    Other,
+}
+
+impl Place {
+    fn at(path: &Path) -> io::Result<Place> {
+        match fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Place::Free),
+            Err(e) => return Err(e),
+            Ok(meta) if !meta.is_dir() => return Ok(Place::Other),
+            Ok(_) => {}
         }
-        Ok(meta) if meta.is_dir() && fs::read_dir(path).is_ok_and(|mut d| d.next().is_none()) => {
-            Ok(())
-        }
-        Ok(_) => Err(Failure::new(format!(
-            "{} exists and is no trace: choose another directory with -o",
-            named()
-        ))),
+        let Ok(mut entries) = fs::read_dir(path) else { return Ok(Place::Other) };
+        let is_ours = |entry: fs::DirEntry| {
+            let is_file = entry.file_type().is_ok_and(|t| t.is_file());
+            is_file && is_of_a_trace(&entry.file_name().to_string_lossy())
+        };
+        let Some(first) = entries.next() else { return Ok(Place::Empty) };
+        let all_ours = first.is_ok_and(is_ours) && entries.all(|entry| entry.is_ok_and(is_ours));
+        Ok(if all_ours { Place::Trace } else { Place::Other })
     }
 }
 
-/// Whether a directory holds nothing but a trace.
-fn is_trace(path: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(path) else { return false };
-    let mut described = false;
-    for entry in entries {
-        let Ok(entry) = entry else { return false };
-        let name = entry.file_name();
-        described |= name == "metadata";
-        let ours = name == "metadata"
-            || name.to_string_lossy().starts_with("stream_")
-            || name.to_string_lossy().starts_with(SIDECAR)
-            || name.to_string_lossy().starts_with(".metadata.");
-        if !ours || !entry.file_type().is_ok_and(|t| t.is_file()) {
-            return false;
+/// Whether a recorder makes files of this name, finished ones or not.
+fn is_of_a_trace(name: &str) -> bool {
+    let stream = name.strip_prefix("stream_").is_some_and(|slot| slot.parse::<u32>().is_ok());
+    stream || name == "metadata" || name.starts_with(SIDECAR) || name.starts_with(METADATA_BEGUN)
+}
+
+/// Fails where `path` cannot become a trace; nothing is changed.
+pub(crate) fn check(path: &Path, force: bool) -> Result<()> {
+    let named = || shown(&path.to_string_lossy()).into_owned();
+    let what = match Place::at(path) {
+        Err(e) => format!("cannot record to {}: {e}", named()),
+        Ok(Place::Trace) if !force => format!(
+            "{} exists: choose another directory with -o, or replace the trace with --force",
+            named()
+        ),
+        Ok(Place::Other) => {
+            format!("{} exists and is no trace: choose another directory with -o", named())
         }
-    }
-    described
+        Ok(Place::Free | Place::Empty | Place::Trace) => return Ok(()),
+    };
+    Err(Failure::new(what))
+}
+
+/// Whether a directory holds nothing but a trace, or what a killed recorder left of one: at first, nothing.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    matches!(Place::at(path), Ok(Place::Trace | Place::Empty))
 }
 
 /// Removes a trace. It loses its name at once, so that whoever is killed here leaves no half of a trace
@@ -82,11 +100,6 @@ pub(crate) fn remove(path: &Path) {
 }
 
 impl TraceDir {
-    /// Whether a directory holds nothing but a trace.
-    pub(crate) fn is_trace(path: &Path) -> bool {
-        is_trace(path)
-    }
-
     /// Makes the directory, mode 0700; with `force`, in place of the trace that is there.
     pub(crate) fn create(path: &Path, force: bool) -> Result<TraceDir> {
         check(path, force)?;
@@ -94,7 +107,7 @@ impl TraceDir {
             let named = path.to_string_lossy();
             Failure::new(format!("cannot make the directory {}: {e}", shown(&named)))
         };
-        if force && is_trace(path) {
+        if force && matches!(Place::at(path), Ok(Place::Trace)) {
             fs::remove_dir_all(path).map_err(failed)?;
         }
         DirBuilder::new().mode(0o700).create(path).or_else(|e| {
@@ -109,7 +122,7 @@ impl TraceDir {
 
     /// Removes it: nothing was recorded, or nobody wants it any more.
     pub(crate) fn discard(&self) {
-        if is_trace(&self.path) {
+        if is_ours(&self.path) {
             remove(&self.path);
         }
     }
@@ -127,7 +140,7 @@ impl TraceDir {
             context: about.context,
             env: &env(about.program, about.clock),
         });
-        let temp = self.path.join(format!(".metadata.{}", std::process::id()));
+        let temp = self.path.join(format!("{METADATA_BEGUN}{}", std::process::id()));
         let target = self.path.join("metadata");
         let result = write_new(&temp, text.as_bytes()).and_then(|()| fs::rename(&temp, &target));
         result.map_err(|e| {

@@ -14,10 +14,11 @@ use std::os::unix::fs::FileExt;
 type Test = (&'static str, fn());
 
 pub(crate) fn trials() -> Vec<libtest_mimic::Trial> {
-    let tests: [Test; 4] = [
+    let tests: [Test; 5] = [
         ("a_trace_larger_than_memory_is_read", a_trace_larger_than_memory_is_read),
         ("parts_of_a_trace_are_shown", parts_of_a_trace_are_shown),
         ("an_unfinished_trace_is_an_error_only_with_strict", unfinished_is_an_error_with_strict),
+        ("strict_sees_damage_outside_of_what_was_asked_for", strict_sees_damage_elsewhere),
         ("sensitive_fields_leave_no_trace", sensitive_fields_leave_no_trace),
     ];
     tests.into_iter().map(crate::trial).collect()
@@ -166,6 +167,32 @@ fn unfinished_is_an_error_with_strict() {
     }
     let kept = scene.run(&["report", "t.trace"]).out.lines().count() as u64;
     assert_eq!(kept, events - EVENTS + (1000 - HEADER as u64) / 13);
+}
+
+fn strict_sees_damage_elsewhere() {
+    let scene = Scene::new();
+    write(&scene, 4);
+    // In the second packet of a stream, whose thread is odd.
+    let file = File::options().write(true).open(scene.trace().join("stream_2")).unwrap();
+    file.write_all_at(&[0xff; 14], PACKET + HEADER as u64).unwrap();
+    let parts: [&[&str]; 4] =
+        [&["--last", "3"], &["--since", "-500us"], &["--until", "+1us"], &["--thread", "even"]];
+    for (command, part) in ["report", "info", "export"].iter().flat_map(|c| parts.map(|p| (*c, p)))
+    {
+        let args = [&[command, "t.trace"], part].concat();
+        let args = match command {
+            "export" => [&args[..], &["--to", "chrome", "-o", "-"]].concat(),
+            _ => args,
+        };
+        let said = scene.run(&args);
+        assert_eq!(said.status, 0, "{args:?}: {}", said.err);
+        assert!(!said.err.contains("damaged"), "{args:?}: {}", said.err);
+        let strict = scene.run(&[&args[..], &["--strict"]].concat());
+        assert_eq!(strict.status, 2, "{args:?}: {}", strict.err);
+        assert!(strict.err.contains("is damaged in 1 place"), "{args:?}: {}", strict.err);
+        assert!(strict.err.contains("stream_2 at byte"), "{args:?}: {}", strict.err);
+        assert_eq!(strict.out, said.out, "{args:?}");
+    }
 }
 
 /// All bytes of the trace's files.

@@ -529,6 +529,35 @@ fn pieces_replace_pieces_alone() {
     std::fs::write(scene.dir.join("p/.000003.gone/stream_0"), "half").unwrap();
     assert_ok(&record(&["--force"]));
     assert_eq!(pieces(&scene, "p"), ["p/000001"]);
+    // Nor is a piece that it had just begun, and not described; or was removing when it had no other name.
+    for (piece, file) in
+        [("p/000002", None), ("p/000003", Some(".metadata.7")), ("p/000004", Some("stream_3"))]
+    {
+        std::fs::create_dir(scene.dir.join(piece)).unwrap();
+        if let Some(file) = file {
+            std::fs::write(scene.dir.join(piece).join(file), "half").unwrap();
+        }
+    }
+    let said = record(&[]);
+    assert!(said.status == 2 && said.err.contains("--force"), "{}", said.err);
+    assert_ok(&record(&["--force"]));
+    assert_eq!(pieces(&scene, "p"), ["p/000001"]);
+    // The same of the piece whose place is taken, and of a recording without pieces.
+    std::fs::remove_file(scene.dir.join("p/000001/metadata")).unwrap();
+    assert_ok(&record(&["--force"]));
+    assert_eq!(pieces(&scene, "p"), ["p/000001"]);
+    std::fs::remove_file(scene.dir.join("p/000001/metadata")).unwrap();
+    let one = |more: &[&str]| {
+        scene.run(&[&["record", "-p", &pid, "-o", "p/000001", "-d", "10ms"], more].concat())
+    };
+    assert_eq!(one(&[]).status, 2);
+    assert_ok(&one(&["--force"]));
+    // Anything else is somebody's.
+    std::fs::create_dir(scene.dir.join("p/000005")).unwrap();
+    std::fs::write(scene.dir.join("p/000005/stream_of_thoughts"), "").unwrap();
+    let said = record(&["--force"]);
+    assert!(said.status == 2 && said.err.contains("other things than pieces"), "{}", said.err);
+    std::fs::remove_dir_all(scene.dir.join("p/000005")).unwrap();
     std::fs::write(scene.dir.join("p/precious"), "").unwrap();
     let said = record(&["--force"]);
     assert!(said.status == 2 && said.err.contains("other things than pieces"), "{}", said.err);

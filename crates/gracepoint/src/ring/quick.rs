@@ -15,7 +15,7 @@ use super::{Place, Reserved, Ring, Writer, put_header, put_mark, twin};
 use crate::arch::local;
 use gracepoint_wire::packet::{self, COMPACT_HEADER};
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 /// The writers of a ring that [is plain](Ring::is_plain).
@@ -203,8 +203,9 @@ impl<'a> Quick<'a> {
             return Err(Unpublished::Raised(writer));
         }
         put_mark(packet, end, now);
-        compiler_fence(Ordering::SeqCst);
-        writer.depth.store(0, Relaxed);
+        // Release pairs with the agent's acquire in `take_one`, as a decrement does: who sees that nobody is under
+        // way also sees how far the packet goes.
+        writer.depth.store(0, Release);
         compiler_fence(Ordering::SeqCst);
         // As in `Ring::publish`.
         if writer.pos.load(Relaxed) != end && !twin!(self, PublishesOnce) {

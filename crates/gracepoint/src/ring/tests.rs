@@ -414,3 +414,5 @@ fn caught(what: &str, round: impl Fn() -> Result<(), String>) {
 
 mod overwrite;
 mod signals;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod steps;

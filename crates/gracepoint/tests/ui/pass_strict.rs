@@ -102,3 +102,63 @@ pub fn main() {
     let private = Private { text: String::new() };
     assert!(local.bytes.len() == 1 && private.text.is_empty());
 }
+
+/// A static that a field is called like.
+#[expect(non_upper_case_globals, reason = "fields are called like this")]
+pub static lower: u8 = 1;
+/// A constant that a field is called like.
+#[expect(non_upper_case_globals, reason = "fields are called like this")]
+pub const constant: u8 = 1;
+
+/// Has fields that are called like other things in sight, here and where they are handed over.
+#[derive(Debug, gracepoint::Event)]
+pub struct Called {
+    /// One.
+    pub lower: u8,
+    /// Two.
+    pub constant: u8,
+    /// Three.
+    pub in_parts: u8,
+    /// Four.
+    pub in_registers: u8,
+    /// Five.
+    pub words: u8,
+    /// Six.
+    pub event: u8,
+}
+
+/// Has a type that says `Self`.
+#[derive(Debug, gracepoint::Event)]
+pub struct Own {
+    /// One.
+    pub bytes: [u8; Self::N],
+}
+
+impl Own {
+    const N: usize = 3;
+}
+
+/// Has a keyword for a name, and what is not copied.
+#[derive(Debug, gracepoint::Event)]
+pub struct Raw<'a> {
+    /// One.
+    pub r#type: &'a str,
+    /// Two.
+    pub n: &'a mut u64,
+}
+
+/// Sites of all of them.
+pub fn sites(text: &str) {
+    gracepoint::trace!(Called {
+        lower,
+        constant,
+        in_parts: 3,
+        in_registers: 4,
+        words: 5,
+        event: 6
+    });
+    gracepoint::trace!(Own { bytes: [1; Own::N] });
+    gracepoint::trace!(Raw { r#type: text, n: &mut 3 });
+    gracepoint::trace!(Private { text: text.to_owned() });
+    gracepoint::trace!(Started);
+}

@@ -64,7 +64,8 @@ fn make_parent(parent: &Path, force: bool) -> Result<(PathBuf, Vec<PathBuf>)> {
         let number = name.strip_prefix('.').and_then(|name| name.strip_suffix(GONE));
         number.is_some_and(is_number)
     };
-    let is_piece = |path: &PathBuf| is_number(&name(path)) && TraceDir::is_trace(path);
+    // Also one that was just begun when its recorder was killed, and that nothing describes.
+    let is_piece = |path: &PathBuf| is_number(&name(path)) && trace_dir::is_ours(path);
     if !there.iter().all(|path| is_gone(path) || is_piece(path)) {
         let text = format!("{} holds other things than pieces: choose another with -o", named());
         return Err(Failure::new(text));

@@ -85,7 +85,7 @@ fn put_watched(ring: &Ring, value: u64) -> bool {
 }
 
 /// With no writer under way on this thread: is all that has been written committed?
-fn is_published(ring: &Ring) -> bool {
+pub(super) fn is_published(ring: &Ring) -> bool {
     let writer = ring.writer(gracepoint_rcu::thread_index().unwrap());
     let (pos, packet) = (writer.pos.load(Relaxed), writer.packet.load(Relaxed));
     if packet == 0 {

@@ -3,6 +3,10 @@
 #![allow(clippy::print_stdout, reason = "what a program prints is what its test looks at")]
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "the agent exists on Linux alone"))]
 
+#[cfg(target_arch = "x86_64")]
+#[path = "../src/arch/steps_x86_64.rs"]
+mod steps;
+
 use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, next_frame};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
@@ -643,7 +647,7 @@ extern "C" fn fork_at_step(signal: libc::c_int) {
 /// trap flag makes each instruction end in a signal.
 #[cfg(target_arch = "x86_64")]
 fn program_fork_at_each_instruction() {
-    use std::arch::asm;
+    use steps::{trap_each_instruction, trap_no_more};
     let path = match gracepoint::init() {
         Ok(gracepoint::Status::Listening(path)) => path,
         other => panic!("{other:?}"),
@@ -659,11 +663,10 @@ fn program_fork_at_each_instruction() {
     for at in 1.. {
         FORK_AT.store(at, Relaxed);
         STEP.store(0, Relaxed);
-        // SAFETY: changes the trap flag alone; so do the instructions after the hit.
-        unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
+        // SAFETY: the handler above.
+        unsafe { trap_each_instruction() };
         gracepoint::trace!(Happened { n: at });
-        // SAFETY: as above.
-        unsafe { asm!("pushfq", "and qword ptr [rsp], -0x101", "popfq") };
+        trap_no_more();
         if IN_CHILD.load(Relaxed) == 1 {
             (0..1000).for_each(|n| gracepoint::trace!(Happened { n }));
             // SAFETY: ends the child.

@@ -2,9 +2,11 @@
 //! the agent takes the page back, or both. The processor itself stops there: the trap flag makes each
 //! instruction end in a signal.
 
+#[path = "../../arch/steps_x86_64.rs"]
+mod trap;
+
 use super::signals::is_published;
 use super::*;
-use std::arch::asm;
 use std::cell::Cell;
 
 /// What happens after an instruction.
@@ -39,12 +41,10 @@ extern "C" fn stepped(_signal: libc::c_int) {
 fn step_through(ring: &Ring, act: Act, at: u64, body: impl FnOnce()) -> u64 {
     let mut plan = Plan { ring, act, at, step: 0 };
     PLAN.set(&raw mut plan);
-    // SAFETY: changes nothing but the trap flag, on the stack as the instructions before and after it; each signal
-    // that it raises has a handler.
-    unsafe { asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq") };
+    // SAFETY: whoever comes here has called `catch_steps`.
+    unsafe { trap::trap_each_instruction() };
     body();
-    // SAFETY: as above.
-    unsafe { asm!("pushfq", "and qword ptr [rsp], -0x101", "popfq") };
+    trap::trap_no_more();
     PLAN.set(std::ptr::null_mut());
     plan.step
 }

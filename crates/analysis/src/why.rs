@@ -181,7 +181,8 @@ fn led_to(graph: &Graph, starts: &BTreeSet<Node>) -> BTreeSet<Node> {
 fn title(look: &Look, account: &Account) -> String {
     let who = format!("{} (pid {})", look.name, look.pid);
     match account.symptoms.as_slice() {
-        [] => format!("{who}: nothing is stuck"),
+        // Nothing else is looked for: two threads may wait for each other's locks all the same.
+        [] => format!("{who}: no grace period, callback, task, session or agent is stuck"),
         [one] => format!("{who}: {}", one.text),
         [first, more @ ..] => format!("{who}: {}, and {} more", first.text, more.len()),
     }

@@ -106,7 +106,8 @@ Examples:
   gracepoint record -p 4242 --functions 'kv::*' --notrace '*::fmt' --threshold 10us
   gracepoint record --functions all -e 'kv:*' -- ./kv --port 0
 
-A recording ends by Ctrl-C, after --duration, or with the program. What does not fit into the
+A recording ends by Ctrl-C, after --duration, or with the program. A command gets Ctrl-C itself, and
+the recording ends with it; it is also waited for after --duration. SIGTERM is handed on to it. What does not fit into the
 buffer while the disk is busy is lost, counted and reported. The trace is a directory in CTF 1.8,
 which babeltrace2 and Trace Compass read too."
     )]

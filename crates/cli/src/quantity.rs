@@ -18,7 +18,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
 }
 
-/// `16M`, `64MiB`, `512k`, `1G`, `1048576`. K, M and G are powers of 1024.
+/// `16M`, `64MiB`, `512k`, `1G`, `1048576`. K, M, G and T are powers of 1024.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a size; write 512K, 16M, 64MiB or 1G");
     let (number, unit) = split(text);
@@ -27,10 +27,11 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         "k" | "kib" => 10,
         "m" | "mib" => 20,
         "g" | "gib" => 30,
+        "t" | "tib" => 40,
         _ => return Err(bad()),
     };
     let number: f64 = number.parse().map_err(|_| bad())?;
-    let bytes = number * f64::from(1u32 << shift);
+    let bytes = number * (1u64 << shift) as f64;
     if !(1.0..=1e15).contains(&bytes) {
         return Err(bad());
     }
@@ -92,10 +93,11 @@ mod tests {
         assert_eq!(parse_size("64MiB"), Ok(64 << 20));
         assert_eq!(parse_size("512k"), Ok(512 << 10));
         assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("1T"), Ok(1 << 40));
         for text in ["", "2", "s", "-2s", "1e9s", "1.2.3s", "2x", "99999999999999999999h"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        for text in ["", "0", "M", "-1M", "99999999G", "1T"] {
+        for text in ["", "0", "M", "-1M", "99999999G", "1P"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
     }

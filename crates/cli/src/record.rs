@@ -238,10 +238,13 @@ fn conclude(
         );
     }
     tell_gaps(recorded, console);
+    let gone = !dir.exists();
+    let advice =
+        if gone { "record elsewhere with -o" } else { "make room or record elsewhere with -o" };
     let why = match (&recorded.ended, &recorded.failure) {
-        (Ended::Failed(why), _) | (_, Some(why)) => Some(format!(
-            "the trace is not whole: {why}; make room or record elsewhere with -o, and record again"
-        )),
+        (Ended::Failed(why), _) | (_, Some(why)) => {
+            Some(format!("the trace is not whole: {why}; {advice}, and record again"))
+        }
         (Ended::ConnectionLost(why), None) => Some(format!("connection lost: {why}")),
         _ => None,
     };
@@ -272,7 +275,8 @@ fn conclude(
         }))?;
     }
     if let Some(why) = why {
-        return Err(Failure::new(format!("{}; kept {summary}", shown(&why))));
+        let kept = if gone { "kept nothing".to_owned() } else { format!("kept {summary}") };
+        return Err(Failure::new(format!("{}; {kept}", shown(&why))));
     }
     if !args.quiet {
         console.words(format_args!("recorded {summary}"));

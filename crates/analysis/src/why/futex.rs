@@ -44,7 +44,7 @@ pub fn futex(
     let kind = kind(stack);
     let mut futex = Futex { address, kind, owner: None, joined: false };
     if operation == LOCK_PI || operation == LOCK_PI2 {
-        futex.kind = "priority-inheritance mutex";
+        futex.kind = INHERITING;
         futex.owner = word.map(|word| word & !WAITERS_AND_DIED).filter(|tid| is_thread(*tid));
     } else if kind == PTHREAD {
         // `__lock` is followed by `__count` and `__owner`.
@@ -56,7 +56,26 @@ pub fn futex(
     futex
 }
 
+impl Futex {
+    /// Is it one that somebody has, whoever that is?
+    pub(super) fn is_lock(&self) -> bool {
+        let locks =
+            [PTHREAD, INHERITING, STD_MUTEX, STD_RWLOCK, PARKING_LOT_MUTEX, PARKING_LOT_RWLOCK];
+        locks.contains(&self.kind)
+    }
+
+    /// Is the address that of the thread's own parker, and not of the lock?
+    pub(super) fn is_own_parker(&self) -> bool {
+        [PARKING_LOT_MUTEX, PARKING_LOT_RWLOCK].contains(&self.kind)
+    }
+}
+
 const PTHREAD: &str = "pthread mutex";
+const INHERITING: &str = "priority-inheritance mutex";
+const STD_MUTEX: &str = "Mutex of std";
+const STD_RWLOCK: &str = "RwLock of std";
+const PARKING_LOT_MUTEX: &str = "Mutex of parking_lot";
+const PARKING_LOT_RWLOCK: &str = "RwLock of parking_lot";
 const JOIN: &str = "end of a thread";
 
 /// By the innermost function that tells.
@@ -67,12 +86,13 @@ fn kind(stack: &[Frame]) -> &'static str {
         ("pthread_join", JOIN),
         ("pthread_clockjoin", JOIN),
         ("pthread_timedjoin", JOIN),
-        ("thread::unix::Thread>::join", JOIN),
         ("thread::unix::Thread::join", JOIN),
         ("pthread_cond_", "pthread condition variable"),
+        ("parking_lot::raw_mutex", PARKING_LOT_MUTEX),
+        ("parking_lot::raw_rwlock", PARKING_LOT_RWLOCK),
         ("parking_lot", "parking_lot"),
-        ("mutex::futex::Mutex::lock", "Mutex of std"),
-        ("rwlock::futex::RwLock", "RwLock of std"),
+        ("mutex::futex::Mutex::lock", STD_MUTEX),
+        ("rwlock::futex::RwLock", STD_RWLOCK),
         ("condvar::futex", "Condvar of std"),
         ("once::futex", "Once of std"),
         ("mpmc", "channel of std"),
@@ -81,7 +101,9 @@ fn kind(stack: &[Frame]) -> &'static str {
     ];
     // The parker is what most others of std rest on: what is further out says more.
     let found = stack.iter().take(16).filter_map(|frame| {
-        KINDS.iter().find(|(part, _)| frame.function.contains(part)).map(|(_, kind)| *kind)
+        // `<path::Type>::method` and `path::Type::method` are the same.
+        let function = frame.function.replace(['<', '>'], "");
+        KINDS.iter().find(|(part, _)| function.contains(part)).map(|(_, kind)| *kind)
     });
     let mut best = "futex";
     for kind in found {
@@ -134,7 +156,7 @@ mod tests {
         let pthread = futex(&words, wait, &frames(&["syscall", "__GI___lll_lock_wait"]), known);
         assert_eq!(pthread.owner, Some(8));
         assert_eq!(futex(&words, wait, &frames(&["__GI___lll_lock_wait"]), |_| false).owner, None);
-        let std = frames(&["syscall", "std::sys::sync::mutex::futex::Mutex::lock_contended"]);
+        let std = frames(&["syscall", "<std::sys::sync::mutex::futex::Mutex>::lock_contended"]);
         let std = futex(&words, wait, &std, known);
         assert_eq!((std.owner, std.kind), (None, "Mutex of std"));
         assert_eq!(futex(&words, wait, &[], known).kind, "futex");

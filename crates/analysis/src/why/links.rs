@@ -328,14 +328,19 @@ impl Links<'_> {
         // A thread in one of our own waits sleeps there; that it does so in a futex or not says no more.
         let waits = self.graph.from(&this).any(|edge| edge.rule == "waiter");
         let futex = thread.futex.as_ref().filter(|_| !waits)?;
-        let owner = futex.owner?;
         let reading = "/proc/PID/mem";
-        if futex.joined {
+        if let Some(owner) = futex.owner.filter(|_| futex.joined) {
             let why = "the word of the futex is that thread's number".to_owned();
             self.edge(this, Node::Task(owner), EdgeKind::WaitsFor, "join", reading, why);
             return Some(owner);
         }
-        let lock = Node::Lock(format!("{} at {:#x}", futex.kind, futex.address));
+        if futex.owner.is_none() && !futex.is_lock() {
+            return None;
+        }
+        let lock = Node::Lock(match futex.is_own_parker() {
+            true => format!("a {} that {this} waits for", futex.kind),
+            false => format!("{} at {:#x}", futex.kind, futex.address),
+        });
         let why = thread.call.clone().unwrap_or_default();
         self.edge(
             this,
@@ -345,6 +350,7 @@ impl Links<'_> {
             "/proc/PID/task/TID/syscall",
             why,
         );
+        let owner = futex.owner?;
         let why = "its owner's number".to_owned();
         self.edge(lock, Node::Task(owner), EdgeKind::HeldBy, "owner", reading, why);
         Some(owner)

@@ -160,14 +160,20 @@ impl Objects {
         });
         let before = frames.len();
         if let Some((loader, inside)) = found {
+            // With tables of lines alone, a function that nothing is inlined into has a place and no name there.
+            let mut nameless = None;
             if let Ok(mut inlined) = loader.find_frames(inside) {
                 while let Ok(Some(frame)) = inlined.next() {
-                    let Some(function) = frame.function else { continue };
-                    let name = function.raw_name().map(|name| demangled(&name)).unwrap_or_default();
                     let source = frame.location.and_then(|at| Some((at.file?, at.line?)));
+                    let source = source.map(|(file, line)| format!("{file}:{line}"));
+                    let Some(function) = frame.function else {
+                        nameless = source;
+                        continue;
+                    };
+                    let name = function.raw_name().map(|name| demangled(&name)).unwrap_or_default();
                     frames.push(Frame {
                         function: name,
-                        source: source.map(|(file, line)| format!("{file}:{line}")),
+                        source,
                         inlined: true,
                         ..Frame::default()
                     });
@@ -176,7 +182,8 @@ impl Objects {
             if frames.len() == before
                 && let Some(symbol) = loader.find_symbol(inside)
             {
-                frames.push(Frame { function: demangled(symbol), ..Frame::default() });
+                let function = demangled(symbol);
+                frames.push(Frame { function, source: nameless, ..Frame::default() });
             }
         }
         let exported = object.and_then(|object| object.exported(address));

@@ -137,7 +137,7 @@ fn assert_named(who: u64) {
     let symptoms = json["accounts"][0]["symptoms"].as_array().expect("symptoms");
     assert_eq!(symptoms.len(), 3, "{json:#}");
     let (text, _) = program.why(&["--older-than", "1h"]);
-    assert!(text.contains("nothing is stuck"), "{text}");
+    assert!(text.contains("or agent is stuck"), "{text}");
 }
 
 fn blocker(program: &Stuck) -> String {
@@ -159,5 +159,5 @@ pub(crate) fn layer() {
 
 pub(crate) fn not_watched() {
     let (text, notes) = Stuck::start(NOBODY).why(&["--older-than", "0ms"]);
-    assert!(text.contains("nothing is stuck") && notes.contains("watch_spans"), "{text}{notes}");
+    assert!(text.contains("or agent is stuck") && notes.contains("watch_spans"), "{text}{notes}");
 }

@@ -328,12 +328,14 @@ fn no_use(answer: &Answer) -> Failure {
 }
 
 fn find_name(name: &str) -> Result<Live> {
-    let (mut matching, mut others, mut silent) = (Vec::new(), Vec::new(), 0);
+    let (mut matching, mut others, mut silent) = (Vec::new(), Vec::new(), Vec::new());
     for answer in survey(Directory::from_env().all_sockets()) {
         match answer {
             Answer::Ready(live) if glob::matches(name, &live.program.name) => matching.push(live),
             Answer::Ready(live) => others.push(live.program.name),
-            _ => silent += 1,
+            Answer::Silent(pid) | Answer::Foreign(pid, _) | Answer::Garbled(pid, _) => {
+                silent.push(pid.to_string());
+            }
         }
     }
     match matching.len() {
@@ -343,7 +345,12 @@ fn find_name(name: &str) -> Result<Live> {
             let mut text = format!("no traceable program is named `{}`", shown(name));
             match near.first() {
                 Some(near) => text += &format!(": did you mean `{}`?", shown(near)),
-                None if silent > 0 => text += &format!(": {silent} do not answer (gracepoint ps)"),
+                None if !silent.is_empty() => {
+                    let pids = silent.join(", ");
+                    text += &format!(
+                        ", of those that answer; choose one that does not with -p (pids {pids})"
+                    );
+                }
                 None => text += ": `gracepoint ps` shows the traceable programs",
             }
             Err(Failure::new(text))

@@ -398,8 +398,9 @@ impl Ring {
 
 /// After raising `depth`: does the slot still own its page? Denies the agent if it has only asked.
 fn keep(writer: &Writer) -> bool {
+    // The agent may withdraw what it has asked between the two: then the exchange finds 0.
     writer.claim.load(Relaxed) == 0
-        || writer.claim.compare_exchange(ASKED, 0, AcqRel, Acquire).is_ok()
+        || writer.claim.compare_exchange(ASKED, 0, AcqRel, Acquire) != Err(TAKEN)
 }
 
 /// Commits what lies before `pos` in the packet at `packet`, whose last record is not later than `end`.

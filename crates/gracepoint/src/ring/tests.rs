@@ -331,6 +331,15 @@ fn a_forked_child_writes_nothing_even_if_no_hook_has_run() {
     assert_eq!(Consumer::new(&ring).finish().values(16), [1, 2]);
 }
 
+/// One thread less, however it ends.
+struct Leaves(Arc<AtomicUsize>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Threads write as fast as they can while pages are drained and taken back all the time.
 fn hammer(twin: Twin) -> Result<(), String> {
     const THREADS: u64 = 4;
@@ -341,6 +350,7 @@ fn hammer(twin: Twin) -> Result<(), String> {
         .map(|t| {
             let (ring, running) = (Arc::clone(&ring), Arc::clone(&running));
             std::thread::spawn(move || {
+                let _leaves = Leaves(running);
                 let mut kept = Vec::new();
                 for n in 0..EACH {
                     let value = t * EACH + n;
@@ -354,7 +364,6 @@ fn hammer(twin: Twin) -> Result<(), String> {
                         std::thread::yield_now();
                     }
                 }
-                running.fetch_sub(1, Relaxed);
                 kept
             })
         })

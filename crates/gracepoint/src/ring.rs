@@ -303,11 +303,16 @@ impl Ring {
             return self.publish_slowly(writer);
         }
         if writer.depth.load(Relaxed) == 1 || twin!(self, NestedPublishes) {
+            // The packet before `pos`: in a forked child both are 0 from some moment on, and then `pos` says so.
+            let packet = writer.packet.load(Relaxed);
+            compiler_fence(Ordering::SeqCst);
             let pos = writer.pos.load(Relaxed);
             // A handler that came in the meantime has recorded later than this event.
             let end = if pos == record_end { now } else { self.ticks() };
-            // The packet of the record: there is one, since no page is closed with `depth` raised.
-            put_mark(writer.packet.load(Relaxed), pos, end);
+            if pos != 0 {
+                // The packet of the record: there is one, since no page is closed with `depth` raised.
+                put_mark(packet, pos, end);
+            }
             local::decrement(&writer.depth);
             if writer.pos.load(Relaxed) != pos && !twin!(self, PublishesOnce) {
                 self.publish_again(writer);

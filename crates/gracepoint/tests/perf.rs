@@ -31,7 +31,7 @@ macro_rules! events {
     )* };
 }
 
-events! { counted closed picked paced rung crowded grouped spanned forked many named fed refed }
+events! { counted closed picked paced rung crowded grouped spanned forked many named refed }
 
 fn open(attr: PerfAttr) -> PerfEvent {
     PerfEvent::open(attr).unwrap()
@@ -268,35 +268,6 @@ fn functions_and_tracepoints_are_one_group() {
     grouped_call();
     let values: Vec<u64> = group.read().iter().map(|count| count.value).collect();
     assert_eq!(values, [3, 3]);
-}
-
-#[test]
-fn samples_feed_sessions() {
-    use fed::{One, hit};
-    let name = <One as gracepoint::Event>::DESC.name();
-    let handle = open(PerfAttr::tracepoint::<One>().every(10).feed().ring(8, 1).disabled());
-    // The event is declared by the first handle that feeds; a capture has those that are there when it begins.
-    let events = gracepoint::testing::capture();
-    handle.enable().unwrap();
-    hit(25);
-    #[gracepoint::function]
-    fn fed_call() {}
-    let calls = open(PerfAttr::function("*::fed_call").feed());
-    fed_call();
-    drop((handle, calls));
-    hit(10);
-    let told: Vec<(String, u64, u64)> = events
-        .matching("perf:sample")
-        .iter()
-        .map(|event| (event.get("of"), event.get("hits"), event.get("count")))
-        .collect();
-    let of = |name: &str, hits, count| (name.to_owned(), hits, count);
-    assert_eq!(told, [of(&name, 10, 10), of(&name, 10, 20), of("*::fed_call", 1, 1)]);
-
-    let error = PerfEvent::open(PerfAttr::named("perf:sample").feed()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    let error = PerfEvent::open(PerfAttr::system(SystemEvent::CpuClock).feed()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[test]

@@ -274,7 +274,9 @@ pub(crate) fn reset() {
         state.take(&sessions, &mut garbage);
         // What a fork in the middle of a change has left on.
         let used: KeySet = state.keys();
-        let unused = module::records().filter(|f| !used.contains(&KeyId::of(f.record.site().key)));
+        let is_unused =
+            |key: &'static Key| key.point().is_none() && !used.contains(&KeyId::of(key));
+        let unused = module::records().filter(|found| is_unused(found.record.site().key));
         let _ = patch::switch(unused.map(|found| (found, false)));
     }
     retire(garbage);

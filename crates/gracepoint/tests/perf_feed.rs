@@ -45,3 +45,18 @@ fn samples_feed_sessions() {
     let error = PerfEvent::open(PerfAttr::system(SystemEvent::CpuClock).feed()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
+
+/// They switch tracepoints on and off, and not functions that somebody counts.
+#[test]
+fn captures_leave_functions_as_they_are() {
+    #[gracepoint::function]
+    fn counted_call() {}
+    let calls = open(PerfAttr::function("*::counted_call"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..100).for_each(|_| drop(gracepoint::testing::capture())));
+        for n in 1..=20_000 {
+            counted_call();
+            assert_eq!(calls.read().value, n);
+        }
+    });
+}

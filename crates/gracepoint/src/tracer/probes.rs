@@ -290,7 +290,7 @@ pub(crate) fn wait(most: Option<Duration>) -> Result<bool, Error> {
     })
 }
 
-/// All tracepoints with a site.
+/// All tracepoints with a site. Functions are none: theirs are switched as operations want them.
 ///
 /// # Errors
 /// As [`add`].
@@ -300,7 +300,7 @@ pub(crate) fn candidates() -> Result<Vec<Candidate>, Error> {
     }
     let _state = lock();
     let named = |key: &'static Key| Candidate { key, name: key.desc.name_as_is() };
-    Ok(state::loaded().keys().map(named).collect())
+    Ok(state::loaded().keys().filter(|key| key.point().is_none()).map(named).collect())
 }
 
 /// Adds a hook to a key.

@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+/// Bytes that the longest sled has, and some.
+const SLED: u64 = 24;
+
 /// Where distributions keep debug information by build id.
 const DEBUG: &str = "/usr/lib/debug/.build-id";
 
@@ -90,8 +93,13 @@ impl Symbols {
 
     /// Source file and line of the function that begins at `address`; line 0 where only the file is known.
     pub fn line(&self, address: u64) -> Option<(String, u32)> {
-        let at = self.lines.as_ref()?.find_location(address).ok()??;
-        Some((at.file?.to_owned(), at.line.unwrap_or(0)))
+        let lines = self.lines.as_ref()?;
+        // A sled, which is the compiler's, has no line of its own where debug information is full.
+        let place = |ahead| {
+            let at = lines.find_location(address + ahead).ok()??;
+            Some((at.file?.to_owned(), at.line.unwrap_or(0)))
+        };
+        (0..SLED).filter_map(place).find(|(_, line)| *line != 0).or_else(|| place(0))
     }
 }
 

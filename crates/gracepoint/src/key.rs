@@ -278,6 +278,18 @@ pub fn emit_here<E: Event>(event: &E) {
     unsafe { fire(E::KEY, (&raw const *event).cast(), ptr::null()) };
 }
 
+/// The session that is alone on this key, with its entry's data, both of the section that they come with.
+#[cfg(gp_supported)]
+#[inline(always)]
+fn alone_on(
+    key: &Key,
+) -> Option<(crate::session::Alone, *const (), gracepoint_rcu::QuickGuard<'_>)> {
+    let section = TRACE.read_quick()?;
+    // SAFETY: null, or as in `fire_those` an array, which has at least its end.
+    let first = unsafe { key.probes.load(Acquire).as_ref()? };
+    Some((first.alone?, first.entry.data, section))
+}
+
 /// What a site does first, where the event's fields came in registers and may stay there: records it, if there
 /// is one session and nothing out of the ordinary. False, and nothing has been done, if there is more to do.
 #[doc(hidden)]
@@ -289,17 +301,9 @@ pub fn emit_quickly<E: Event>(event: &E) -> bool {
         if len >= crate::field::NOT_QUICK {
             return false;
         }
-        let Some(section) = TRACE.read_quick() else { return false };
-        let key = E::KEY;
-        let at = key.probes.load(Acquire);
-        if at.is_null() {
-            return false;
-        }
-        // SAFETY: as in `fire_those`.
-        let first = unsafe { &*at };
-        let Some(alone) = first.alone else { return false };
+        let Some((alone, data, section)) = alone_on(E::KEY) else { return false };
         // SAFETY: it was made from the entry's data, which lives as long as the array.
-        unsafe { alone.record(first.entry.data, event, len, section) }
+        unsafe { alone.record(data, event, len, section) }
     }
     #[cfg(not(gp_supported))]
     {
@@ -313,17 +317,10 @@ pub fn emit_quickly<E: Event>(event: &E) -> bool {
 pub(crate) fn hit_quickly(key: &Key, hit: &crate::dynamic::Hit<'_>, span: &SpanPoint) -> bool {
     #[cfg(gp_supported)]
     {
-        let Some(section) = TRACE.read_quick() else { return false };
-        let at = key.probes.load(Acquire);
-        if at.is_null() {
-            return false;
-        }
-        // SAFETY: as in `fire_those`.
-        let first = unsafe { &*at };
-        let Some(alone) = first.alone else { return false };
+        let Some((alone, data, section)) = alone_on(key) else { return false };
         // SAFETY: it was made from the entry's data, which lives as long as the array; points have keys of their
         // own.
-        unsafe { alone.record_hit(first.entry.data, hit, span, section) }
+        unsafe { alone.record_hit(data, hit, span, section) }
     }
     #[cfg(not(gp_supported))]
     {

@@ -2,7 +2,7 @@
 //!
 //! Names are those of the symbol table, demangled (Rust's two ways and C++'s), in the object's own file or in
 //! the one with its debug information that the system keeps by build id. Places are the lines that debug
-//! information gives for the function's first instruction.
+//! information gives for the function's first instruction, or after its sled for the first that has one.
 
 use crate::{Error, Result, escape};
 use addr2line::Loader;

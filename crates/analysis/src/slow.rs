@@ -22,6 +22,8 @@ const MOST_KEPT: usize = 10_000;
 const MOST_OPEN: usize = 1 << 12;
 /// Spans that no thread is in.
 const MOST_OUTSIDE: usize = 1 << 17;
+/// What the kernel's times and the program's own are apart at most, in nanoseconds.
+const APART_NS: u64 = 50_000;
 
 /// Where time went, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -196,6 +198,9 @@ impl Looking {
         }
         let (tid, ns, kind) = (event.tid, event.ns, event.index);
         let id = role_fields(event).map(|(id, _)| id);
+        if is_on_cpu(event) {
+            thread.runs(ns);
+        }
         match (event.kind.declared.role, id) {
             (Role::Begin, Some(id)) => self.begin(id, tid, ns, kind),
             (Role::Enter, Some(id)) => self.enter(id, tid, ns, kind),
@@ -308,8 +313,7 @@ impl Looking {
             thread.left = Some((event.ns, is("preempted")));
             thread.woken = None;
         } else {
-            thread.off_until(event.ns);
-            (thread.left, thread.woken) = (None, None);
+            thread.is_back(event.ns);
         }
     }
 
@@ -349,7 +353,30 @@ impl Looking {
     }
 }
 
+/// Whether whoever recorded this was running then: it is an event of the program's own, or of the way in and out of
+/// a system call. What the kernel does on the way to another thread still counts as the first one's.
+fn is_on_cpu(event: &Event<'_>) -> bool {
+    let name = &event.kind.name;
+    match event.kind.declared.id < FIRST_KERNEL_ID {
+        true => !name.starts_with("gp:"),
+        false => name.starts_with("syscalls:") || name.starts_with("raw_syscalls:"),
+    }
+}
+
 impl Thread {
+    /// It runs now. Where it was off its CPU, the switch back is missing: rings run over, and tracefs does not
+    /// note each.
+    fn runs(&mut self, now: u64) {
+        if self.left.is_some_and(|(left, _)| now > left + APART_NS) {
+            self.is_back(now);
+        }
+    }
+
+    fn is_back(&mut self, now: u64) {
+        self.off_until(now);
+        (self.left, self.woken) = (None, None);
+    }
+
     /// It was off its CPU until now: adds that to the spans that were open.
     fn off_until(&mut self, now: u64) {
         let Some((left, preempted)) = self.left else { return };
@@ -407,6 +434,24 @@ mod tests {
         thread.off_until(130);
         assert_eq!(thread.targets[0].parts.runnable_ns, 30);
         assert!(thread.targets[0].parts.blocked_ns.is_empty());
+    }
+
+    /// What it records after it has left tells that it is back, though the switch is missing; not what it recorded just
+    /// before, by another clock.
+    #[test]
+    fn a_thread_that_records_is_back() {
+        let mut thread = Thread {
+            left: Some((1_000_000, false)),
+            call: Some("read".into()),
+            targets: vec![target(0)],
+            ..Thread::default()
+        };
+        thread.runs(1_000_000 + APART_NS);
+        assert!(thread.left.is_some() && thread.targets[0].parts.off() == 0);
+        thread.runs(4_000_000);
+        thread.runs(5_000_000);
+        assert_eq!(thread.left, None);
+        assert_eq!(thread.targets[0].parts.blocked_ns.get("read"), Some(&3_000_000));
     }
 
     /// A task that is polled on two threads, and twice at once on one: its time in between is nobody's, and what

@@ -1,7 +1,7 @@
 //! The kernel's tracepoints by an instance of tracefs, for a recorder that may not open perf events. As root, where
 //! tracefs can be mounted; else these tests are shown as skipped.
 
-use crate::kernel::{NAPS, assert_naps, helpers};
+use crate::kernel::{NAPS, assert_naps, assert_slow, helpers};
 use crate::real::{assert_ok, go, start};
 use crate::sampling::refusing;
 use crate::scene::{Running, Scene};
@@ -87,6 +87,7 @@ fn by_tracefs() {
     drop(program);
     assert_ok(&recorder.end());
     assert_naps(&scene);
+    assert_slow(&scene);
     until("the instance is gone", || !mounted.instance(helper).exists());
 }
 

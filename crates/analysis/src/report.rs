@@ -21,7 +21,7 @@ pub enum Format {
     /// Integers are exact whatever their size. Floats that are not finite are strings; text that
     /// is not UTF-8 is `{"lossy":…,"hex":…}`; a sequence that was cut is `{"total":…,"kept":[…]}`;
     /// an option is null or the value; an enumeration is a name or, where the value has none, a
-    /// number; a duration is its nanoseconds.
+    /// number; a duration is its nanoseconds; a function, and an event of which `gp:loss` and its like tell, is its name.
     JsonLines,
 }
 

@@ -447,6 +447,13 @@ pub(crate) fn is_unthrottle(event: &EventType) -> bool {
     event.declared.role == Role::Event && agree(&ours, &event.declared)
 }
 
+/// Whether its `id` is the number of another event in the trace: `gp:loss`, `gp:throttle` or `gp:unthrottle`.
+pub(crate) fn tells_of_event(event: &EventType) -> bool {
+    let [throttle, unthrottle] = gracepoint_wire::schema::throttle_events();
+    let ours = [gracepoint_wire::schema::loss_event(), throttle, unthrottle];
+    event.declared.role == Role::Event && ours.iter().any(|ours| agree(ours, &event.declared))
+}
+
 /// Whether it is `gp:loss`, laid out as ours.
 pub(crate) fn is_loss(event: &EventType) -> bool {
     let ours = gracepoint_wire::schema::loss_event();

@@ -5,6 +5,7 @@ use super::{Format, Time};
 use crate::escape::{self, push_hex, push_json, push_name, push_text};
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
+use crate::trace::tells_of_event;
 use crate::value::{Numbers, Text};
 use crate::{Trace, Value};
 use std::collections::HashMap;
@@ -29,8 +30,9 @@ pub struct Lines {
     format: Format,
     time: Time,
     labels: Vec<Label>,
-    /// Names of functions, escaped.
+    /// Names of functions, and of events, by the numbers that records have for them.
     functions: HashMap<u64, String>,
+    events: HashMap<u64, String>,
     first_ns: Option<u64>,
     previous_ns: u64,
     /// The second that `clock` spells, and what it spells, up to the point.
@@ -47,8 +49,15 @@ struct Label {
     keys: Vec<Vec<u8>>,
     /// Which fields are masked where they are nothing.
     sensitive: Vec<bool>,
-    /// Which field is the number of a function.
-    function: Option<usize>,
+    /// Which field is a number that has a name.
+    named: Option<(usize, Named)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    Function,
+    /// An event of the trace, in a record of the tracer's own about it.
+    Event,
 }
 
 impl Lines {
@@ -75,17 +84,45 @@ impl Lines {
                     Format::Text => spell(" ", &event.name, ": {"),
                     Format::JsonLines => spell(",\"name\":", &event.name, ",\"tid\":"),
                 },
-                function: event.is_function().then(|| event.field("function")).flatten(),
+                named: match event.is_function() {
+                    true => event.field("function").map(|at| (at, Named::Function)),
+                    false if tells_of_event(event) => {
+                        event.field("id").map(|at| (at, Named::Event))
+                    }
+                    false => None,
+                },
                 sensitive: event.fields.iter().map(|f| f.is_sensitive()).collect(),
                 keys: fields.map(|(f, before)| spell(before, &f.name, after)).collect(),
             }
         };
         let labels = trace.events().iter().map(label).collect();
         let told = trace.sidecar().map_or(&[][..], |sidecar| &sidecar.functions);
-        let named = |entry: &FunctionEntry| (u64::from(entry.id), escape::name(&entry.name));
+        let named = |entry: &FunctionEntry| (u64::from(entry.id), entry.name.clone());
         let functions = told.iter().map(named).collect();
-        let (second, clock) = (u64::MAX, Vec::new());
-        Lines { format, time, labels, functions, first_ns: None, previous_ns: 0, second, clock }
+        let kinds = trace.events().iter();
+        let events = kinds.map(|kind| (u64::from(kind.declared.id), kind.name.clone())).collect();
+        Lines {
+            format,
+            time,
+            labels,
+            functions,
+            events,
+            first_ns: None,
+            previous_ns: 0,
+            second: u64::MAX,
+            clock: Vec::new(),
+        }
+    }
+
+    /// The name of what this field's number stands for.
+    fn name_of(&self, label: &Label, field: usize, value: &Value<'_>) -> Option<&str> {
+        let (_, of) = label.named.filter(|(at, _)| *at == field)?;
+        let Value::Uint(number) = value else { return None };
+        let names = match of {
+            Named::Function => &self.functions,
+            Named::Event => &self.events,
+        };
+        names.get(number).map(String::as_str)
     }
 
     /// Appends the line of `event`, line feed included. The event must be of the trace that this
@@ -124,13 +161,10 @@ impl Lines {
             let Some((value, n)) = event.kind.plan.decode(i, rest) else { break };
             rest = rest.get(n..).unwrap_or_default();
             out.extend_from_slice(key);
-            match &value {
-                Value::None if label.sensitive[i] => out.extend_from_slice(b"***"),
-                Value::Uint(id) if label.function == Some(i) => match self.functions.get(id) {
-                    Some(name) => out.extend_from_slice(name.as_bytes()),
-                    None => push_value(&value, out),
-                },
-                value => push_value(value, out),
+            match (&value, self.name_of(label, i, &value)) {
+                (Value::None, _) if label.sensitive[i] => out.extend_from_slice(b"***"),
+                (_, Some(name)) => push_name(out, name),
+                (value, None) => push_value(value, out),
             }
         }
         out.extend_from_slice(if label.keys.is_empty() { b"}\n" } else { b" }\n" });
@@ -173,7 +207,10 @@ impl Lines {
             let Some((value, n)) = event.kind.plan.decode(i, rest) else { break };
             rest = rest.get(n..).unwrap_or_default();
             out.extend_from_slice(key);
-            push_json_value(&value, out);
+            match self.name_of(label, i, &value) {
+                Some(name) => push_json(out, name),
+                None => push_json_value(&value, out),
+            }
         }
         out.extend_from_slice(b"}}\n");
     }

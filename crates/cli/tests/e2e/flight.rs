@@ -91,7 +91,10 @@ fn steps(scene: &Scene) -> BTreeMap<u64, (u64, u64)> {
     for line in said.out.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
         if event["name"] != "work:step" {
-            assert_eq!(event["name"], "gp:loss");
+            assert_eq!(
+                (&event["name"], &event["fields"]["id"]),
+                (&"gp:loss".into(), &"work:step".into())
+            );
             continue;
         }
         let fields = &event["fields"];

@@ -170,6 +170,7 @@ fn counted(scene: &Scene) -> (u64, u64) {
     let events = report(scene, "t.trace");
     let steps = events.iter().filter(|event| event["name"] == "work:step").count() as u64;
     let left_out = events.iter().filter(|event| event["name"] == "gp:unthrottle");
+    let left_out = left_out.inspect(|event| assert_eq!(event["fields"]["id"], "work:step"));
     let left_out: u64 = left_out.map(|event| event["fields"]["count"].as_u64().unwrap()).sum();
     let info = crate::real::info(scene);
     assert_eq!((&info["events"], &info["throttled"]), (&steps.into(), &Value::from(left_out)));
@@ -205,7 +206,7 @@ fn a_limit_on_overhead_says_so() {
     let begun = Instant::now();
     let throttled = || {
         let said = scene.run(&["report", "-e", "gp:throttle", "t.trace"]);
-        said.out.contains("gp:throttle")
+        said.out.contains("gp:throttle: { id = work:step, rate = ")
     };
     while !throttled() {
         assert!(begun.elapsed() < DEADLINE, "the rate is never lowered");

@@ -88,6 +88,7 @@ pub mod field;
 mod flight;
 #[cfg_attr(not(gp_supported), path = "function/absent.rs")]
 mod function;
+mod grace;
 mod hooks;
 mod key;
 #[cfg(gp_supported)]
@@ -132,6 +133,7 @@ pub use function::{
     FunctionCall, FunctionFilter, FunctionOps, FunctionSet, RegisteredOps, StaticFunctionOps,
     function_name, missed_function_hits,
 };
+pub use grace::rcu_events;
 pub use gracepoint_macros::{Event, Field, function, functions};
 pub use hooks::UseHook;
 pub use owner::{ProbeFailure, Stall, Statistics, Tracer};

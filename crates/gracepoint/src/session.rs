@@ -37,10 +37,10 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 use std::sync::{Arc, Mutex};
 use target::{LIMITED, Target, UNCOMMON};
 
-/// Most sessions at once.
-pub(crate) const MOST_SESSIONS: usize = 8;
+/// Most sessions at once: each has a buffer, whose descriptor a forked child has to find and close.
+pub(crate) const MOST_SESSIONS: usize = 32;
 /// Most sessions, ended ones that wait for a grace period included.
-const MOST_RINGS: usize = 64;
+const MOST_RINGS: usize = 128;
 
 /// Rings that threads and forked children have to know of: those of sessions, and of ended ones
 /// that wait for a grace period.

@@ -181,13 +181,16 @@ impl Callsite for Site {
 
 /// The call site of a tracepoint; made at its first event.
 fn site(view: &View<'_>, level: Level) -> &'static Site {
-    type Sites = HashMap<(usize, Level), &'static Site>;
+    /// Where a type is declared, and what it is called: descriptions have no address of their own, and fields that are
+    /// alike may share one.
+    type Place = (&'static str, u32, &'static str);
+    type Sites = HashMap<(Place, Level), &'static Site>;
     static SITES: Mutex<Option<Sites>> = Mutex::new(None);
     let desc = view.desc();
     let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
     let sites = sites.get_or_insert_default();
-    let key = (std::ptr::from_ref(desc.fields).addr() ^ desc.line as usize, level);
-    sites.entry(key).or_insert_with(|| make(view, level))
+    let key = (desc.file, desc.line, desc.ident);
+    sites.entry((key, level)).or_insert_with(|| make(view, level))
 }
 
 fn make(view: &View<'_>, level: Level) -> &'static Site {

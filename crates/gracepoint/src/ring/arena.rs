@@ -500,7 +500,8 @@ impl Arena {
 
     /// Pages that nobody owns or has filled.
     pub(crate) fn free_pages(&self) -> u32 {
-        self.free.iter().map(|word| word.load(Relaxed).count_ones()).sum()
+        let free = |word: &&AtomicU64| Tag(word.load(Relaxed)).is(PageState::Free);
+        self.pages.iter().filter(free).count() as u32
     }
 }
 

@@ -34,7 +34,8 @@ pub(crate) fn run(until_eof: bool) -> Result<(), Box<dyn Error>> {
     match gracepoint::Builder::new().name("kv-demo").start()? {
         gracepoint::Status::Listening(_) => {}
         other => {
-            return Err(format!("tracing is {other:?}: no GRACEPOINT=off, and on Linux").into());
+            let why = "unset GRACEPOINT if it says off; and it takes Linux";
+            return Err(format!("the demo is about tracing, which is {other:?} here: {why}").into());
         }
     }
 

@@ -17,7 +17,7 @@ use gracepoint_wire::schema::{Context, Declared, Field, MODULE_NAME, Role, Type}
 use gracepoint_wire::{SIDECAR, glob, tsdl};
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -258,14 +258,35 @@ impl Trace {
     }
 }
 
+/// The latest of the traces that `record --rotate` left in a directory.
+fn latest_piece(dir: &Path) -> Option<PathBuf> {
+    let is_number = |name: &str| name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit());
+    let entries = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let named =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_number);
+    entries.filter(|path| named(path) && path.join("metadata").is_file()).max()
+}
+
 fn read_metadata(dir: &Path) -> Result<Metadata> {
     let path = dir.join("metadata");
     let file = sidecar::open_plain(&path).map_err(|e| {
-        Error::new(format!(
-            "{} is not a trace: cannot open its metadata: {e}; give the directory that `gracepoint \
-             record` made",
-            dir.display()
-        ))
+        let dir_shown = dir.display();
+        Error::new(match e.kind() {
+            ErrorKind::PermissionDenied => {
+                format!("{dir_shown} may not be read ({e}): traces are for their owner alone")
+            }
+            _ => match latest_piece(dir) {
+                Some(piece) => format!(
+                    "{dir_shown} holds the pieces of a recording with --rotate, each a trace: give one of them, \
+                     the latest is {}",
+                    piece.display()
+                ),
+                None => format!(
+                    "{dir_shown} is not a trace: cannot open its metadata: {e}; give the directory that \
+                     `gracepoint record` made"
+                ),
+            },
+        })
     })?;
     let mut text = Vec::new();
     let read = file.take(MOST_METADATA + 1).read_to_end(&mut text);

@@ -107,7 +107,8 @@ Examples:
   gracepoint record --functions all -e 'kv:*' -- ./kv --port 0
 
 A recording ends by Ctrl-C, after --duration, or with the program. A command gets Ctrl-C itself, and
-the recording ends with it; it is also waited for after --duration. SIGTERM is handed on to it. What does not fit into the
+the recording ends with it; where it does not end, a second Ctrl-C ends the recording alone. It is also waited for
+after --duration. SIGTERM is handed on to it. What does not fit into the
 buffer while the disk is busy is lost, counted and reported. The trace is a directory in CTF 1.8,
 which babeltrace2 and Trace Compass read too."
     )]

@@ -115,12 +115,13 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(false).map_err(ours)?;
     let mut command = Launched::spawn(&args.command)?;
     let Some(live) = command.wait_for_program(&mut interrupts) else {
+        let what = if command.has_ended() { "ended and" } else { "goes on, and" };
         console.note(format_args!(
-            "{} ended and nothing was recorded: it did not become traceable, or not for long enough \
+            "{} {what} nothing was recorded: it did not become traceable, or not for long enough \
              (call gracepoint::init() in it, and see that GRACEPOINT=off is not set)",
             command.name()
         ));
-        return Ok(command.exit_status());
+        return Ok(if command.has_ended() { command.exit_status() } else { STATUS });
     };
     let late = !live.program.waiting;
     let mut session = match Session::begin(live, &plan(args, &args.globs(), &dir)) {

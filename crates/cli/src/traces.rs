@@ -112,6 +112,10 @@ pub(crate) fn verdict(
     } else {
         match trace.sidecar() {
             Some(about) if about.complete => return Ok(0),
+            Some(about) if about.ended == "write-failed" => {
+                "the recorder could not write on (a full disk?): what came after that is missing"
+                    .into()
+            }
             Some(_) => {
                 "the recorder did not come to its end, or came late: events may be missing".into()
             }

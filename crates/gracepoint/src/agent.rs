@@ -1,8 +1,8 @@
 //! The agent: one thread behind a Unix socket that lists events, makes sessions, hands out arenas
 //! and takes pages back. It sleeps without a timeout while nothing is recorded.
 //!
-//! What a peer sends is bounded and checked: frames by `control::MAX_REQUEST`, connections by
-//! [`MOST_PEERS`], requests in a row by [`IN_A_ROW`], replies that a peer does not read in `peer`.
+//! What a peer sends is bounded and checked: frames by `control::MAX_REQUEST` and in how long the rest of one may
+//! take to come, connections by [`MOST_PEERS`], requests in a row by [`IN_A_ROW`], replies that a peer does not read in `peer`.
 //! A peer that breaks a rule loses its connection and its sessions; the program goes on.
 //!
 //! Nothing here waits but for the next thing to do. A request that has to wait for hits under way
@@ -136,9 +136,10 @@ impl Agent {
         let deaf = self.deaf_until.is_some_and(|until| Instant::now() < until);
         let mut waits = vec![sys::Wait { fd: listener, read: !deaf, write: false, ready: false }];
         waits.extend(self.peers.iter().map(Peer::wait));
+        let rest = self.peers.iter_mut().filter_map(Peer::rest_within).min();
         // A peer whose turn was over has more to ask.
         let more = self.peers.iter().any(Peer::is_due);
-        let timeout = self.drive();
+        let timeout = self.drive(rest);
         why::agent_is_busy(false);
         sys::poll(&mut waits, if more { 0 } else { timeout });
         why::agent_is_busy(true);
@@ -151,6 +152,13 @@ impl Agent {
             let Some(at) = at else { continue };
             if !self.serve(at, polled) {
                 gone.push(self.peers[at].number);
+            }
+        }
+        for peer in &mut self.peers {
+            if peer.rest_within() == Some(Duration::ZERO) && !gone.contains(&peer.number) {
+                peer.queue(&refusal("protocol", "the rest of the message did not come"), None);
+                peer.flush();
+                gone.push(peer.number);
             }
         }
         if std::mem::take(&mut self.decided) {
@@ -188,9 +196,9 @@ impl Agent {
     }
 
     /// Takes a step of the running grace period, if there is one. Milliseconds until something is due
-    /// of itself; −1 for never.
-    fn drive(&self) -> i32 {
-        let mut due: Option<Duration> = None;
+    /// of itself, `rest` included; −1 for never.
+    fn drive(&self, rest: Option<Duration>) -> i32 {
+        let mut due: Option<Duration> = rest;
         let mut within = |time: Duration| due = Some(due.map_or(time, |due| due.min(time)));
         if self.is_recording() {
             within(self.tick_every().saturating_sub(self.ticked.elapsed()));

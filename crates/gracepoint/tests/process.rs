@@ -423,8 +423,18 @@ fn program_agent() {
         refused(&talk(&path, &[hello(1), verb.to_frame()], 2), "session");
     }
     talk(&path, &[hello(1), Message::Release(1, vec![(0, 0), (u32::MAX, 9)]).to_frame()], 1);
-    // A hundred who say nothing, of whom only so many are let in, keep nobody out afterwards.
-    let idle: Vec<_> = (0..100).map(|_| UnixStream::connect(&path)).collect();
+    // Half a message is waited for, and not for ever.
+    refused(&talk(&path, &[hello(1), list[..list.len() - 1].to_vec()], 9), "protocol");
+    // A hundred who say nothing, of whom only so many are let in, keep nobody out.
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let idle: Vec<_> = (0..100).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let messages = talk(&path, &[hello(1), list.clone()], 2);
+    assert!(matches!(messages[1], Message::Events(_)));
+    assert!(
+        open() - before - idle.len() <= 64,
+        "nor do they take more of the program's descriptors"
+    );
     drop(idle);
     let messages = talk(&path, &[hello(1), list], 2);
     assert!(matches!(messages[1], Message::Events(_)));

@@ -123,10 +123,13 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn error_at(&self, line: u32, what: &str) -> Error {
-        Error::new(format!(
-            "metadata line {line}: {what}; the trace may be newer than this tool, or of another \
-             tracer (then use babeltrace2)"
-        ))
+        let why = match &self.next {
+            Some(_) => {
+                "the trace may be newer than this tool, or of another tracer (then use babeltrace2)"
+            }
+            None => "the file is cut short: copy the trace again from where it was recorded",
+        };
+        Error::new(format!("metadata line {line}: {what}; {why}"))
     }
 
     fn error(&self, wanted: &str) -> Error {

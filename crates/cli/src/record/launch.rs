@@ -9,7 +9,7 @@ use crate::console::Console;
 use crate::discover::{Answer, Directory, Live, answer, is_ours};
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
-use crate::interrupt::{Interrupts, Signal};
+use crate::interrupt::{Interrupts, STATUS, Signal};
 use gracepoint_wire::control::Message;
 use rustix::process::{Pid, kill_process};
 use std::collections::{HashMap, HashSet};
@@ -27,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime};
 const TOKEN: &str = "GRACEPOINT_RECORDER";
 /// How long to look every millisecond; programs that start late are looked for less often.
 const EAGER_FOR: Duration = Duration::from_secs(3);
+/// A command that ends by Ctrl-C takes less, as a rule.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 /// How long a socket may refuse before it is given up: it may be bound and not listen yet.
 const REFUSES_AT_MOST: Duration = Duration::from_secs(5);
 /// Looks at our own directory for one at the whole network namespace.
@@ -41,6 +43,10 @@ pub(crate) struct Launched {
     status: Option<ExitStatus>,
     /// Traceable programs after the first.
     further: u32,
+    /// The first Ctrl-C, which it got as well, and whether the user was told what another does.
+    interrupted: Option<Instant>,
+    told: bool,
+    left: bool,
 }
 
 impl Launched {
@@ -60,15 +66,48 @@ impl Launched {
             }
             _ => Failure::new(format!("{name}: cannot be executed: {e}")).with_status(126),
         })?;
-        Ok(Launched { child, name, watch, status: None, further: 0 })
+        Ok(Launched {
+            child,
+            name,
+            watch,
+            status: None,
+            further: 0,
+            interrupted: None,
+            told: false,
+            left: false,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
+    /// Hands a signal on that only we got. The command has Ctrl-C too, and decides; at the second one it is left to
+    /// itself: true from then on.
+    pub(crate) fn heed(&mut self, signal: Option<Signal>) -> bool {
+        match signal {
+            Some(Signal::Terminate) => self.terminate(),
+            Some(Signal::Interrupt) => {
+                self.left |= self.interrupted.is_some();
+                self.interrupted.get_or_insert_with(Instant::now);
+            }
+            None => {}
+        }
+        self.left
+    }
+
+    /// Says that the command goes on though it was left.
+    fn leave(&mut self, console: &mut Console) -> u8 {
+        console.note(format_args!(
+            "{} (pid {}) goes on, and is left to itself",
+            self.name,
+            self.pid()
+        ));
+        STATUS
+    }
+
     /// Waits until the first traceable program has said hello; `None` when the command ended
-    /// before.
+    /// before, or is left.
     pub(crate) fn wait_for_program(&mut self, interrupts: &mut Interrupts) -> Option<Live> {
         let started = Instant::now();
         loop {
@@ -79,11 +118,8 @@ impl Launched {
                 found.for_each(|other| self.wave_on(other));
                 return Some(live);
             }
-            if ended {
+            if ended || self.heed(interrupts.take()) {
                 return None;
-            }
-            if interrupts.take() == Some(Signal::Terminate) {
-                self.terminate();
             }
             let eager = started.elapsed() < EAGER_FOR;
             let pause = Duration::from_millis(if eager { 1 } else { 10 });
@@ -93,6 +129,13 @@ impl Launched {
 
     /// Looks for further programs and lets them go on.
     pub(crate) fn tend(&mut self, console: &mut Console) {
+        if !self.told && self.interrupted.is_some_and(|at| at.elapsed() > ENDS_WITHIN) {
+            self.told = true;
+            console.note(format_args!(
+                "{} has Ctrl-C too, and goes on; once more ends the recording and leaves it running",
+                self.name
+            ));
+        }
         for live in self.watch.look() {
             console.note(format_args!(
                 "{} (pid {}) is not recorded: one program at a time is",
@@ -128,12 +171,12 @@ impl Launched {
         }
     }
 
-    /// Waits until the command has ended, and returns the exit status that tells how.
+    /// Waits until the command has ended, and returns the exit status that tells how; or until it is left.
     pub(crate) fn wait(&mut self, interrupts: &mut Interrupts, console: &mut Console) -> u8 {
         while !self.has_ended() {
             self.tend(console);
-            if interrupts.take() == Some(Signal::Terminate) {
-                self.terminate();
+            if self.heed(interrupts.take()) {
+                return self.leave(console);
             }
             wait_for(&interrupts.interest(), Duration::from_millis(10));
         }

@@ -23,7 +23,7 @@ use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::functions::{self, Table};
-use crate::interrupt::{Interrupts, Signal};
+use crate::interrupt::Interrupts;
 use crate::perf::sides::{Asked, Sides, samples_itself, stacks_are_cut};
 use crate::quantity;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
@@ -468,9 +468,8 @@ impl Session {
         let Some(command) = &mut until.command else {
             return signal.map(|_| Ended::Interrupted);
         };
-        // The command has Ctrl-C too, and decides; what only we got is handed on.
-        if signal == Some(Signal::Terminate) {
-            command.terminate();
+        if command.heed(signal) {
+            return Some(Ended::Interrupted);
         }
         command.tend(console);
         command.has_ended().then(|| {

@@ -105,7 +105,8 @@ impl TraceDir {
         check(path, force)?;
         let failed = |e: io::Error| {
             let named = path.to_string_lossy();
-            Failure::new(format!("cannot make the directory {}: {e}", shown(&named)))
+            let text = format!("cannot make the directory {}: {e}", shown(&named));
+            Failure::new(format!("{text}; choose another place with -o"))
         };
         if force && matches!(Place::at(path), Ok(Place::Trace)) {
             fs::remove_dir_all(path).map_err(failed)?;

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 15] = [
+    let tests: [(&str, fn()); 16] = [
         ("list_before_the_first_hit", list_before_the_first_hit),
         ("every_event_is_recorded_with_its_fields", every_event_is_recorded_with_its_fields),
         ("duration_ends_a_recording", duration_ends_a_recording),
@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a_killed_program_keeps_what_it_committed", a_killed_program_keeps_what_it_committed),
         ("overload_is_counted", overload_is_counted),
         ("a_command_is_recorded_from_its_start", a_command_is_recorded_from_its_start),
+        ("a_command_that_ignores_ctrl_c_is_left", a_command_that_ignores_ctrl_c_is_left),
         ("only_the_first_program_of_a_command", only_the_first_program_of_a_command),
         ("a_bad_pattern_stops_the_command", a_bad_pattern_stops_the_command),
         ("two_recorders_do_not_disturb_each_other", two_recorders_do_not_disturb_each_other),
@@ -241,6 +242,29 @@ fn a_command_is_recorded_from_its_start() {
     assert!(said.err.contains("recorded 3,000 events ("), "{}", said.err);
     let steps = &steps(&events(&scene))[&0];
     assert!(*steps == (0..3000).collect::<Vec<_>>(), "from the first on: {:?}", steps.first());
+}
+
+/// Ctrl-C is for the command to decide, and for the user where that does nothing.
+fn a_command_that_ignores_ctrl_c_is_left() {
+    let scene = Scene::new();
+    let script = "trap '' INT; exec \"$0\" --program forever 1";
+    let mut command = scene.gracepoint(&["record", "-o", "t.trace", "--", "sh", "-c", script]);
+    command.arg(std::env::current_exe().unwrap());
+    let mut recorder = Running::start(command);
+    recorder.expect_error("gracepoint: recording ");
+    recorder.signal(Signal::INT);
+    let note = recorder.expect_error("gracepoint: sh has Ctrl-C too");
+    assert!(note.contains("once more ends the recording"), "{note}");
+    recorder.signal(Signal::INT);
+    let note = recorder.expect_error("gracepoint: sh (pid ");
+    let (pid, what) = note.split_once(')').unwrap();
+    assert_eq!(what, " goes on, and is left to itself");
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).expect("it goes on");
+    let said = recorder.end();
+    assert_eq!(said.status, 130, "{}", said.err);
+    let info = info(&scene);
+    assert!(info["ended"] == "interrupted" && info["events"].as_u64() > Some(0), "{info:#}");
 }
 
 fn only_the_first_program_of_a_command() {

@@ -236,6 +236,8 @@ fn snapshot_takes_nothing() {
     say(&scene, "start");
     for round_number in 1..=3u64 {
         round(&mut program);
+        let filled = show(&scene)[0]["filled_bytes"].as_u64().unwrap();
+        assert!((1..=256 << 10).contains(&filled), "{filled}");
         say(&scene, "snapshot -o t.trace");
         let info = info(&scene);
         assert_eq!((&info["events"], &info["lost"]), (&(1000 * round_number).into(), &0.into()));
@@ -477,6 +479,10 @@ fn pieces_make_a_whole() {
         lost += info["lost"].as_u64().unwrap();
     }
     assert_eq!(events + lost, 200_000, "{events} recorded, {lost} lost");
+    // Whoever takes all of them for one is told what to do.
+    let said = scene.run(&["report", "t.trace"]);
+    let hint = format!("give one of them, the latest is {}", all.last().unwrap());
+    assert!(said.status == 2 && said.err.contains(&hint), "{}", said.err);
 }
 
 fn the_latest_pieces_are_kept() {

@@ -10,11 +10,14 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Bytes of replies that a peer may leave unread before it gets no more.
 const ENOUGH_UNSENT: usize = 256 << 10;
 /// Bytes read from a peer at a time.
 const CHUNK: usize = 16 << 10;
+/// How long the rest of a request may take to come.
+const REST_WITHIN: Duration = Duration::from_secs(5);
 
 /// See the top.
 pub(super) struct Peer {
@@ -27,6 +30,8 @@ pub(super) struct Peer {
     inbox: Vec<u8>,
     /// Bytes at the front of `inbox` that are answered.
     taken: usize,
+    /// Since when there is half a request in it.
+    half: Option<Instant>,
     outbox: VecDeque<Outgoing>,
     unsent: usize,
     pub(super) greeted: bool,
@@ -56,6 +61,7 @@ impl Peer {
             identity,
             inbox: Vec::new(),
             taken: 0,
+            half: None,
             outbox: VecDeque::new(),
             unsent: 0,
             greeted: false,
@@ -126,11 +132,19 @@ impl Peer {
             Ok(Some((payload, len))) => {
                 let message = Message::parse(payload);
                 self.taken += len;
+                self.half = None;
                 Some(message)
             }
             Ok(None) => None,
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// How long the rest of a request may still take; `None` when there is no half of one.
+    pub(super) fn rest_within(&mut self) -> Option<Duration> {
+        let is_half = self.is_wanted() && self.inbox.len() > self.taken;
+        self.half = is_half.then(|| self.half.unwrap_or_else(Instant::now));
+        self.half.map(|since| REST_WITHIN.saturating_sub(since.elapsed()))
     }
 
     pub(super) fn queue(&mut self, message: &Message, arena: Option<OwnedFd>) {

@@ -15,6 +15,8 @@ struct Events {
     ended: &'static Point,
     callbacks: &'static Point,
     panicked: &'static Point,
+    stalled: &'static Point,
+    callback_stalled: &'static Point,
 }
 
 static EVENTS: LazyLock<Events> = LazyLock::new(|| Events {
@@ -22,6 +24,8 @@ static EVENTS: LazyLock<Events> = LazyLock::new(|| Events {
     ended: point("rcu:grace_period_end", &["number", "duration_ns", "heavy_barriers"]),
     callbacks: point("rcu:callbacks", &["count", "duration_ns"]),
     panicked: point("rcu:callback_panic", &["message"]),
+    stalled: point("rcu:stall", &["number", "age_ns", "waiters", "callbacks", "what"]),
+    callback_stalled: point("rcu:callback_stall", &["name", "age_ns", "behind", "what"]),
 });
 
 fn point(name: &str, fields: &[&str]) -> &'static Point {
@@ -36,8 +40,9 @@ fn point(name: &str, fields: &[&str]) -> &'static Point {
 }
 
 /// What to give to [`gracepoint_rcu::Domain::observe`], so that the domain's grace periods are events of this
-/// program: `rcu:grace_period_begin` and `_end`, `rcu:callbacks` and `rcu:callback_panic`, each with the `domain`'s
-/// name. Numbers and lengths are [`gracepoint_rcu::Event`]'s; lengths in nanoseconds.
+/// program: `rcu:grace_period_begin` and `_end`, `rcu:callbacks`, `rcu:callback_panic`, `rcu:stall` and
+/// `rcu:callback_stall`, each with the `domain`'s name. Numbers and lengths are [`gracepoint_rcu::Event`]'s, lengths in
+/// nanoseconds; `what` is the stall in words: who waits, and who holds it up.
 ///
 /// They are hit on the thread that drives or waits. While they are off, each costs a load, once for a grace period or
 /// a turn of callbacks, and nothing for a read section. A probe of yours on them must not wait for the
@@ -81,6 +86,21 @@ impl Observer for Events {
             Event::CallbackPanicked { message, .. } => self.panicked.event(|fields| {
                 fields.str(0, domain);
                 fields.str(1, message);
+            }),
+            Event::GracePeriodStalled { stall, .. } => self.stalled.event(|fields| {
+                fields.str(0, domain);
+                fields.u64(1, stall.grace_period.number);
+                fields.u64(2, ns(stall.age));
+                fields.u64(3, (stall.waiters.len() + stall.async_waiters) as u64);
+                fields.u64(4, stall.callbacks.number as u64);
+                fields.display(5, stall);
+            }),
+            Event::CallbackStalled { running, .. } => self.callback_stalled.event(|fields| {
+                fields.str(0, domain);
+                fields.str(1, running.name);
+                fields.u64(2, ns(running.ran_for));
+                fields.u64(3, running.behind.number as u64);
+                fields.display(4, running);
             }),
             _ => false,
         };

@@ -3,7 +3,8 @@
 
 use gracepoint::Tracer;
 use gracepoint_rcu::Domain;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 static DOMAIN: Domain = Domain::new("routes");
 
@@ -40,7 +41,28 @@ fn grace_periods_are_events() {
         panicked.is_some_and(|(.., text)| text.as_ref().unwrap().contains("as it must")),
         "{told:?}"
     );
+    let stalled = || {
+        let told = std::mem::take(&mut *seen.lock().unwrap());
+        told.into_iter().any(|(name, number, _)| name == "rcu:stall" && number.is_some())
+    };
+    std::thread::scope(|scope| {
+        let (tell, wait) = mpsc::channel::<()>();
+        let (inside, is_inside) = mpsc::channel();
+        scope.spawn(move || {
+            let _section = DOMAIN.read();
+            inside.send(()).unwrap();
+            let _ = wait.recv();
+        });
+        is_inside.recv().unwrap();
+        DOMAIN.stalled_after(Duration::ZERO);
+        let _cookie = DOMAIN.start_poll();
+        while !stalled() {
+            DOMAIN.poll();
+        }
+        drop(tell);
+    });
     drop(probe);
+    seen.lock().unwrap().clear();
     DOMAIN.synchronize().expect("not inside a section");
     assert!(seen.lock().unwrap().is_empty(), "off is off");
 }

@@ -57,8 +57,8 @@ Environment:
 
 Exit status:
   0 done; 1 the answer is no; 2 an error; 130 interrupted before anything was recorded.
-  `record -- CMD` exits as CMD does, or with 125 (our failure), 126 (CMD cannot be executed) or
-  127 (no such command).";
+  `record -- CMD` exits as CMD does, or with 125 (our failure, or CMD could not be traced), 126 (CMD cannot be
+  executed) or 127 (no such command).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -121,7 +121,12 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
              (call gracepoint::init() in it, and see that GRACEPOINT=off is not set)",
             command.name()
         ));
-        return Ok(if command.has_ended() { command.exit_status() } else { STATUS });
+        // A command that failed says so itself.
+        return Ok(match command.has_ended() {
+            true if command.exit_status() == 0 => OWN_FAILURE,
+            true => command.exit_status(),
+            false => STATUS,
+        });
     };
     let late = !live.program.waiting;
     let mut session = match Session::begin(live, &plan(args, &args.globs(), &dir)) {
@@ -193,10 +198,7 @@ fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
 /// Says what of the events is not in the trace, as far as it is no loss.
 fn tell_gaps(recorded: &Recorded, console: &mut Console) {
     for who in recorded.holdouts.iter().take(10) {
-        console.note(format_args!(
-            "{} is still inside an event; what it has not committed is not in the trace",
-            shown(who)
-        ));
+        console.note(format_args!("{}; what it may be writing is not in the trace", shown(who)));
     }
     if recorded.spoilt > 0 {
         console.note(format_args!(

@@ -298,7 +298,7 @@ pub(crate) fn stop(args: &SessionArgs, console: &mut Console) -> Result<u8> {
 /// Who is still inside an event, where that is worth a word.
 fn holdouts(stopped: &Stopped) -> String {
     match (stopped.settled, stopped.holdouts.first()) {
-        (false, Some(who)) => format!("; {} is still inside an event", shown(who)),
+        (false, Some(who)) => format!("; {}", shown(who)),
         _ => String::new(),
     }
 }
@@ -330,10 +330,7 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
             ));
         }
         for who in reset.holdouts.iter().take(10) {
-            console.note(format_args!(
-                "{} is still inside an event: the session is freed when it leaves it",
-                shown(who)
-            ));
+            console.note(format_args!("{}: the session is freed when it leaves", shown(who)));
         }
         Ok(())
     })?;

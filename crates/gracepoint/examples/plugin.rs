@@ -2,8 +2,9 @@
 //! of any kind, traced or not.
 //!
 //! It carries a runtime of its own. [`plugin_start`] starts the agent of that, which `gracepoint ps`
-//! shows beside the program's; from then on the object stays loaded, whoever closes it. A plugin that
-//! does not start it costs nothing, and may come and go.
+//! shows beside the program's; from then on the object stays loaded, whoever closes it. So it does once it has attached
+//! a probe ([`plugin_attach`]), whose end a reader may hold up for as long as that sleeps. A plugin that does neither
+//! costs nothing, and may come and go.
 #![allow(clippy::missing_safety_doc, reason = "the functions that are unsafe say what they need")]
 
 /// The plugin was asked to do something.
@@ -44,4 +45,17 @@ pub unsafe extern "C" fn plugin_start(buffer: *mut u8, size: usize) -> usize {
 #[unsafe(no_mangle)]
 pub extern "C" fn plugin_switch(on: u32) -> u32 {
     u32::from(gracepoint::__private::switch_sites("plugin:*", on != 0).is_ok())
+}
+
+/// Attaches a probe of the plugin's own, does something, and takes the probe away; how often it was called.
+#[unsafe(no_mangle)]
+pub extern "C" fn plugin_attach() -> u32 {
+    let called = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counter = std::sync::Arc::clone(&called);
+    let probe = Work::tracepoint().attach(move |_: &Work| {
+        counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    });
+    plugin_work(1);
+    drop(probe);
+    called.load(std::sync::atomic::Ordering::Relaxed)
 }

@@ -212,8 +212,14 @@ mod ladder {
                 Err(error) => refusals.push(error.to_string()),
             }
         }
+        let what = match ways.len() < LADDER.len() {
+            true => {
+                "unset GRACEPOINT_PATCH, which insists on this way, or build the program with it as `branch`"
+            }
+            false => "build the program with GRACEPOINT_PATCH=branch",
+        };
         Err(PatchError(format!(
-            "this system refuses to change code ({}); build the program with GRACEPOINT_PATCH=branch",
+            "this system refuses to change code ({}); {what}",
             refusals.join("; ")
         )))
     }

@@ -127,6 +127,14 @@ impl Plugin {
         assert_eq!(switch(on.into()), 1);
     }
 
+    /// Attaches and detaches a probe; is it called in between?
+    fn attach(&self) -> bool {
+        // SAFETY: the function of that name has this type.
+        let attach: extern "C" fn() -> u32 =
+            unsafe { std::mem::transmute(self.function(c"plugin_attach")) };
+        attach() == 1
+    }
+
     /// Starts its agent; the socket.
     fn start(&self) -> PathBuf {
         // SAFETY: the function of that name has this type.
@@ -292,4 +300,14 @@ fn a_plugin_whose_agent_runs_stays_loaded() {
     while again.work() {
         tool.events();
     }
+}
+
+/// The probe's code and data are called and freed after a grace period, which nobody waits for.
+#[test]
+fn a_plugin_that_attaches_a_probe_stays_loaded() {
+    let _turn = turn();
+    let plugin = Plugin::load("attaches.so");
+    assert!(plugin.attach(), "its probe is called");
+    assert!(plugin.close(), "what it has attached may still be under way: it stays");
+    assert!(!Plugin::load("attaches.so").work(), "the probe is gone");
 }

@@ -123,10 +123,8 @@ fn conclude(
         ));
     }
     for holdout in recorded.holdouts.iter().take(10) {
-        console.note(format_args!(
-            "{} is still inside an event; what it has not committed is not in the trace",
-            shown(holdout)
-        ));
+        console
+            .note(format_args!("{}; what it may be writing is not in the trace", shown(holdout)));
     }
     let info = gracepoint_analysis::Trace::open(path)
         .and_then(|trace| gracepoint_analysis::info::info(&trace))?;

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 16] = [
+    let tests: [(&str, fn()); 17] = [
         ("list_before_the_first_hit", list_before_the_first_hit),
         ("every_event_is_recorded_with_its_fields", every_event_is_recorded_with_its_fields),
         ("duration_ends_a_recording", duration_ends_a_recording),
@@ -22,6 +22,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a_command_is_recorded_from_its_start", a_command_is_recorded_from_its_start),
         ("a_command_that_ignores_ctrl_c_is_left", a_command_that_ignores_ctrl_c_is_left),
         ("only_the_first_program_of_a_command", only_the_first_program_of_a_command),
+        (
+            "a_command_that_cannot_be_traced_is_a_failure",
+            a_command_that_cannot_be_traced_is_a_failure,
+        ),
         ("a_bad_pattern_stops_the_command", a_bad_pattern_stops_the_command),
         ("two_recorders_do_not_disturb_each_other", two_recorders_do_not_disturb_each_other),
         ("too_many_recorders_are_refused", too_many_recorders_are_refused),
@@ -278,6 +282,16 @@ fn only_the_first_program_of_a_command() {
     assert!(said.err.contains("worker (pid "), "{}", said.err);
     assert!(said.err.contains(") is not recorded: one program at a time is"), "{}", said.err);
     assert_eq!(info(&scene)["events"], 10);
+}
+
+fn a_command_that_cannot_be_traced_is_a_failure() {
+    let scene = Scene::new();
+    for (script, status) in [("exit 0", 125), ("exit 3", 3)] {
+        let said = scene.run(&["record", "-o", "t.trace", "--", "sh", "-c", script]);
+        assert_eq!(said.status, status, "{}", said.err);
+        assert!(said.err.contains("call gracepoint::init() in it"), "{}", said.err);
+        assert!(!scene.trace().exists());
+    }
 }
 
 fn a_bad_pattern_stops_the_command() {

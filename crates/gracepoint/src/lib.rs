@@ -190,7 +190,7 @@ pub fn init() -> Result<Status, Error> {
 /// | `none` | not at all: another system, or the feature `off` |
 ///
 /// ```
-/// assert!(["text", "mem", "branch", "none"].contains(&gracepoint::patching()));
+/// assert!(["text", "mem", "refused", "branch", "none"].contains(&gracepoint::patching()));
 /// ```
 pub fn patching() -> &'static str {
     #[cfg(gp_supported)]

@@ -207,8 +207,7 @@ pub struct Stall {
     /// It has been inside for at least so long: since a grace period first waited for it. `None` where that
     /// is not known (yet).
     pub seen: Option<Duration>,
-    /// The user probes that it is running, innermost first, as (name, tracepoint). Empty while a session
-    /// records.
+    /// The user probes that it is running, innermost first, as (name, tracepoint). A session's writer is none.
     pub probes: Vec<(String, String)>,
 }
 

@@ -232,8 +232,9 @@ fn plugins_are_closed_while_a_reader_sleeps() {
     assert!(goes.work());
     assert!(!goes.close(), "gone, with its sites on");
     let stays = Plugin::load("stays-closed.so");
-    stays.start();
-    assert!(stays.close(), "closed, and still there because of its agent");
+    assert!(stays.attach(), "a probe of its own is called");
+    // The probe's code and data are called and freed after a grace period, which nobody waits for.
+    assert!(stays.close(), "closed, and still there because it has attached a probe");
     sleeper.unwrap().detach();
     assert!(SLEEPS.load(Relaxed), "nobody has waited for the reader");
     WAKE.store(true, Relaxed);
@@ -300,14 +301,4 @@ fn a_plugin_whose_agent_runs_stays_loaded() {
     while again.work() {
         tool.events();
     }
-}
-
-/// The probe's code and data are called and freed after a grace period, which nobody waits for.
-#[test]
-fn a_plugin_that_attaches_a_probe_stays_loaded() {
-    let _turn = turn();
-    let plugin = Plugin::load("attaches.so");
-    assert!(plugin.attach(), "its probe is called");
-    assert!(plugin.close(), "what it has attached may still be under way: it stays");
-    assert!(!Plugin::load("attaches.so").work(), "the probe is gone");
 }

@@ -12,7 +12,8 @@
 //! # `text`: one store
 //! The pages of the batch become writable, and stay readable and executable. Each site changes by
 //! one aligned 8-byte store: a processor that fetches the word gets the old instruction or the new
-//! one. The pages become read-only again. Then one barrier.
+//! one. The pages become read-only again. Then one barrier. (And one before the first store of a batch, in both ways:
+//! a process that may not have the last one, because a filter has come since, shall not begin.)
 //!
 //! # `mem`: bytes, through a harmless instruction
 //! The kernel writes for us (`/proc/self/mem` ignores protection, for debuggers' sake), and promises

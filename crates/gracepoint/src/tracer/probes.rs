@@ -357,7 +357,10 @@ pub(crate) fn stalls() -> Vec<Stall> {
     let stall = |holdout: gracepoint_rcu::Holdout| Stall {
         seen: known
             .iter()
-            .find(|known| known.reader.index == holdout.index)
+            .find(|known| {
+                // Of owners, and of threads without an index, it is not known which is which.
+                holdout.index.is_some() && known.reader.index == holdout.index
+            })
             .map(|known| known.seen),
         probes: holdout
             .index

@@ -34,11 +34,12 @@ fn main() -> std::process::ExitCode {
         program::begin(&args.next().unwrap_or_default());
         return std::process::ExitCode::SUCCESS;
     }
-    let tests: [(&str, program::Test); 15] = [
+    let tests: [(&str, program::Test); 16] = [
         ("stale_data", stale_data::ours),
         ("stale_data_is_caught_in_the_kernels_design", stale_data::twin),
         ("teardown_stall", teardown_stall::test),
         ("teardown_stall_detach_makes_no_call_that_waits", system_calls::test),
+        ("a_batch_takes_one_change_of_protection", system_calls::test_batches),
         ("teardown_stall_the_program_exits", teardown_stall::test_exit),
         ("teardown_stall_recorders_leave", recorder::test),
         ("before_main_and_after", places::test_main),

@@ -13,10 +13,11 @@ pub(crate) type Test = fn() -> Result<(), Failed>;
 const PATIENCE: Duration = Duration::from_secs(240);
 
 pub(crate) fn begin(name: &str) {
-    let programs: [(&str, fn()); 15] = [
+    let programs: [(&str, fn()); 16] = [
         ("teardown-stall", teardown_stall::program),
         ("exit", teardown_stall::program_exit),
         ("system-calls", system_calls::program),
+        ("batches", system_calls::batches),
         ("recorded", recorder::program),
         ("recorder", recorder::program_recorder),
         ("main", places::program_main),

@@ -15,6 +15,28 @@ use std::time::Duration;
 /// `getpgid` of these, which nobody else asks for.
 const MARKS: [u64; 2] = [0x0ace_0001, 0x0ace_0002];
 const CYCLES: u64 = 200;
+/// Sites that one batch switches, in one region.
+const SITES: usize = 64;
+const BATCHES: u64 = 10;
+
+/// One of many sites.
+#[derive(gracepoint::Event)]
+#[event(name = "batch:event")]
+struct Batched {
+    n: u32,
+}
+
+/// A site for each number.
+fn hit<const N: usize>() {
+    gracepoint::trace!(Batched { n: N as u32 });
+}
+
+macro_rules! sites {
+    ($($n:literal)*) => { [$(hit::<{ 8 * $n }>, hit::<{ 8 * $n + 1 }>, hit::<{ 8 * $n + 2 }>, hit::<{ 8 * $n + 3 }>,
+        hit::<{ 8 * $n + 4 }>, hit::<{ 8 * $n + 5 }>, hit::<{ 8 * $n + 6 }>, hit::<{ 8 * $n + 7 }>),*] };
+}
+
+static ALL: [fn(); SITES] = sites!(0 1 2 3 4 5 6 7);
 
 /// `struct ptrace_syscall_info` up to what an entry has.
 #[repr(C)]
@@ -63,6 +85,44 @@ pub(crate) fn program() {
     std::process::exit(0);
 }
 
+/// Switches many sites at once, on and off.
+pub(crate) fn batches() {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+    static CALLED: AtomicUsize = AtomicUsize::new(0);
+    let tracer = Tracer::new("batches");
+    let attach =
+        || tracer.tracepoint::<Batched>().attach(|_| _ = CALLED.fetch_add(1, Relaxed)).unwrap();
+    attach().detach();
+    mark(MARKS[0]);
+    for _ in 0..BATCHES {
+        let probe = attach();
+        ALL.iter().for_each(|hit| hit());
+        probe.detach();
+    }
+    mark(MARKS[1]);
+    assert_eq!(CALLED.load(Relaxed), SITES * BATCHES as usize);
+    std::process::exit(0);
+}
+
+/// One change of protection there and one back for the region, and a few barriers (those of the grace periods that
+/// this thread drives included), whatever the number of sites.
+pub(crate) fn test_batches() -> Result<(), Failed> {
+    let (counts, _) = trace("batches", false);
+    let of = |call| counts.get(&call).copied().unwrap_or(0);
+    let (protections, barriers) = (of(libc::SYS_mprotect), of(libc::SYS_membarrier));
+    println!(
+        "{SITES} sites on and off, {BATCHES} times: {protections} changes of protection, {barriers} barriers"
+    );
+    let switches = 2 * BATCHES;
+    let once = (switches..=2 * switches).contains(&protections)
+        && (switches..=4 * switches).contains(&barriers);
+    match once || gracepoint::patching() != "text" {
+        true => Ok(()),
+        false => Err(format!("not once for a batch: {counts:?}").into()),
+    }
+}
+
 /// Calls that never wait for anybody else's doing. `futex` is among them where it wakes.
 fn never_waits(number: i64, arguments: &[u64; 6]) -> bool {
     const FUTEX_WAKE: u64 = 1;
@@ -87,8 +147,8 @@ fn never_waits(number: i64, arguments: &[u64; 6]) -> bool {
 }
 
 /// Runs the program; how often it made each call between its marks, and those of them that may wait.
-fn trace(waits: bool) -> (BTreeMap<i64, u64>, Vec<i64>) {
-    let mut command = command("system-calls");
+fn trace(program: &str, waits: bool) -> (BTreeMap<i64, u64>, Vec<i64>) {
+    let mut command = command(program);
     command.stdout(Stdio::null());
     if waits {
         command.env("SCENARIO_WAITS", "1");
@@ -142,7 +202,7 @@ fn trace(waits: bool) -> (BTreeMap<i64, u64>, Vec<i64>) {
 }
 
 pub(crate) fn test() -> Result<(), Failed> {
-    let (counts, waiting) = trace(false);
+    let (counts, waiting) = trace("system-calls", false);
     println!("system calls of {CYCLES} cycles, by number: {counts:?}");
     if !waiting.is_empty() {
         return Err(format!("calls that may wait, by number: {waiting:?}").into());
@@ -156,6 +216,6 @@ pub(crate) fn test() -> Result<(), Failed> {
     if patches.is_some_and(|call| counts.get(&call).is_none_or(|&times| times < CYCLES)) {
         return Err(format!("not each cycle has patched: {counts:?}").into());
     }
-    let (_, waiting) = trace(true);
+    let (_, waiting) = trace("system-calls", true);
     if waiting.is_empty() { Err("the twin that waits was not caught".into()) } else { Ok(()) }
 }

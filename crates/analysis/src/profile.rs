@@ -13,7 +13,7 @@
 //! preempted and could have gone on, else *blocked*. Spans are those that are open on the thread at the
 //! sample; the innermost counts.
 
-mod symbols;
+pub(crate) mod symbols;
 mod text;
 mod unwind;
 
@@ -220,7 +220,7 @@ fn matters(event: &EventType) -> bool {
 }
 
 /// Where objects lay: base, size, build id, path.
-fn objects(trace: &Trace) -> Vec<symbols::Lies> {
+pub(crate) fn objects(trace: &Trace) -> Vec<symbols::Lies> {
     let is_module = |event: &EventType| event.is_own() && event.declared.id == MODULE_ID;
     let choice = Choice::of(trace.events().iter().map(is_module).collect());
     let mut reader: Reader<'_> = trace.reader_of(&choice);

@@ -21,7 +21,8 @@ pub enum Format {
     /// Integers are exact whatever their size. Floats that are not finite are strings; text that
     /// is not UTF-8 is `{"lossy":…,"hex":…}`; a sequence that was cut is `{"total":…,"kept":[…]}`;
     /// an option is null or the value; an enumeration is a name or, where the value has none, a
-    /// number; a duration is its nanoseconds; a function, and an event of which `gp:loss` and its like tell, is its name.
+    /// number; a duration is its nanoseconds; a function, and an event of which `gp:loss` and its like tell, is its name. Where
+    /// events have stacks (`callstack`), `frames` tells their functions, as far as they are known.
     JsonLines,
 }
 
@@ -81,7 +82,7 @@ const GATHER: usize = 64 << 10;
 /// When a glob matches no event, or `out` fails (see [`crate::Error::is_closed_pipe`]).
 pub fn report(trace: &Trace, options: &Options, out: &mut dyn Write) -> Result<Reported> {
     let mut reader = trace.reader_of(&trace.choose(&options.filter)?);
-    let mut lines = Lines::new(trace, options.format, options.time);
+    let mut lines = Lines::new(trace, options.format, options.time).with_symbols(trace);
     let mut text = Vec::with_capacity(2 * GATHER);
     let mut count = 0;
     while options.limit.is_none_or(|limit| count < limit) {

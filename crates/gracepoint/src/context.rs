@@ -7,7 +7,7 @@
 //! frame pointers uses the register for something else), so nothing is read through it: the kernel
 //! copies ([`sys::peek`]), and says so where there is nothing to copy. A frame must lie above the one
 //! before, on 8 bytes; the chain ends where it does not, or after [`DEEPEST`] frames. Build with
-//! `-C force-frame-pointers=yes` to see more than the first.
+//! `-C force-frame-pointers=yes`; without there is nothing to follow, and as a rule not one address.
 
 use crate::arch::local;
 use crate::{ring, sys};

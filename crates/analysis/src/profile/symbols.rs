@@ -13,9 +13,12 @@ pub(super) type ObjectFile<'a> = object::File<'a, &'a ReadCache<File>>;
 /// Addresses whose names are remembered.
 const MOST_KNOWN: usize = 1 << 20;
 
+/// Said of an address in no object.
+const UNKNOWN: &str = "[unknown]";
+
 /// Where an object lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lies {
+pub(crate) struct Lies {
     pub(super) base: u64,
     pub(super) size: u64,
     /// Hexadecimal; empty if there is none.
@@ -52,6 +55,7 @@ impl Lies {
 }
 
 /// An object's functions.
+#[derive(Debug)]
 struct Table {
     /// The address in the file's own terms that lies at the base.
     first: u64,
@@ -60,7 +64,8 @@ struct Table {
 }
 
 /// Of all objects, read when they are first needed.
-pub(super) struct Symbols {
+#[derive(Debug)]
+pub(crate) struct Symbols {
     /// By base.
     objects: Vec<Lies>,
     tables: Vec<Option<Result<Table, String>>>,
@@ -69,14 +74,14 @@ pub(super) struct Symbols {
 }
 
 impl Symbols {
-    pub(super) fn new(mut objects: Vec<Lies>) -> Symbols {
+    pub(crate) fn new(mut objects: Vec<Lies>) -> Symbols {
         objects.sort_by_key(|object| object.base);
         let tables = objects.iter().map(|_| None).collect();
         Symbols { objects, tables, known: HashMap::new(), spare: String::new() }
     }
 
     /// The function at an address, or the object in brackets.
-    pub(super) fn name(&mut self, address: u64) -> &str {
+    pub(crate) fn name(&mut self, address: u64) -> &str {
         if self.known.contains_key(&address) {
             return &self.known[&address];
         }
@@ -90,11 +95,11 @@ impl Symbols {
 
     fn look_up(&mut self, address: u64) -> String {
         let after = self.objects.partition_point(|object| object.base <= address);
-        let Some(at) = after.checked_sub(1) else { return "[unknown]".into() };
+        let Some(at) = after.checked_sub(1) else { return UNKNOWN.into() };
         let object = &self.objects[at];
         let offset = address - object.base;
         if offset >= object.size {
-            return "[unknown]".into();
+            return UNKNOWN.into();
         }
         let table = self.tables[at].get_or_insert_with(|| read(object));
         let nameless = || {
@@ -108,6 +113,13 @@ impl Symbols {
             Some((_, end, name)) if there < *end => name.clone(),
             _ => nameless(),
         }
+    }
+
+    /// The function that a return address leads back into; `None` if its object is not known.
+    pub(crate) fn caller(&mut self, address: u64) -> Option<&str> {
+        // The call is what lies before: it may be the last instruction of a function that never returns.
+        let name = self.name(address.saturating_sub(1));
+        (name != UNKNOWN).then_some(name)
     }
 
     /// Objects that were needed and have no names, and why.

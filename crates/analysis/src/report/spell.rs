@@ -3,6 +3,8 @@
 
 use super::{Format, Time};
 use crate::escape::{self, push_hex, push_json, push_name, push_text};
+use crate::profile::objects;
+use crate::profile::symbols::Symbols;
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
 use crate::trace::tells_of_event;
@@ -10,6 +12,9 @@ use crate::value::{Numbers, Text};
 use crate::{Trace, Value};
 use std::collections::HashMap;
 use std::io::Write;
+
+/// The field of a context with a stack.
+const STACK: &str = "callstack";
 
 /// Spells events of one trace.
 ///
@@ -33,6 +38,8 @@ pub struct Lines {
     /// Names of functions, and of events, by the numbers that records have for them.
     functions: HashMap<u64, String>,
     events: HashMap<u64, String>,
+    /// Names for return addresses, if they are asked for.
+    symbols: Option<Symbols>,
     first_ns: Option<u64>,
     previous_ns: u64,
     /// The second that `clock` spells, and what it spells, up to the point.
@@ -51,6 +58,8 @@ struct Label {
     sensitive: Vec<bool>,
     /// Which field is a number that has a name.
     named: Option<(usize, Named)>,
+    /// Which field is a stack.
+    stack: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +100,7 @@ impl Lines {
                     }
                     false => None,
                 },
+                stack: event.field(STACK),
                 sensitive: event.fields.iter().map(|f| f.is_sensitive()).collect(),
                 keys: fields.map(|(f, before)| spell(before, &f.name, after)).collect(),
             }
@@ -107,11 +117,23 @@ impl Lines {
             labels,
             functions,
             events,
+            symbols: None,
             first_ns: None,
             previous_ns: 0,
             second: u64::MAX,
             clock: Vec::new(),
         }
+    }
+
+    /// From now on tells the functions of stacks, where the objects that the trace tells of are still there. In text they
+    /// stand for the addresses, in JSON as `frames` beside the fields.
+    ///
+    /// Reads where objects lay, and their symbol tables when they are first needed.
+    pub fn with_symbols(mut self, trace: &Trace) -> Lines {
+        if self.labels.iter().any(|label| label.stack.is_some()) {
+            self.symbols = Some(Symbols::new(objects(trace)));
+        }
+        self
     }
 
     /// The name of what this field's number stands for.
@@ -154,6 +176,17 @@ impl Lines {
         self.first_ns.get_or_insert(event.ns);
         self.previous_ns = event.ns;
         out.extend_from_slice(event.who);
+        let mut symbols = self.symbols.take();
+        self.push_text_fields(event, &mut symbols, out);
+        self.symbols = symbols;
+    }
+
+    fn push_text_fields(
+        &self,
+        event: &Event<'_>,
+        symbols: &mut Option<Symbols>,
+        out: &mut Vec<u8>,
+    ) {
         let Some(label) = self.labels.get(event.index as usize) else { return };
         out.extend_from_slice(&label.head);
         let mut rest = event.payload;
@@ -164,6 +197,9 @@ impl Lines {
             match (&value, self.name_of(label, i, &value)) {
                 (Value::None, _) if label.sensitive[i] => out.extend_from_slice(b"***"),
                 (_, Some(name)) => push_name(out, name),
+                (Value::Seq { kept, .. }, _) if label.stack == Some(i) => {
+                    push_stack(*kept, symbols, out)
+                }
                 (value, None) => push_value(value, out),
             }
         }
@@ -194,7 +230,19 @@ impl Lines {
     }
 
     fn push_json_line(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let mut symbols = self.symbols.take();
+        self.push_json_fields(event, &mut symbols, out);
+        self.symbols = symbols;
+    }
+
+    fn push_json_fields(
+        &self,
+        event: &Event<'_>,
+        symbols: &mut Option<Symbols>,
+        out: &mut Vec<u8>,
+    ) {
         let Some(label) = self.labels.get(event.index as usize) else { return };
+        let mut stack = None;
         out.extend_from_slice(b"{\"ts_ns\":");
         push_int(event.ns, out);
         out.extend_from_slice(&label.head);
@@ -211,8 +259,26 @@ impl Lines {
                 Some(name) => push_json(out, name),
                 None => push_json_value(&value, out),
             }
+            if let (Value::Seq { kept, .. }, true) = (value, label.stack == Some(i)) {
+                stack = Some(kept);
+            }
         }
-        out.extend_from_slice(b"}}\n");
+        out.push(b'}');
+        if let (Some(stack), Some(symbols)) = (stack, symbols) {
+            out.extend_from_slice(b",\"frames\":[");
+            for (i, value) in stack.iter().enumerate() {
+                out.extend_from_slice(if i > 0 { b"," } else { b"" });
+                match value {
+                    Value::Uint(address) => match symbols.caller(address) {
+                        Some(name) => push_json(out, name),
+                        None => out.extend_from_slice(b"null"),
+                    },
+                    _ => out.extend_from_slice(b"null"),
+                }
+            }
+            out.push(b']');
+        }
+        out.extend_from_slice(b"}\n");
     }
 }
 
@@ -304,6 +370,20 @@ pub(crate) fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
         Value::Enum(Some(name), _) => push_name(out, name),
         Value::Enum(None, n) => push_int(n, out),
     }
+}
+
+/// `[kv::get, main, 0x7f12]`
+fn push_stack(addresses: Numbers<'_>, symbols: &mut Option<Symbols>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (i, value) in addresses.iter().enumerate() {
+        out.extend_from_slice(if i > 0 { b", " } else { b"" });
+        let Value::Uint(address) = value else { continue };
+        match symbols.as_mut().and_then(|symbols| symbols.caller(address)) {
+            Some(name) => out.extend_from_slice(name.as_bytes()),
+            None => drop(write!(out, "{address:#x}")),
+        }
+    }
+    out.push(b']');
 }
 
 /// `[1, 2, … 3 more]`

@@ -48,7 +48,8 @@ pub(crate) struct RecordArgs {
     /// Keep only so many pieces, the latest
     #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
-    /// Add to each event where it happened: cpu, tid, pid, thread, stack; may be given more than once
+    /// Add to each event where it happened: cpu, tid, pid, thread, stack (the calls that led there, of programs built
+    /// with -C force-frame-pointers=yes); may be given more than once
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = parse_context)]
     pub(crate) context: Vec<Context>,
     /// Record at most so many events of each kind per second

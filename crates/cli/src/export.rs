@@ -11,7 +11,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity::{bytes, count, plural};
-use crate::traces::{verdict_of_chosen, warn};
+use crate::traces::{verdict_of_chosen, warn, warn_further};
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::export::{Exported, Format, Options, Progress, export as write_out};
 use rustix::io::Errno;
@@ -88,7 +88,7 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
     };
     let next = args.to.next();
     tell(&done, &path, &args.to.name(), args.json, next, console)?;
-    warn(done.damage.get(trace.damage().len()..).unwrap_or_default(), console);
+    warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
     let done = write_file(&trace, &options, draft, &mut interrupts, console)?;
     let next = if args.open { "opening it" } else { "open it in a browser, or give --open" };
     tell(&done, &path, "page", args.json, next, console)?;
-    warn(done.damage.get(trace.damage().len()..).unwrap_or_default(), console);
+    warn_further(&trace, &done.damage, console);
     if args.open {
         browser::open(&path)?;
     }

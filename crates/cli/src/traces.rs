@@ -23,7 +23,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
         let text = if args.json { profile.to_json() } else { profile.to_text() };
         console.line(text.trim_end())?;
         console.flush()?;
-        warn(&profile.damage, console);
+        warn_further(&trace, &profile.damage, console);
         return verdict_of_chosen(&trace, profile.damage.len(), &args.choose, console);
     }
     let options = Options {
@@ -34,7 +34,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     };
     let reported = report::report(&trace, &options, console.out())?;
     console.flush()?;
-    warn(&reported.damage, console);
+    warn_further(&trace, &reported.damage, console);
     verdict_of_chosen(&trace, reported.damage.len(), &args.choose, console)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn slow(args: &SlowArgs, console: &mut Console) -> Result<u8> {
     let text = if args.json { slow.to_json() } else { slow.to_text() };
     console.line(text.trim_end())?;
     console.flush()?;
-    warn(&slow.damage, console);
+    warn_further(&trace, &slow.damage, console);
     let status = verdict(&trace, slow.damage.len(), args.strict, console)?;
     Ok(if slow.slow == 0 { 1 } else { status })
 }
@@ -72,7 +72,7 @@ pub(crate) fn hist(args: &HistArgs, console: &mut Console) -> Result<u8> {
     let text = if args.json { hist.to_json() } else { hist.to_text(width()) };
     console.line(text.trim_end())?;
     console.flush()?;
-    warn(&hist.damage, console);
+    warn_further(&trace, &hist.damage, console);
     verdict(&trace, hist.damage.len(), args.strict, console)
 }
 
@@ -149,4 +149,9 @@ pub(crate) fn warn(damage: &[Damage], console: &mut Console) {
         let more = damage.len() - DAMAGE_SHOWN;
         console.note(format_args!("damaged at {more} more places: see gracepoint info"));
     }
+}
+
+/// Says what was met while the trace was read; what opening it has told, with which `damage` begins, was said.
+pub(crate) fn warn_further(trace: &Trace, damage: &[Damage], console: &mut Console) {
+    warn(damage.get(trace.damage().len()..).unwrap_or_default(), console);
 }

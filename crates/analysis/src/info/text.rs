@@ -80,8 +80,9 @@ fn write_tables(out: &mut String, info: &Info) -> std::fmt::Result {
         let were = if never == 1 { "event was" } else { "events were" };
         writeln!(
             out,
-            "{}{never} {were} on but never hit",
-            if shown.is_empty() { "\n" } else { "" }
+            "{}{never} {were} on but {}",
+            if shown.is_empty() { "\n" } else { "" },
+            if info.damage.is_empty() { "never hit" } else { "not in what can be read" },
         )?;
     }
     if !info.threads.is_empty() {

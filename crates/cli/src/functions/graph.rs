@@ -4,7 +4,7 @@ use crate::args::{GraphArgs, ReportArgs, SortBy};
 use crate::console::Console;
 use crate::failure::Result;
 use crate::quantity::count;
-use crate::traces::{verdict_of_chosen, warn};
+use crate::traces::{verdict_of_chosen, warn, warn_further};
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::functions::graph::{Options, graph as draw};
 use gracepoint_analysis::functions::table::{self, Sort};
@@ -38,7 +38,7 @@ pub(crate) fn graph(args: &GraphArgs, console: &mut Console) -> Result<u8> {
         let n = count(done.without_entry);
         console.note(format_args!("{n} exits are of calls that had begun before, or were lost"));
     }
-    warn(&done.damage, console);
+    warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn table(glob: &str, args: &ReportArgs, console: &mut Console) -> Res
     let text = if args.json { table.to_json() } else { table.to_text() };
     console.bytes(text.as_bytes())?;
     console.flush()?;
-    warn(&table.damage, console);
+    warn_further(&trace, &table.damage, console);
     verdict_of_chosen(&trace, table.damage.len(), &args.choose, console)
 }
 

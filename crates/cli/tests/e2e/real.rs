@@ -408,7 +408,8 @@ fn a_cut_trace_is_read_up_to_the_cut() {
     }
     std::fs::remove_file(&stream).unwrap();
     let said = scene.run(&["report", "t.trace"]);
-    assert!(said.status == 0 && said.err.contains("the file is missing"), "{}", said.err);
+    assert!(said.status == 0, "{}", said.err);
+    assert_eq!(said.err.matches("the file is missing").count(), 1, "once: {}", said.err);
 }
 
 fn babeltrace_reads_the_same() {

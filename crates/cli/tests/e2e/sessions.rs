@@ -63,6 +63,7 @@ fn eight_sessions_record_the_same() {
             0 => args.push("--flight-recorder".into()),
             1 => args.push("--context=tid,stack".into()),
             2 => args.extend(["-e".into(), "work:s*".into()]),
+            3 => args.extend(["--buffer".into(), "1M".into()]),
             _ => {}
         }
         let mut recorder = Running::start(scene.gracepoint(&args));

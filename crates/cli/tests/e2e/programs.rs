@@ -77,6 +77,7 @@ pub(crate) fn main(args: &[String]) {
         "marks" => marks(number(1), &args[2]),
         "panics" => panics(),
         "calls" => calls(),
+        "asleep" => asleep(),
         "crowd" => crowd(number(1)),
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
@@ -120,6 +121,30 @@ fn marks(threads: u64, path: &str) {
 fn panics() {
     (0..10).for_each(|n| step(0, n));
     panic!("as it is meant to");
+}
+
+/// A thread sleeps in a probe until there is a line of input, while another fires.
+fn asleep() {
+    const SLEEPER: u32 = 7;
+    let (tell, told) = std::sync::mpsc::channel();
+    let stop = AtomicBool::new(false);
+    let probe = Step::tracepoint().name("slow").attach(move |step: &Step<'_>| {
+        if step.worker == SLEEPER {
+            tell.send(()).unwrap();
+            wait();
+        }
+    });
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| step(SLEEPER.into(), 0));
+        told.recv().unwrap();
+        say("asleep");
+        scope.spawn(|| {
+            (0..).take_while(|_| !stop.load(Ordering::Relaxed)).for_each(|n| step(1, n));
+        });
+        sleeper.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+    });
+    drop(probe);
 }
 
 /// Calls functions for each line of input.

@@ -11,11 +11,12 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 17] = [
+    let tests: [(&str, fn()); 18] = [
         ("list_before_the_first_hit", list_before_the_first_hit),
         ("every_event_is_recorded_with_its_fields", every_event_is_recorded_with_its_fields),
         ("duration_ends_a_recording", duration_ends_a_recording),
         ("ctrl_c_ends_a_recording", ctrl_c_ends_a_recording),
+        ("ctrl_c_ends_a_recording_beside_a_sleeper", ctrl_c_ends_a_recording_beside_a_sleeper),
         ("program_exit_ends_a_recording", program_exit_ends_a_recording),
         ("a_killed_program_keeps_what_it_committed", a_killed_program_keeps_what_it_committed),
         ("overload_is_counted", overload_is_counted),
@@ -180,6 +181,24 @@ fn ctrl_c_ends_a_recording() {
     assert_ok(&recorder.end());
     assert_stretches(&scene, 3);
     assert_eq!(info(&scene)["ended"], "interrupted");
+}
+
+/// Whoever sleeps in a probe of the program's own holds up nobody who wants to end: they are told who it is.
+fn ctrl_c_ends_a_recording_beside_a_sleeper() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["asleep"]);
+    program.expect("asleep");
+    let recorder = scene.recorder(program.pid(), &["-e", "work:step"]);
+    while scene.run(&["report", "--limit", "1", "t.trace"]).out.is_empty() {}
+    recorder.signal(Signal::INT);
+    let said = recorder.end();
+    assert_ok(&said);
+    let who = "running probe \"slow\" of work:step; what it may be writing is not in the trace";
+    assert!(said.err.contains(who), "{}", said.err);
+    assert_stretches(&scene, 1);
+    assert_eq!(info(&scene)["ended"], "interrupted");
+    go(&mut program); // wakes it
+    assert_ok(&program.end());
 }
 
 fn program_exit_ends_a_recording() {

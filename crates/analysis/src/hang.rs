@@ -115,6 +115,7 @@ pub fn explain(mut log: impl BufRead) -> io::Result<Explanation> {
     };
     while read_line(&mut log, &mut line)? {
         lines = lines.saturating_add(1);
+        line::take_out_colours(&mut line);
         unwrapped.line(lines, &line, |number, line| take(number, line, &mut parser));
     }
     unwrapped.finish(|number, line| take(number, line, &mut parser));

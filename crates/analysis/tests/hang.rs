@@ -10,6 +10,9 @@ const TWO_LOCKS: &[u8] = include_bytes!("hang/two-locks.log");
 const LOCK_ORDER: &[u8] = include_bytes!("hang/lock-order.log");
 const POOL: &[u8] = include_bytes!("hang/worker-pool.log");
 
+const ARM64: &[u8] = include_bytes!("hang/arm64.log");
+const PPC: &[u8] = include_bytes!("hang/ppc.log");
+
 fn read(log: &[u8]) -> Explanation {
     explain(log).expect("a slice can be read")
 }
@@ -69,6 +72,57 @@ fn two_locks_in_two_orders_are_a_cycle() {
         assert!(nodes.iter().any(|n| n == name), "{name} is not in {nodes:?}");
     }
     assert_eq!(explanation.title.as_deref(), Some("INFO: task hung in first_then_second"));
+}
+
+#[test]
+fn the_switch_of_stacks_that_other_architectures_print_hides_nothing() {
+    let (nodes, _) = chain(&read(ARM64));
+    assert_eq!(nodes, ["task:77", "lock:mutex in qx_put_super", "task:90", "gp:rcu"]);
+    let (nodes, _) = chain(&read(PPC));
+    assert_eq!(nodes, ["task:701", "wait:thread to stop", "task:612", "gp:rcu-barrier"]);
+    // As kernels for big-endian ppc64 print it, and mips.
+    let dots = String::from_utf8_lossy(PPC).replace("] __switch_to", "] ._switch");
+    let dots = dots.replace("] schedule", "] .schedule").replace("] wait_for", "] .wait_for");
+    let resume = String::from_utf8_lossy(ARM64).replace("__switch_to", "resume");
+    assert_eq!(chain(&read(dots.as_bytes())).0, nodes);
+    assert_eq!(chain(&read(resume.as_bytes())), chain(&read(ARM64)));
+}
+
+#[test]
+fn every_transport_tells_the_same() {
+    type Prefix = fn(usize) -> String;
+    let prefixes: &[Prefix] = &[
+        |_| "[Thu Nov 27 10:00:00 2026] ".to_owned(),
+        |_| "kern  :err   : [Thu Nov 27 10:00:00 2026] ".to_owned(),
+        |at| format!("kern  :info  : [  100.{at:06}] "),
+        |at| format!("2026-11-27T10:00:00,{at:06}+00:00 "),
+        |at| format!("kern  :crit  : 2026-11-27T10:00:00,{at:06}+00:00 "),
+        |at| if at == 0 { "[Nov27 10:00] ".to_owned() } else { format!("[  +0.{at:06}] ") },
+        |at| format!("[  100.{at:06} <    0.000001>] "),
+        |_| "Nov 27 10:00:00 box kernel[0]: ".to_owned(),
+        |_| "Nov 27 10:00:00 box kernel: ".to_owned(),
+        |at| format!("[2026-11-27 10:00:00]  [  100.{at:06}] "),
+        |at| format!("[2026-11-27 10:00:00.123] <3>[  100.{at:06}][   T41] "),
+        |at| format!("\x1b[32m[  100.{at:06}] \x1b[0m"),
+    ];
+    for log in [OWNER, TWO_LOCKS, TEARDOWN] {
+        let bare: Vec<String> = String::from_utf8_lossy(log)
+            .lines()
+            .map(|line| line.get(3..).filter(|rest| rest.starts_with("[  ")).unwrap_or(line))
+            .map(|line| match line.split_once("] ") {
+                Some((time, rest)) if line.starts_with("[ ") && time.contains('.') => rest,
+                _ => line,
+            })
+            .map(str::to_owned)
+            .collect();
+        for prefix in prefixes {
+            let lines = bare.iter().enumerate().map(|(at, line)| prefix(at) + line + "\n");
+            let text: String = lines.collect();
+            let explanation = read(text.as_bytes());
+            assert_eq!(chain(&explanation), chain(&read(log)), "{text}");
+            assert_eq!(explanation.title, read(log).title, "{text}");
+        }
+    }
 }
 
 #[test]

@@ -424,8 +424,7 @@ impl Parser {
             }
             return;
         }
-        let scheduler =
-            matches!(frame.function.as_str(), "__schedule" | "schedule" | "context_switch");
+        let scheduler = is_switch(&frame.function);
         if scheduler && section.deep {
             // A stack begins anew: the line between was lost.
             self.section(tag).ended = true;
@@ -650,6 +649,16 @@ impl Parser {
         task.same_as = None;
         task.work = None;
     }
+}
+
+/// The innermost functions of a task that sleeps. Most architectures print also the function that
+/// changes stacks: arm64, ppc and riscv as `__switch_to`, ppc as `_switch`, mips as `resume`.
+fn is_switch(function: &str) -> bool {
+    function.starts_with("__switch_to")
+        || matches!(
+            function,
+            "__schedule" | "schedule" | "context_switch" | "_switch" | "switch_to" | "resume"
+        )
 }
 
 /// Where a stack comes to its end.

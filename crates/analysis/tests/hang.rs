@@ -88,6 +88,75 @@ fn the_switch_of_stacks_that_other_architectures_print_hides_nothing() {
     assert_eq!(chain(&read(resume.as_bytes())), chain(&read(ARM64)));
 }
 
+const TASK_DUMP: &[u8] = include_bytes!("hang/task-dump.log");
+
+#[test]
+fn the_dump_of_a_task_says_what_runs_on_a_cpu() {
+    let explanation = read(TASK_DUMP);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!(nodes, ["task:977", "gp:rcu", "cpu:3", "task:233"]);
+    assert_eq!(verdict, Verdict::Culprit);
+    let chain_told = &explanation.accounts[0].chains[0];
+    assert_eq!(chain_told.words, "kworker/3:2/233 runs on CPU 3 in qx_refill_ring");
+    assert_eq!(chain_told.hops[2].confidence, Confidence::Printed);
+    assert_eq!(explanation.accounts[0].stacks[1].work.as_deref(), Some("events qx_refill_work"));
+
+    let text = String::from_utf8_lossy(TASK_DUMP);
+    // A CPU that is idle when it is asked has nobody to blame on it.
+    let idle = text.replace("kworker/3:2 ", "swapper/3 ").replace("pid:  233", "pid:    0");
+    let idle = read(idle.as_bytes());
+    assert_eq!(chain(&idle).1, Verdict::Unknown);
+    assert!(idle.to_text().contains("CPU 3 was idle when it was looked at"), "{}", idle.to_text());
+    // The head of the dump belongs to the task in the next line, and to no other.
+    let lost: String = text
+        .lines()
+        .map(|line| if line.contains("kworker/3:2") { "[  511.2][    C1] lost" } else { line })
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    let lost = read(lost.as_bytes());
+    assert_eq!(chain(&lost).0.last().map(String::as_str), Some("cpu:3"));
+    assert!(lost.to_text().contains("does not show what CPU 3 does"), "{}", lost.to_text());
+}
+
+/// Who waits for an expedited grace period prints the report about it, and may be the task that runs
+/// on the CPU that is reported.
+#[test]
+fn who_prints_a_report_does_not_hold_up_what_it_waits_for() {
+    let log = b"rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 2-... } 10886 jiffies s: 25\n\
+        Task dump for CPU 2:\n\
+        qx_init         R  running task    28272     1      0 0x00004000\n\
+        Call Trace:\n sched_show_task.cold+0x2da/0x33e\n rcu_exp_wait_wake.cold+0x4a0/0x7ef\n \
+        synchronize_rcu_expedited+0x502/0x5f0\n qx_init_tables+0x17b/0x67d\n kernel_init+0xd/0x1c0\n";
+    let explanation = read(log);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!((nodes.last().map(String::as_str), verdict), (Some("cpu:2"), Verdict::Unknown));
+    assert!(
+        explanation.to_text().contains("CPU 2 printed the report"),
+        "{}",
+        explanation.to_text()
+    );
+}
+
+#[test]
+fn who_is_ready_to_run_is_told_with_what_it_does() {
+    let told = |explanation: &Explanation| explanation.accounts[0].chains[0].words.clone();
+    assert_eq!(told(&read(POOL)), "kworker/1:2/77 is ready to run, or runs in bus_read_slow");
+    let ready = b"BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 43s!\n\
+        Showing busy workqueues and worker pools:\n\
+        workqueue events: flags=0x0\n\
+        \x20 pwq 6: cpus=1 node=0 flags=0x0 nice=0 active=2/256 refcnt=3\n\
+        \x20   in-flight: 45:spin_work\n\
+        task:kworker/1:1     state:R  running task     stack:0 pid:45 ppid:2 flags:0x00004000\n\
+        Workqueue: events spin_work\n\
+        Call Trace:\n <TASK>\n ";
+    let bare = read(&[ready.as_slice(), b"</TASK>\n"].concat());
+    assert_eq!(told(&bare), "kworker/1:1/45 is ready to run, or runs in the work spin_work");
+    let stack = b"__schedule+0x1/0x9\n preempt_schedule_irq+0x1/0x9\n asm_sysvec_apic_timer_interrupt+0x1/0x9\n \
+        spin_work+0x1/0x9\n process_one_work+0x1/0x9\n </TASK>\n";
+    let full = read(&[ready.as_slice(), stack].concat());
+    assert_eq!(told(&full), "kworker/1:1/45 is ready to run, or runs in spin_work");
+}
+
 #[test]
 fn every_transport_tells_the_same() {
     type Prefix = fn(usize) -> String;

@@ -205,9 +205,8 @@ fn past_date(text: &[u8]) -> Option<&[u8]> {
     const ZONES: [&[u8]; 5] = [b"Z", b"+00:00", b"-00:00", b"+0000", b"-0000"];
     let rest = DATES.iter().find_map(|shape| past(text, shape))?;
     let fraction = past(rest, b".0").or_else(|| past(rest, b",0"));
-    let rest = fraction.map_or(rest, |rest| {
-        &rest[rest.iter().take_while(|b| b.is_ascii_digit()).count()..]
-    });
+    let rest = fraction
+        .map_or(rest, |rest| &rest[rest.iter().take_while(|b| b.is_ascii_digit()).count()..]);
     Some(ZONES.iter().find_map(|shape| past(rest, shape)).unwrap_or(rest))
 }
 
@@ -369,7 +368,12 @@ mod tests {
             // Programs that keep consoles.
             (b"[2026-11-27 10:00:00]  [  100.2] x", Some(100_200_000), Tag::None, b"x"),
             (b"[2026-11-27 10:00:00]  f+0x1/0x2", None, Tag::None, b" f+0x1/0x2"),
-            (b"[2026-11-27T10:00:00.123Z] <3>[    2.0][    C1] x", Some(2_000_000), Tag::Cpu(1), b"x"),
+            (
+                b"[2026-11-27T10:00:00.123Z] <3>[    2.0][    C1] x",
+                Some(2_000_000),
+                Tag::Cpu(1),
+                b"x",
+            ),
             (b"[10:00:00.123] [    2.0] x", Some(2_000_000), Tag::None, b"x"),
             (b"2026-11-27 10:00:00 [    2.0] x", Some(2_000_000), Tag::None, b"x"),
             (b"[Thu Nov 27 10:00:00 2026] [    C0] x", None, Tag::Cpu(0), b"x"),

@@ -174,7 +174,10 @@ fn link_cpu(incident: &Incident, number: u32, graph: &mut Graph) {
         return;
     }
     let work = waits::work_of(cpu);
-    let why = work.first().map(|f| f.function.clone()).unwrap_or_default();
+    if waits::reports(work) {
+        return;
+    }
+    let why = waits::inside(work).map(|f| f.function.clone()).unwrap_or_default();
     graph.add(Edge {
         from: Node::Cpu(number),
         to: Node::Task(pid),

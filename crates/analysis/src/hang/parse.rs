@@ -25,6 +25,8 @@ enum Of {
     Nobody,
     Task(u32),
     Cpu(u32),
+    /// The next line names the task that runs on this CPU.
+    Dump(u32),
     Locks(u32),
     Stall(usize),
     Order(usize),
@@ -171,6 +173,7 @@ impl Parser {
                 }
                 self.begin(line.tag, of);
             }
+            Banner::TaskDump(cpu) => self.begin(line.tag, Of::Dump(cpu)),
             Banner::AllLocks => {
                 self.incident.all_locks_shown = true;
                 self.begin(line.tag, Of::Nobody);
@@ -635,9 +638,21 @@ impl Parser {
 
     /// The line that begins a task in a list of tasks, in one of four layouts.
     fn task_line(&mut self, line: &Line<'_>) {
-        let Some(found) = banner::task_line(line.body) else { return };
+        let section = *self.section(line.tag);
+        let Some(found) = banner::task_line(line.body) else {
+            if matches!(section.of, Of::Dump(_)) {
+                self.begin(line.tag, Of::Nobody);
+            }
+            return;
+        };
         self.pause(line);
-        self.begin(line.tag, Of::Task(found.pid));
+        let of = match section.of {
+            Of::Dump(cpu) if !section.started && found.state == b'R' => {
+                self.dumped(cpu, &found, line)
+            }
+            _ => Of::Task(found.pid),
+        };
+        self.begin(line.tag, of);
         if self.incident.first_line == 0 {
             self.incident.first_line = line.number;
         }
@@ -648,6 +663,25 @@ impl Parser {
         task.stack.clear();
         task.same_as = None;
         task.work = None;
+    }
+
+    /// The task that runs on a CPU, whose stack follows. An interrupt for the purpose has said more.
+    fn dumped(&mut self, cpu: u32, found: &banner::TaskLine, line: &Line<'_>) -> Of {
+        let of = self.cpu(cpu, line.number);
+        let (Of::Cpu(_), Some(entry)) = (of, self.incident.cpus.get_mut(&cpu)) else { return of };
+        let empty = entry.stack.is_empty() && entry.interrupts.is_empty();
+        if !empty && entry.pid == Some(found.pid) {
+            return Of::Nobody;
+        }
+        *entry = Cpu {
+            number: cpu,
+            pid: Some(found.pid),
+            comm: found.comm.clone(),
+            shown: true,
+            line: line.number,
+            ..Cpu::default()
+        };
+        of
     }
 }
 

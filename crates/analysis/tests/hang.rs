@@ -222,6 +222,38 @@ fn a_pause_separates_incidents() {
 }
 
 #[test]
+fn incidents_that_are_left_out_are_counted() {
+    let many = |incidents: u32| {
+        let mut log = String::new();
+        for at in 0..incidents {
+            log += &String::from_utf8_lossy(TWO_LOCKS).replace("[  410.", &format!("[ {at}9410."));
+        }
+        read(log.as_bytes())
+    };
+    let all = many(32);
+    assert_eq!((all.accounts.len(), all.incidents_left_out), (32, 0));
+    assert!(!all.to_text().contains("left out") && !all.to_report().contains("left out"));
+    let more = many(35);
+    assert_eq!((more.accounts.len(), more.incidents_left_out), (32, 3));
+    assert!(more.to_text().ends_with("\n3 more incidents were left out: the first 32 are told\n"));
+    assert!(more.to_report().contains("3 more incidents were left out"));
+    assert!(more.to_html().contains("3 more incidents were left out"));
+    assert!(more.to_json().contains("\"incidents_left_out\":3"));
+    assert!(many(33).to_text().contains("1 more incident was left out"));
+}
+
+#[test]
+fn a_title_without_a_place_is_told_to_people_in_words() {
+    let torn = read(b"INFO: task x:12 blocked for more than 120 seconds.\n");
+    assert_eq!(torn.title.as_deref(), Some("INFO: task hung in corrupted"), "as a tracker has it");
+    assert!(torn.to_json().contains("hung in corrupted"));
+    for text in [torn.to_text(), torn.to_html(), torn.to_report()] {
+        assert!(text.contains("INFO: task hung in an unknown place"), "{text}");
+        assert!(!text.contains("corrupted"), "{text}");
+    }
+}
+
+#[test]
 fn a_log_of_any_length_fits() {
     let mut log = Vec::new();
     for pid in 1..20_000 {

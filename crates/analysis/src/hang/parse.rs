@@ -503,7 +503,10 @@ impl Parser {
             about: text(words.next().unwrap_or_default()).trim_matches(['(', ')']).to_owned(),
             line: line.number,
         };
-        match self.section(line.tag).of {
+        let section = *self.section(line.tag);
+        match section.of {
+            // It stands before the stack: the line that named the next task is lost.
+            Of::Task(_) if section.started => self.begin(line.tag, Of::Nobody),
             Of::Task(pid) => {
                 if let Some(task) = self.incident.tasks.get_mut(&pid) {
                     task.work = Some(work);

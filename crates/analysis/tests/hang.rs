@@ -4,6 +4,9 @@
 
 use gracepoint_analysis::hang::{Confidence, Explanation, Node, Verdict, explain};
 
+#[path = "hang/journals.rs"]
+mod journals;
+
 const TEARDOWN: &[u8] = include_bytes!("hang/teardown-stall.log");
 const OWNER: &[u8] = include_bytes!("hang/owner.log");
 const TWO_LOCKS: &[u8] = include_bytes!("hang/two-locks.log");

@@ -173,8 +173,14 @@ fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, S
         }
         other => {
             let by = hops.last().and_then(|e| super::rules::RULES.iter().find(|r| r.id == e.rule));
-            let by = by.map_or_else(String::new, |rule| format!(", which is up to {}", rule.by));
-            let words = format!("unknown: nothing shows what {other} lacks{by}");
+            let by = by.map_or_else(String::new, |rule| format!("; it is up to {}", rule.by));
+            let what = match other {
+                Node::Event(name) | Node::Unknown(name) => name.clone(),
+                Node::Commit(name) => format!("the commit of {name}"),
+                Node::Freeze => "the thaw of a file system".to_owned(),
+                other => other.to_string(),
+            };
+            let words = format!("unknown: nothing shows why the wait for {what} does not end{by}");
             (end, Verdict::Unknown, words)
         }
     }

@@ -6,6 +6,8 @@ use gracepoint_analysis::hang::{Confidence, Explanation, Node, Verdict, explain}
 
 #[path = "hang/journals.rs"]
 mod journals;
+#[path = "hang/memory.rs"]
+mod memory;
 
 const TEARDOWN: &[u8] = include_bytes!("hang/teardown-stall.log");
 const OWNER: &[u8] = include_bytes!("hang/owner.log");

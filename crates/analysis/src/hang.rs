@@ -101,29 +101,40 @@ pub fn explain(mut log: impl BufRead) -> io::Result<Explanation> {
     let mut parser = parse::Parser::default();
     let mut titles = title::Titles::default();
     let mut unwrapped = mail::Unwrapped::default();
-    let mut accounts = Vec::new();
+    let mut told = Told::default();
     let mut line = Vec::with_capacity(256);
     let mut lines = 0u32;
     let mut take = |number, line: &[u8], parser: &mut parse::Parser| {
         titles.line(number, line);
         parser.line(number, line);
-        for incident in parser.finished.drain(..) {
-            if accounts.len() < INCIDENTS {
-                accounts.push(account::account(&incident));
-            }
-        }
+        parser.finished.drain(..).for_each(|incident| told.add(&incident));
     };
     while read_line(&mut log, &mut line)? {
         lines = lines.saturating_add(1);
+        line::take_out_colours(&mut line);
         unwrapped.line(lines, &line, |number, line| take(number, line, &mut parser));
     }
     unwrapped.finish(|number, line| take(number, line, &mut parser));
-    for incident in parser.finish() {
-        if accounts.len() < INCIDENTS {
-            accounts.push(account::account(&incident));
+    parser.finish().iter().for_each(|incident| told.add(incident));
+    let Told { accounts, left_out } = told;
+    Ok(Explanation { title: titles.finish(), accounts, incidents_left_out: left_out, lines })
+}
+
+/// The accounts of the first incidents, and how many came after them.
+#[derive(Default)]
+struct Told {
+    accounts: Vec<Account>,
+    left_out: usize,
+}
+
+impl Told {
+    fn add(&mut self, incident: &model::Incident) {
+        if self.accounts.len() < INCIDENTS {
+            self.accounts.push(account::account(incident));
+        } else {
+            self.left_out += 1;
         }
     }
-    Ok(Explanation { title: titles.finish(), accounts, lines })
 }
 
 /// The next line without its end; of a long one the beginning. `false` at the end of the log.

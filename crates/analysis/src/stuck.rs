@@ -50,11 +50,30 @@ pub struct Explanation {
     pub title: Option<String>,
     /// One account per incident, in order.
     pub accounts: Vec<Account>,
+    /// Incidents that are not among `accounts`, because there were too many before them.
+    pub incidents_left_out: usize,
     /// Lines of a log that were read.
     pub lines: u32,
 }
 
 impl Explanation {
+    /// The title for people: the name under which a tracker files a stack that it cannot read ends in
+    /// `corrupted`, which says nothing to a reader.
+    pub(crate) fn shown_title(&self) -> Option<String> {
+        let title = self.title.as_deref()?;
+        Some(match title.strip_suffix(" in corrupted") {
+            Some(what) => format!("{what} in an unknown place"),
+            None => title.to_owned(),
+        })
+    }
+
+    /// What there is beyond the accounts, for people.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        let (left, told) = (self.incidents_left_out, self.accounts.len());
+        let incidents = if left == 1 { "incident was" } else { "incidents were" };
+        (left > 0).then(|| format!("{left} more {incidents} left out: the first {told} are told"))
+    }
+
     /// For people: title, chains, ends, stacks, what to collect.
     pub fn to_text(&self) -> String {
         tell::text(self)

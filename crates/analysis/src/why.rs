@@ -161,7 +161,7 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
     };
     let title = title(look, &account);
     let accounts = if account.symptoms.is_empty() { Vec::new() } else { vec![account] };
-    Explanation { title: Some(title), accounts, lines: 0 }
+    Explanation { title: Some(title), accounts, incidents_left_out: 0, lines: 0 }
 }
 
 /// What complains, and whoever waits for it, however far: that is where a chain begins.

@@ -4,11 +4,19 @@
 
 use gracepoint_analysis::hang::{Confidence, Explanation, Node, Verdict, explain};
 
+#[path = "hang/journals.rs"]
+mod journals;
+#[path = "hang/memory.rs"]
+mod memory;
+
 const TEARDOWN: &[u8] = include_bytes!("hang/teardown-stall.log");
 const OWNER: &[u8] = include_bytes!("hang/owner.log");
 const TWO_LOCKS: &[u8] = include_bytes!("hang/two-locks.log");
 const LOCK_ORDER: &[u8] = include_bytes!("hang/lock-order.log");
 const POOL: &[u8] = include_bytes!("hang/worker-pool.log");
+
+const ARM64: &[u8] = include_bytes!("hang/arm64.log");
+const PPC: &[u8] = include_bytes!("hang/ppc.log");
 
 fn read(log: &[u8]) -> Explanation {
     explain(log).expect("a slice can be read")
@@ -72,6 +80,126 @@ fn two_locks_in_two_orders_are_a_cycle() {
 }
 
 #[test]
+fn the_switch_of_stacks_that_other_architectures_print_hides_nothing() {
+    let (nodes, _) = chain(&read(ARM64));
+    assert_eq!(nodes, ["task:77", "lock:mutex in qx_put_super", "task:90", "gp:rcu"]);
+    let (nodes, _) = chain(&read(PPC));
+    assert_eq!(nodes, ["task:701", "wait:thread to stop", "task:612", "gp:rcu-barrier"]);
+    // As kernels for big-endian ppc64 print it, and mips.
+    let dots = String::from_utf8_lossy(PPC).replace("] __switch_to", "] ._switch");
+    let dots = dots.replace("] schedule", "] .schedule").replace("] wait_for", "] .wait_for");
+    let resume = String::from_utf8_lossy(ARM64).replace("__switch_to", "resume");
+    assert_eq!(chain(&read(dots.as_bytes())).0, nodes);
+    assert_eq!(chain(&read(resume.as_bytes())), chain(&read(ARM64)));
+}
+
+const TASK_DUMP: &[u8] = include_bytes!("hang/task-dump.log");
+
+#[test]
+fn the_dump_of_a_task_says_what_runs_on_a_cpu() {
+    let explanation = read(TASK_DUMP);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!(nodes, ["task:977", "gp:rcu", "cpu:3", "task:233"]);
+    assert_eq!(verdict, Verdict::Culprit);
+    let chain_told = &explanation.accounts[0].chains[0];
+    assert_eq!(chain_told.words, "kworker/3:2/233 runs on CPU 3 in qx_refill_ring");
+    assert_eq!(chain_told.hops[2].confidence, Confidence::Printed);
+    assert_eq!(explanation.accounts[0].stacks[1].work.as_deref(), Some("events qx_refill_work"));
+
+    let text = String::from_utf8_lossy(TASK_DUMP);
+    // A CPU that is idle when it is asked has nobody to blame on it.
+    let idle = text.replace("kworker/3:2 ", "swapper/3 ").replace("pid:  233", "pid:    0");
+    let idle = read(idle.as_bytes());
+    assert_eq!(chain(&idle).1, Verdict::Unknown);
+    assert!(idle.to_text().contains("CPU 3 was idle when it was looked at"), "{}", idle.to_text());
+    // The head of the dump belongs to the task in the next line, and to no other.
+    let lost: String = text
+        .lines()
+        .map(|line| if line.contains("kworker/3:2") { "[  511.2][    C1] lost" } else { line })
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    let lost = read(lost.as_bytes());
+    assert_eq!(chain(&lost).0.last().map(String::as_str), Some("cpu:3"));
+    assert!(lost.to_text().contains("does not show what CPU 3 does"), "{}", lost.to_text());
+}
+
+/// Who waits for an expedited grace period prints the report about it, and may be the task that runs
+/// on the CPU that is reported.
+#[test]
+fn who_prints_a_report_does_not_hold_up_what_it_waits_for() {
+    let log = b"rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 2-... } 10886 jiffies s: 25\n\
+        Task dump for CPU 2:\n\
+        qx_init         R  running task    28272     1      0 0x00004000\n\
+        Call Trace:\n sched_show_task.cold+0x2da/0x33e\n rcu_exp_wait_wake.cold+0x4a0/0x7ef\n \
+        synchronize_rcu_expedited+0x502/0x5f0\n qx_init_tables+0x17b/0x67d\n kernel_init+0xd/0x1c0\n";
+    let explanation = read(log);
+    let (nodes, verdict) = chain(&explanation);
+    assert_eq!((nodes.last().map(String::as_str), verdict), (Some("cpu:2"), Verdict::Unknown));
+    assert!(
+        explanation.to_text().contains("CPU 2 printed the report"),
+        "{}",
+        explanation.to_text()
+    );
+}
+
+#[test]
+fn who_is_ready_to_run_is_told_with_what_it_does() {
+    let told = |explanation: &Explanation| explanation.accounts[0].chains[0].words.clone();
+    assert_eq!(told(&read(POOL)), "kworker/1:2/77 is ready to run, or runs in bus_read_slow");
+    let ready = b"BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 43s!\n\
+        Showing busy workqueues and worker pools:\n\
+        workqueue events: flags=0x0\n\
+        \x20 pwq 6: cpus=1 node=0 flags=0x0 nice=0 active=2/256 refcnt=3\n\
+        \x20   in-flight: 45:spin_work\n\
+        task:kworker/1:1     state:R  running task     stack:0 pid:45 ppid:2 flags:0x00004000\n\
+        Workqueue: events spin_work\n\
+        Call Trace:\n <TASK>\n ";
+    let bare = read(&[ready.as_slice(), b"</TASK>\n"].concat());
+    assert_eq!(told(&bare), "kworker/1:1/45 is ready to run, or runs in the work spin_work");
+    let stack = b"__schedule+0x1/0x9\n preempt_schedule_irq+0x1/0x9\n asm_sysvec_apic_timer_interrupt+0x1/0x9\n \
+        spin_work+0x1/0x9\n process_one_work+0x1/0x9\n </TASK>\n";
+    let full = read(&[ready.as_slice(), stack].concat());
+    assert_eq!(told(&full), "kworker/1:1/45 is ready to run, or runs in spin_work");
+}
+
+#[test]
+fn every_transport_tells_the_same() {
+    type Prefix = fn(usize) -> String;
+    let prefixes: &[Prefix] = &[
+        |_| "[Thu Nov 27 10:00:00 2026] ".to_owned(),
+        |_| "kern  :err   : [Thu Nov 27 10:00:00 2026] ".to_owned(),
+        |at| format!("kern  :info  : [  100.{at:06}] "),
+        |at| format!("2026-11-27T10:00:00,{at:06}+00:00 "),
+        |at| format!("kern  :crit  : 2026-11-27T10:00:00,{at:06}+00:00 "),
+        |at| if at == 0 { "[Nov27 10:00] ".to_owned() } else { format!("[  +0.{at:06}] ") },
+        |at| format!("[  100.{at:06} <    0.000001>] "),
+        |_| "Nov 27 10:00:00 box kernel[0]: ".to_owned(),
+        |_| "Nov 27 10:00:00 box kernel: ".to_owned(),
+        |at| format!("[2026-11-27 10:00:00]  [  100.{at:06}] "),
+        |at| format!("[2026-11-27 10:00:00.123] <3>[  100.{at:06}][   T41] "),
+        |at| format!("\x1b[32m[  100.{at:06}] \x1b[0m"),
+    ];
+    for log in [OWNER, TWO_LOCKS, TEARDOWN] {
+        let bare: Vec<String> = String::from_utf8_lossy(log)
+            .lines()
+            .map(|line| line.get(3..).filter(|rest| rest.starts_with("[  ")).unwrap_or(line))
+            .map(|line| match line.split_once("] ") {
+                Some((time, rest)) if line.starts_with("[ ") && time.contains('.') => rest,
+                _ => line,
+            })
+            .map(str::to_owned)
+            .collect();
+        for prefix in prefixes {
+            let lines = bare.iter().enumerate().map(|(at, line)| prefix(at) + line + "\n");
+            let text: String = lines.collect();
+            let explanation = read(text.as_bytes());
+            assert_eq!(chain(&explanation), chain(&read(log)), "{text}");
+            assert_eq!(explanation.title, read(log).title, "{text}");
+        }
+    }
+}
+
+#[test]
 fn names_from_a_log_do_not_reach_a_terminal_alive() {
     let log = b"INFO: task a\x1b[2J\xff\xe2\x80\xae:12 blocked for more than 120 seconds.\n\
         task:a\x1b[2J\xff state:D stack:0 pid:12 ppid:1 flags:0x0\n\
@@ -96,6 +224,38 @@ fn a_pause_separates_incidents() {
     let later = String::from_utf8_lossy(TWO_LOCKS).replace("[  410.", "[ 9410.");
     let both = [TWO_LOCKS, later.as_bytes()].concat();
     assert_eq!(read(&both).accounts.len(), 2);
+}
+
+#[test]
+fn incidents_that_are_left_out_are_counted() {
+    let many = |incidents: u32| {
+        let mut log = String::new();
+        for at in 0..incidents {
+            log += &String::from_utf8_lossy(TWO_LOCKS).replace("[  410.", &format!("[ {at}9410."));
+        }
+        read(log.as_bytes())
+    };
+    let all = many(32);
+    assert_eq!((all.accounts.len(), all.incidents_left_out), (32, 0));
+    assert!(!all.to_text().contains("left out") && !all.to_report().contains("left out"));
+    let more = many(35);
+    assert_eq!((more.accounts.len(), more.incidents_left_out), (32, 3));
+    assert!(more.to_text().ends_with("\n3 more incidents were left out: the first 32 are told\n"));
+    assert!(more.to_report().contains("3 more incidents were left out"));
+    assert!(more.to_html().contains("3 more incidents were left out"));
+    assert!(more.to_json().contains("\"incidents_left_out\":3"));
+    assert!(many(33).to_text().contains("1 more incident was left out"));
+}
+
+#[test]
+fn a_title_without_a_place_is_told_to_people_in_words() {
+    let torn = read(b"INFO: task x:12 blocked for more than 120 seconds.\n");
+    assert_eq!(torn.title.as_deref(), Some("INFO: task hung in corrupted"), "as a tracker has it");
+    assert!(torn.to_json().contains("hung in corrupted"));
+    for text in [torn.to_text(), torn.to_html(), torn.to_report()] {
+        assert!(text.contains("INFO: task hung in an unknown place"), "{text}");
+        assert!(!text.contains("corrupted"), "{text}");
+    }
 }
 
 #[test]

@@ -168,28 +168,61 @@ fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, S
             (end, Verdict::Unknown, words)
         }
         Node::Cpu(number) => {
-            let words = format!("unknown: the log does not show what CPU {number} does");
+            let words = cpu_words(incident, *number);
             (end, Verdict::Unknown, words)
         }
         other => {
             let by = hops.last().and_then(|e| super::rules::RULES.iter().find(|r| r.id == e.rule));
-            let by = by.map_or_else(String::new, |rule| format!(", which is up to {}", rule.by));
-            let words = format!("unknown: nothing shows what {other} lacks{by}");
+            let by = by.map_or_else(String::new, |rule| format!("; it is up to {}", rule.by));
+            let what = match other {
+                Node::Event(name) | Node::Unknown(name) => name.clone(),
+                Node::Commit(name) => format!("the commit of {name}"),
+                Node::Freeze => "the thaw of a file system".to_owned(),
+                other => other.to_string(),
+            };
+            let words = format!("unknown: nothing shows why the wait for {what} does not end{by}");
             (end, Verdict::Unknown, words)
         }
+    }
+}
+
+/// Of a CPU that no task could be named for.
+fn cpu_words(incident: &Incident, number: u32) -> String {
+    let cpu = incident.cpus.get(&number);
+    if cpu.is_some_and(|cpu| cpu.idle || cpu.pid == Some(0)) {
+        return format!("unknown: CPU {number} was idle when it was looked at");
+    }
+    if cpu.is_some_and(|cpu| waits::reports(waits::work_of(cpu))) {
+        return format!(
+            "unknown: CPU {number} printed the report; the log does not show what it did before"
+        );
+    }
+    format!("unknown: the log does not show what CPU {number} does")
+}
+
+/// What a task runs, as far as the log has it: ` in spin_work`.
+fn runs(incident: &Incident, pid: u32, stack: &[super::frame::Frame]) -> String {
+    if let Some(frame) = waits::inside(stack) {
+        return format!(" in {}", frame.function);
+    }
+    let work = incident.tasks.get(&pid).and_then(|task| task.work.as_ref()).map(|w| &w.function);
+    let listed = || incident.in_flight.iter().find(|e| e.pid == pid).map(|e| &e.function);
+    match work.or_else(listed).filter(|function| !function.is_empty()) {
+        Some(function) => format!(" in the work {function}"),
+        None => String::new(),
     }
 }
 
 fn task_words(incident: &Incident, pid: u32) -> (Verdict, String) {
     let who = name(incident, pid);
     if let Some(cpu) = incident.cpu_of(pid) {
-        let work = waits::work_of(cpu);
-        let inside = work.first().map_or_else(String::new, |f| format!(" in {}", f.function));
+        let inside = runs(incident, pid, waits::work_of(cpu));
         return (Verdict::Culprit, format!("{who} runs on CPU {}{inside}", cpu.number));
     }
     let task = incident.tasks.get(&pid);
     if task.is_some_and(|t| t.state == Some(b'R')) {
-        return (Verdict::Culprit, format!("{who} is ready to run, or runs"));
+        let inside = runs(incident, pid, incident.stack(pid));
+        return (Verdict::Culprit, format!("{who} is ready to run, or runs{inside}"));
     }
     if task.is_some_and(|t| t.held_count.is_some_and(|n| n > 0) && t.held.is_empty()) {
         let words =

@@ -18,6 +18,8 @@ pub(super) enum Banner {
         cpu: u32,
         idle: bool,
     },
+    /// `Task dump for CPU 1:`: the task that runs there follows.
+    TaskDump(u32),
     AllLocks,
     AllTasks,
     LockdepOff,
@@ -89,6 +91,10 @@ pub(super) fn read(body: &[u8]) -> Option<Banner> {
 
 fn simple(body: &[u8]) -> Option<Banner> {
     match body.first()? {
+        b'T' => {
+            let rest = body.strip_prefix(b"Task dump for CPU ")?;
+            leading_number(rest).map(|(cpu, _)| Banner::TaskDump(small(cpu)))
+        }
         b'S' if body.starts_with(b"Showing all locks held in the system") => Some(Banner::AllLocks),
         b'S' if body.starts_with(b"Sending NMI") => Some(Banner::Ends),
         b's' if body.starts_with(b"sysrq: Show Blocked State")

@@ -61,7 +61,8 @@ fn meets(chain: &Chain, what: impl Fn(&Node) -> bool) -> bool {
 
 pub(super) fn text(explanation: &Explanation) -> String {
     let mut out = String::new();
-    let title = explanation.title.as_deref().unwrap_or("a hang without a complaint of the kernel");
+    let title = explanation.shown_title();
+    let title = title.as_deref().unwrap_or("a hang without a complaint of the kernel");
     for (at, account) in explanation.accounts.iter().enumerate() {
         match at {
             0 => out += &format!("# {}\n", escape::name(title)),
@@ -71,6 +72,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
     }
     if explanation.accounts.is_empty() {
         let _ = writeln!(out, "# no hang in {} lines", explanation.lines);
+    }
+    if let Some(more) = explanation.left_out() {
+        let _ = writeln!(out, "\n{more}.");
     }
     out
 }

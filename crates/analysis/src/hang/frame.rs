@@ -77,6 +77,8 @@ fn plain(name: &[u8], line: u32) -> Option<Frame> {
 
 /// `f+0x1/0x2 [module] file.c:3`, `f file.c:3 [inline]`.
 pub(super) fn parse_function(text: &[u8], line: u32) -> Option<Frame> {
+    // Where a function's name is that of its descriptor (ppc64 of old), its code has a dot before it.
+    let text = text.strip_prefix(b".").unwrap_or(text);
     let length = text.iter().take_while(|&&b| is_name_byte(b)).count();
     let (name, rest) = text.split_at(length);
     if !is_name(name) {
@@ -172,6 +174,8 @@ mod tests {
             name("[c000000049a87780] [c000000001385b4c] __schedule+0x3cc/0xed0"),
             "__schedule"
         );
+        assert_eq!(name("[c0000000fe2b7a10] [c0000000007e8f54] .schedule+0x34/0x90"), "schedule");
+        assert_eq!(name(" __switch_to+0xf4/0x15c (T)"), "__switch_to");
         assert_eq!(
             name("[<80c1e5e8>] (__schedule) from [<80c1eb20>] (schedule+0x60/0xdc)"),
             "__schedule"

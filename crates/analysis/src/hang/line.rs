@@ -19,6 +19,8 @@ pub(super) struct Line<'a> {
     pub(super) number: u32,
     /// Microseconds since boot.
     pub(super) time: Option<u64>,
+    /// Whether something before the text tells when it was printed, be it a date.
+    pub(super) stamped: bool,
     pub(super) tag: Tag,
     /// What the kernel printed. Spaces at its start mean something.
     pub(super) body: &'a [u8],
@@ -27,7 +29,8 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Takes the line apart that has this number.
     pub(super) fn new(number: u32, raw: &'a [u8]) -> Line<'a> {
-        let mut line = Line { number, time: None, tag: Tag::None, body: trim_end(raw) };
+        let mut line =
+            Line { number, time: None, stamped: false, tag: Tag::None, body: trim_end(raw) };
         // Each round removes one layer; a log that went through many hands has few more.
         for _ in 0..8 {
             if !line.strip_one() {
@@ -50,11 +53,15 @@ impl<'a> Line<'a> {
                 Some(at) => self.go(&body[at + 11..]),
                 None => false,
             },
+            // What `wall` shows to everybody.
+            Some(b' ') if body.starts_with(b" kernel:[") => self.go(&body[8..]),
             Some(b' ' | b'\t') => false,
             Some(b'0'..=b'9') if self.time.is_none() => {
-                self.strip_netconsole() || self.strip_host()
+                self.strip_netconsole() || self.strip_date() || self.strip_host()
             }
-            _ if self.time.is_none() => self.strip_host(),
+            _ if self.time.is_none() => {
+                self.strip_facility() || self.strip_host() || self.strip_date()
+            }
             _ => false,
         }
     }
@@ -64,26 +71,67 @@ impl<'a> Line<'a> {
         true
     }
 
-    /// `[  12.345678] `, `[   T12]`, `[    C1]`, `[T12@C0]`, `[    C0][ T12]`.
+    /// `[  12.345678] `, `[   T12]`, `[    C1]`, `[T12@C0]`, `[    C0][ T12]`, and the dates and
+    /// differences of `dmesg` and of programs that keep consoles: see [`is_moment`].
     fn strip_bracket(&mut self) -> bool {
-        let Some(end) = self.body.iter().take(40).position(|&b| b == b']') else { return false };
+        let Some(end) = self.body.iter().take(48).position(|&b| b == b']') else { return false };
         let inside = trim(&self.body[1..end]);
         let rest = &self.body[end + 1..];
-        if let Some(time) = parse_time(inside) {
+        // `[   12.345678 <    0.000001>]`: with the time since the line before.
+        let whole = inside.iter().position(|&b| b == b'<').map_or(inside, |at| trim(&inside[..at]));
+        if let Some(time) = parse_time(whole) {
             if self.time.is_some() {
                 return false;
             }
             self.time = Some(time);
+            self.stamped = true;
         } else if let Some(tag) = parse_tag(inside) {
             self.tag = tag;
+        } else if self.time.is_none() && is_moment(inside) {
+            self.stamped = true;
         } else {
             return false;
         }
-        // The next bracket follows at once; a body follows after one space.
-        let spaced = trim_one_space(rest);
-        let more = spaced.first() == Some(&b'[')
-            && spaced[1..].iter().take(12).find(|b| **b != b' ').is_some_and(|b| b"TC".contains(b));
-        self.go(if more || rest.first() == Some(&b'[') { trim_start(rest) } else { spaced })
+        // The next bracket follows at once, or behind blanks; a body follows after one space.
+        let next = trim_start(rest);
+        let inside = next.strip_prefix(b"[").and_then(|next| {
+            let end = next.iter().take(48).position(|&b| b == b']')?;
+            Some(trim(&next[..end]))
+        });
+        let more = inside.is_some_and(|inside| {
+            parse_tag(inside).is_some()
+                || self.time.is_none() && (parse_time(inside).is_some() || is_moment(inside))
+        });
+        let at_once = rest.first() == Some(&b'[');
+        self.go(if more || at_once { next } else { trim_one_space(rest) })
+    }
+
+    /// `2026-11-27T10:00:00,123456+00:00 text`, `Nov 27 10:00:00 text`.
+    fn strip_date(&mut self) -> bool {
+        match past_date(self.body) {
+            Some(rest) if rest.is_empty() || rest.first() == Some(&b' ') => {
+                self.stamped = true;
+                self.go(trim_one_space(rest))
+            }
+            _ => false,
+        }
+    }
+
+    /// `kern  :err   : text`, of `dmesg -x`.
+    fn strip_facility(&mut self) -> bool {
+        const LEVELS: [&[u8]; 8] =
+            [b"emerg", b"alert", b"crit", b"err", b"warn", b"notice", b"info", b"debug"];
+        let colon = |text: &[u8]| text.iter().take(10).position(|&b| b == b':');
+        let Some(first) = colon(self.body) else { return false };
+        let rest = &self.body[first + 1..];
+        let Some(second) = colon(rest).filter(|_| first >= 6) else { return false };
+        let facility = trim(&self.body[..first]);
+        let named = (3..=8).contains(&facility.len())
+            && facility.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if !named || !LEVELS.contains(&trim(&rest[..second])) {
+            return false;
+        }
+        self.go(trim_one_space(&rest[second + 1..]))
     }
 
     /// `6,3806,123456,-;text`: `/dev/kmsg` and extended netconsole.
@@ -97,6 +145,7 @@ impl<'a> Line<'a> {
             return false;
         }
         self.time = time;
+        self.stamped = true;
         for field in fields {
             if let Some(caller) = field.strip_prefix(b"caller=") {
                 self.tag = parse_tag(caller).unwrap_or(self.tag);
@@ -105,17 +154,91 @@ impl<'a> Line<'a> {
         self.go(&body[end + 1..])
     }
 
-    /// `Nov 21 05:06:14 host kernel: text`, the journal's ISO dates, `login: [ 1.2] text`.
+    /// `Nov 21 05:06:14 host kernel: text`, `host kernel[0]: text`, the journal's ISO dates,
+    /// `login: [ 1.2] text`.
     fn strip_host(&mut self) -> bool {
         let head = &self.body[..self.body.len().min(120)];
-        if let Some(at) = find(head, b" kernel: ") {
-            return self.go(&self.body[at + 9..]);
+        for at in memchr::memmem::find_iter(head, b"kernel") {
+            let rest = &self.body[at + 6..];
+            let rest = match rest.strip_prefix(b"[").and_then(leading_number) {
+                Some((_, rest)) => rest.strip_prefix(b"]").unwrap_or_default(),
+                None => rest,
+            };
+            let text = match rest.strip_prefix(b":") {
+                Some(text) if text.first() == Some(&b' ') => &text[1..],
+                Some(text) if text.first() == Some(&b'[') => text,
+                _ => continue,
+            };
+            if at == 0 || self.body[at - 1] == b' ' {
+                self.stamped = true;
+                return self.go(text);
+            }
         }
         if let Some(at) = find(head, b"login: [") {
             return self.go(&self.body[at + 7..]);
         }
         false
     }
+}
+
+/// The text behind what has this shape: `0` is a digit, `a` a letter, `_` a digit or a blank.
+fn past<'a>(text: &'a [u8], shape: &[u8]) -> Option<&'a [u8]> {
+    let head = text.get(..shape.len())?;
+    let fits = |(byte, want): (&u8, &u8)| match want {
+        b'0' => byte.is_ascii_digit(),
+        b'a' => byte.is_ascii_alphabetic(),
+        b'_' => byte.is_ascii_digit() || *byte == b' ',
+        want => byte == want,
+    };
+    head.iter().zip(shape).all(fits).then(|| &text[shape.len()..])
+}
+
+/// The text behind a date, its fraction of a second, and its zone.
+fn past_date(text: &[u8]) -> Option<&[u8]> {
+    const DATES: [&[u8]; 5] = [
+        b"0000-00-00T00:00:00",
+        b"0000-00-00 00:00:00",
+        b"00:00:00",
+        b"aaa _0 00:00:00",
+        b"aaa aaa _0 00:00:00 0000",
+    ];
+    const ZONES: [&[u8]; 5] = [b"Z", b"+00:00", b"-00:00", b"+0000", b"-0000"];
+    let rest = DATES.iter().find_map(|shape| past(text, shape))?;
+    let fraction = past(rest, b".0").or_else(|| past(rest, b",0"));
+    let rest = fraction
+        .map_or(rest, |rest| &rest[rest.iter().take_while(|b| b.is_ascii_digit()).count()..]);
+    Some(ZONES.iter().find_map(|shape| past(rest, shape)).unwrap_or(rest))
+}
+
+/// What stands in brackets and tells when, other than the time since boot: `Thu Nov 27 10:00:00 2026`,
+/// `2026-11-27 10:00:00`, `Nov27 10:00`, and differences: `+0.000001`, `<    0.000001>`.
+fn is_moment(inside: &[u8]) -> bool {
+    let difference = |text: &[u8]| {
+        let text = text.strip_prefix(b"<").and_then(|t| t.strip_suffix(b">")).unwrap_or(text);
+        let text = trim(text);
+        parse_time(text.strip_prefix(b"+").unwrap_or(text)).is_some()
+    };
+    let rest = past(inside, b"aaa00 00:00").or_else(|| past_date(inside)).map(trim_start);
+    rest.map_or_else(|| difference(inside), |rest| rest.is_empty() || difference(rest))
+}
+
+/// Takes out what colours text on a terminal: `dmesg --color` and consoles leave it in logs.
+pub(super) fn take_out_colours(line: &mut Vec<u8>) {
+    let Some(first) = memchr::memchr(0x1b, line) else { return };
+    let (mut from, mut to) = (first, first);
+    while from < line.len() {
+        let sequence = line[from..].strip_prefix(b"\x1b[").map(|rest| {
+            let inside = rest.iter().take(16).take_while(|b| b"0123456789;".contains(b)).count();
+            (inside, rest.get(inside))
+        });
+        if let Some((inside, Some(b'm' | b'K'))) = sequence {
+            from += inside + 3;
+        } else {
+            line[to] = line[from];
+            (from, to) = (from + 1, to + 1);
+        }
+    }
+    line.truncate(to);
 }
 
 fn parse_time(text: &[u8]) -> Option<u64> {
@@ -208,7 +331,7 @@ mod tests {
     #[test]
     fn transports_are_taken_off() {
         type Case<'a> = (&'a [u8], Option<u64>, Tag, &'a [u8]);
-        let cases: [Case<'_>; 10] = [
+        let cases: &[Case<'_>] = &[
             (b"[   12.345678] hello", Some(12_345_678), Tag::None, b"hello"),
             (b"[   12.345678][  T30]  f+0x1/0x2", Some(12_345_678), Tag::Task(30), b" f+0x1/0x2"),
             (b"[   12.345678][    C1] x\r", Some(12_345_678), Tag::Cpu(1), b"x"),
@@ -219,10 +342,62 @@ mod tests {
             (b"Nov 21 05:06:14 box kernel: [    2.000000] x", Some(2_000_000), Tag::None, b"x"),
             (b"2026-11-21T05:06:14+0000 box kernel: x", None, Tag::None, b"x"),
             (b" [<ffffffff8100>] f+0x1/0x2", None, Tag::None, b" [<ffffffff8100>] f+0x1/0x2"),
+            (b"[    1.5] [<ffffffff8100>] f", Some(1_500_000), Tag::None, b"[<ffffffff8100>] f"),
+            // dmesg -T, -T -d, -x, -x -T, --time-format=iso, -H, --time-format=delta, -d.
+            (b"[Thu Nov 27 10:00:00 2026] x", None, Tag::None, b"x"),
+            (b"[Thu Nov  7 10:00:00 2026]  f+0x1/0x2", None, Tag::None, b" f+0x1/0x2"),
+            (b"[Thu Nov 27 10:00:00 2026 <    0.000001>] x", None, Tag::None, b"x"),
+            (b"kern  :err   : [  100.200000] x", Some(100_200_000), Tag::None, b"x"),
+            (b"kern  :err   : [  100.2]  f+0x1/0x2", Some(100_200_000), Tag::None, b" f+0x1/0x2"),
+            (b"daemon:warn  : [Thu Nov 27 10:00:00 2026] x", None, Tag::None, b"x"),
+            (b"kern  :info  : 2026-11-27T10:00:00,123456+00:00 x", None, Tag::None, b"x"),
+            (b"2026-11-27T10:00:00,123456+00:00 x", None, Tag::None, b"x"),
+            (b"2026-11-27T10:00:00,123456+00:00  f+0x1/0x2", None, Tag::None, b" f+0x1/0x2"),
+            (b"2026-11-27T10:00:00.5Z [    2.0][   T9] x", Some(2_000_000), Tag::Task(9), b"x"),
+            (b"[  +0.000001] x", None, Tag::None, b"x"),
+            (b"[Nov27 10:00] x", None, Tag::None, b"x"),
+            (b"[<    0.000001>] x", None, Tag::None, b"x"),
+            (b"[  100.200000 <    0.000001>] x", Some(100_200_000), Tag::None, b"x"),
+            // With the number of the process, without a host, from `wall`, from `ts`.
+            (b"Nov 21 05:06:14 box kernel[0]: [    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            (b"Nov 21 05:06:14 box kernel[0]: x", None, Tag::None, b"x"),
+            (b"kernel: [    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            (b" kernel:[    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            (b"box kernel:[    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            (b"Nov 27 10:00:00 [    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            // Programs that keep consoles.
+            (b"[2026-11-27 10:00:00]  [  100.2] x", Some(100_200_000), Tag::None, b"x"),
+            (b"[2026-11-27 10:00:00]  f+0x1/0x2", None, Tag::None, b" f+0x1/0x2"),
+            (
+                b"[2026-11-27T10:00:00.123Z] <3>[    2.0][    C1] x",
+                Some(2_000_000),
+                Tag::Cpu(1),
+                b"x",
+            ),
+            (b"[10:00:00.123] [    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            (b"2026-11-27 10:00:00 [    2.0] x", Some(2_000_000), Tag::None, b"x"),
+            (b"[Thu Nov 27 10:00:00 2026] [    C0] x", None, Tag::Cpu(0), b"x"),
+            // What only looks like it.
+            (b"[ffff8800] f+0x1/0x2", None, Tag::None, b"[ffff8800] f+0x1/0x2"),
+            (b"[drm] x", None, Tag::None, b"[drm] x"),
+            (b"kernel BUG at mm/slub.c:5!", None, Tag::None, b"kernel BUG at mm/slub.c:5!"),
+            (b"usb 1-1: err: x", None, Tag::None, b"usb 1-1: err: x"),
+            (b"[    2.0] 10:00:00 x", Some(2_000_000), Tag::None, b"10:00:00 x"),
         ];
-        for (raw, time, tag, body) in cases {
+        for &(raw, time, tag, body) in cases {
             let line = Line::new(1, raw);
-            assert_eq!((line.time, line.tag, line.body), (time, tag, body));
+            let raw = String::from_utf8_lossy(raw);
+            assert_eq!((line.time, line.tag, line.body), (time, tag, body), "{raw}");
         }
+    }
+
+    #[test]
+    fn colours_are_taken_out() {
+        let mut line = b"\x1b[32m[    2.0] \x1b[0m\x1b[33mINFO: \x1b[0mtask\x1b[2J\x1b[".to_vec();
+        take_out_colours(&mut line);
+        assert_eq!(line, b"[    2.0] INFO: task\x1b[2J\x1b[");
+        let mut plain = b"plain".to_vec();
+        take_out_colours(&mut plain);
+        assert_eq!(plain, b"plain");
     }
 }

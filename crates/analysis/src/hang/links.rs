@@ -109,7 +109,7 @@ fn link(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph:
         What::Commit(kind) => return link_commit(waiters, waiter, kind, graph),
         What::Freeze => return link_freeze(waiters, waiter, graph),
         What::Ipi => return link_ipi(incident, waiter, graph),
-        What::Event(name) => return link_event(waiters, waiter, name, graph),
+        What::Event(name) => return link_event(incident, waiters, waiter, name, graph),
     };
     graph.add(waiter.edge(to.clone(), EdgeKind::WaitsFor, derived));
     if waiter.what() == What::Srcu {
@@ -174,7 +174,10 @@ fn link_cpu(incident: &Incident, number: u32, graph: &mut Graph) {
         return;
     }
     let work = waits::work_of(cpu);
-    let why = work.first().map(|f| f.function.clone()).unwrap_or_default();
+    if waits::reports(work) {
+        return;
+    }
+    let why = waits::inside(work).map(|f| f.function.clone()).unwrap_or_default();
     graph.add(Edge {
         from: Node::Cpu(number),
         to: Node::Task(pid),
@@ -401,23 +404,49 @@ fn serves(task: &Task, device: &str) -> bool {
     raid || device.starts_with("loop") && comm == device
 }
 
-fn link_commit(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, kind: &str, graph: &mut Graph) {
-    let commits = |w: &Waiter<'_>| {
-        let comm = w.task.comm.as_str();
-        let inside = |name: &str| w.stack.iter().any(|f| f.function == name);
-        match kind {
-            "jbd2" => comm.starts_with("jbd2/"),
-            "btrfs" => inside("btrfs_commit_transaction"),
-            "xfs-log" => comm.starts_with("xfsaild/") || inside("xlog_cil_push_work"),
-            "f2fs" => comm.starts_with("f2fs_ckpt"),
-            _ => false,
-        }
+/// Whether a task makes the commits of this kind.
+fn commits(w: &Waiter<'_>, kind: &str) -> bool {
+    let comm = w.task.comm.as_str();
+    let inside = |name: &str| w.stack.iter().any(|f| f.function == name);
+    match kind {
+        "jbd2" => comm.starts_with("jbd2/"),
+        "btrfs" => inside("btrfs_commit_transaction"),
+        "xfs-log" => comm.starts_with("xfsaild/"),
+        "xfs-cil" => inside("xlog_cil_push_work"),
+        "xfs-iclog" => inside("xlog_ioend_work"),
+        "f2fs" => comm.starts_with("f2fs_ckpt") || inside("f2fs_write_checkpoint"),
+        "nilfs2" => comm == "segctord" || inside("nilfs_segctor_thread"),
+        "jfs" => comm == "jfsCommit",
+        "reiserfs" => inside("do_journal_end"),
+        "gfs2" => comm.starts_with("gfs2_logd") || inside("gfs2_log_flush"),
+        "bcachefs" => comm.starts_with("bch-reclaim/"),
+        "ubifs" => comm.starts_with("ubifs_bgt") || inside("do_commit"),
+        _ => false,
+    }
+}
+
+/// The device whose journal a task or worker is of, where its name says so.
+fn instance<'a>(w: &Waiter<'a>) -> Option<&'a str> {
+    let named = |name: &'a str| {
+        let (kind, device) = name.split_once('/')?;
+        (kind == "jbd2" || kind.starts_with("xfs")).then_some(device)
     };
+    named(&w.task.comm).or_else(|| named(&w.task.work.as_ref()?.queue))
+}
+
+fn link_commit(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, kind: &str, graph: &mut Graph) {
     let others = || waiters.iter().filter(|w| w.task.pid != waiter.task.pid);
-    // One that waits for a commit itself does not make it.
-    let makers: Vec<&Waiter<'_>> = others()
-        .filter(|w| commits(w) && !matches!(w.what(), What::Commit(_) | What::Idle))
-        .collect();
+    let same = |w: &&Waiter<'_>| match (instance(waiter), instance(w)) {
+        (Some(own), Some(other)) => own == other,
+        _ => true,
+    };
+    // One that waits for such a commit itself does not make it; it may well wait for one of another kind.
+    let waits = |w: &&Waiter<'_>| match w.what() {
+        What::Commit(other) => other == kind,
+        what => what == What::Idle,
+    };
+    let makers: Vec<&Waiter<'_>> =
+        others().filter(|w| commits(w, kind) && !waits(w)).filter(same).collect();
     let name = match (kind, makers.as_slice()) {
         ("jbd2", [only]) => format!("jbd2 {}", only.task.comm.trim_start_matches("jbd2/")),
         _ => kind.to_owned(),
@@ -451,12 +480,20 @@ fn link_freeze(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, graph: &mut Graph) {
     }
 }
 
-fn link_event(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, name: &str, graph: &mut Graph) {
+fn link_event(
+    incident: &Incident,
+    waiters: &[Waiter<'_>],
+    waiter: &Waiter<'_>,
+    name: &str,
+    graph: &mut Graph,
+) {
     let rule = waiter.wait.rule;
     // What a completion is for, its caller says best.
     let caller = waits::why(&waiter.stack, &waiter.wait);
-    let node = match rule.rank {
-        1 => Node::Event(caller.split(" > ").next().unwrap_or(name).to_owned()),
+    let node = match rule.id {
+        "completion" | "wait-bit" => {
+            Node::Event(caller.split(" > ").next().unwrap_or(name).to_owned())
+        }
         _ => Node::Event(name.to_owned()),
     };
     graph.add(waiter.edge(node.clone(), EdgeKind::WaitsFor, Confidence::Derived));
@@ -469,17 +506,28 @@ fn link_event(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, name: &str, graph: &m
             };
             w.wait.rule.id != rule.id && w.stack.iter().any(pm)
         })),
-        "jbd2-updates" => only(others().filter(|w| {
-            let in_handle = |f: &Frame| rules::fits_any(rules::IN_HANDLE, &f.function);
-            !matches!(w.what(), What::Commit(_) | What::Idle) && w.stack.iter().any(in_handle)
+        "jbd2-updates" => only(others().filter(|w| has_handle(w, rules::IN_HANDLE))),
+        "btrfs-committer" => only(others().filter(|w| has_handle(w, rules::IN_BTRFS_HANDLE))),
+        "cgroup-drain" => only(others().filter(|w| {
+            let offline = |f: &Frame| f.function == "cgroup_lock_and_drain_offline";
+            let work = w.task.work.as_ref().map_or("", |work| work.function.as_str());
+            matches!(work, "css_killed_work_fn" | "css_release_work_fn" | "css_free_rwork_fn")
+                && waiter.stack.iter().any(offline)
         })),
-        "kthread-stop" => {
-            let caller = waiter.stack.get(waiter.wait.at + 1).and_then(|f| stem(&f.function));
-            only(others().filter(|w| {
-                let thread = w.stack.iter().rposition(|f| f.function == "kthread");
-                let entry = thread.and_then(|i| i.checked_sub(1)).and_then(|i| w.stack.get(i));
-                caller.is_some() && entry.and_then(|f| stem(&f.function)) == caller
-            }))
+        "super-block" => only(others().filter(|w| {
+            const MOUNTS: &[&str] =
+                &["generic_shutdown_super", "get_tree_bdev*", "mount_bdev", "get_tree_nodev"];
+            w.stack.iter().any(|f| rules::fits_any(MOUNTS, &f.function))
+        })),
+        "kthread-stop" | "sq-thread" => {
+            if let Some((thread, line)) = thread_to_stop(incident, waiter) {
+                let mut edge =
+                    waiter.edge(Node::Task(thread), EdgeKind::CompletedBy, Confidence::Guess);
+                edge.from = node.clone();
+                edge.lines = vec![line];
+                graph.add(edge);
+            }
+            None
         }
         _ => None,
     };
@@ -488,6 +536,28 @@ fn link_event(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, name: &str, graph: &m
         edge.from = node;
         graph.add(edge);
     }
+}
+
+/// Whether a task has a handle of a journal, by the functions that it is in, and waits for something else.
+fn has_handle(w: &Waiter<'_>, inside: &[&str]) -> bool {
+    !matches!(w.what(), What::Commit(_) | What::Idle)
+        && w.wait.rule.id != "btrfs-committer"
+        && w.stack.iter().any(|f| rules::fits_any(inside, &f.function))
+}
+
+/// The only thread of the kernel that is of the same part of it as who stops a thread, and a line of its
+/// stack. What it does need not be known.
+fn thread_to_stop(incident: &Incident, waiter: &Waiter<'_>) -> Option<(u32, u32)> {
+    let caller = waiter.stack.get(waiter.wait.at + 1).and_then(|f| stem(&f.function))?;
+    let mut found = incident.tasks.values().filter_map(|task| {
+        let cpu = incident.cpu_of(task.pid);
+        let stack = cpu.map_or_else(|| incident.stack(task.pid), waits::work_of);
+        let entry = stack.iter().rposition(|f| f.function == "kthread")?.checked_sub(1)?;
+        let entry = stack.get(entry).filter(|f| stem(&f.function) == Some(caller))?;
+        (task.pid != waiter.task.pid).then_some((task.pid, entry.line))
+    });
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 fn only<'a, 'b>(mut found: impl Iterator<Item = &'a Waiter<'b>>) -> Option<&'a Waiter<'b>>

@@ -7,8 +7,8 @@
 use super::frame::Frame;
 use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
-use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, What, fits};
-use super::waits;
+use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, OBJECT_LOCKS, What, fits, fits_any};
+use super::waits::{self, Wait};
 use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -160,8 +160,7 @@ fn node_of(
         let device = device(incident, waiter);
         return Node::Io(device.unwrap_or_else(|| SOME_PAGE.to_owned()));
     }
-    let from = waiter.wait.at;
-    if let Some(name) = waits::named(LOCK_NAMES, &waiter.stack, from, 4) {
+    if let Some(name) = lock_name(&waiter.stack, &waiter.wait) {
         return Node::Lock(name.to_owned());
     }
     let site = waiter.wait.site.and_then(|i| waiter.stack.get(i));
@@ -169,6 +168,15 @@ fn node_of(
         Some(site) => Node::Lock(format!("{} in {}", waiter.wait.rule.id, site.function)),
         None => Node::Lock(waiter.wait.rule.id.to_owned()),
     }
+}
+
+/// The name of the lock that is asked for, by the functions from the wait to the caller.
+fn lock_name(stack: &[Frame], wait: &Wait) -> Option<&'static str> {
+    let mut last = wait.site.unwrap_or(wait.at);
+    while stack.get(last).is_some_and(|f| f.inlined) {
+        last += 1;
+    }
+    waits::named(LOCK_NAMES, stack, wait.at, last + 1 - wait.at)
 }
 
 /// The first lock of a class has the class as its name, others have their address with it.
@@ -290,7 +298,9 @@ fn presumed(
 /// A task that is further in the very function that asks for the lock: it has got it already.
 fn further_in(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, node: &Node, graph: &mut Graph) -> bool {
     let Some(site) = waiter.wait.site.and_then(|i| waiter.stack.get(i)) else { return false };
-    if site.size == 0 {
+    let between = waiter.stack.iter().take(waiter.wait.site.unwrap_or(0)).skip(waiter.wait.at);
+    let of_object = between.into_iter().any(|f| fits_any(OBJECT_LOCKS, &f.function));
+    if site.size == 0 || of_object {
         return false;
     }
     let further = |frame: &Frame| {
@@ -332,8 +342,7 @@ fn by_function(incident: &Incident, waiter: &Waiter<'_>, node: &Node, graph: &mu
         let asks = at.is_some_and(|at| {
             at < 4
                 && waits::classify(stack, false).is_some_and(|w| {
-                    w.rule.what == What::Lock
-                        && waits::named(LOCK_NAMES, stack, w.at, 4) == Some(name)
+                    w.rule.what == What::Lock && lock_name(stack, &w) == Some(name)
                 })
         });
         if let (Some(at), false) = (at, asks) {

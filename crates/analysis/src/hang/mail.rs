@@ -103,8 +103,18 @@ fn was_broken(line: &[u8], last: usize, next: &[u8]) -> bool {
 
 fn is_kernels(line: &[u8]) -> bool {
     let line = Line::new(0, line);
-    let starts: [&[u8]; 4] = [b"INFO: ", b"BUG: ", b"WARNING: ", b"task:"];
-    line.time.is_some() || starts.iter().any(|start| line.body.starts_with(start))
+    let starts: [&[u8]; 9] = [
+        b"INFO: ",
+        b"BUG: ",
+        b"WARNING: ",
+        b"task:",
+        b"Workqueue: ",
+        b"Call Trace:",
+        b"Call trace:",
+        b"CPU: ",
+        b"Hardware name: ",
+    ];
+    line.stamped || starts.iter().any(|start| line.body.starts_with(start))
 }
 
 /// Without the mark of a quotation.

@@ -25,6 +25,8 @@ enum Of {
     Nobody,
     Task(u32),
     Cpu(u32),
+    /// The next line names the task that runs on this CPU.
+    Dump(u32),
     Locks(u32),
     Stall(usize),
     Order(usize),
@@ -171,6 +173,7 @@ impl Parser {
                 }
                 self.begin(line.tag, of);
             }
+            Banner::TaskDump(cpu) => self.begin(line.tag, Of::Dump(cpu)),
             Banner::AllLocks => {
                 self.incident.all_locks_shown = true;
                 self.begin(line.tag, Of::Nobody);
@@ -424,8 +427,7 @@ impl Parser {
             }
             return;
         }
-        let scheduler =
-            matches!(frame.function.as_str(), "__schedule" | "schedule" | "context_switch");
+        let scheduler = is_switch(&frame.function);
         if scheduler && section.deep {
             // A stack begins anew: the line between was lost.
             self.section(tag).ended = true;
@@ -501,7 +503,10 @@ impl Parser {
             about: text(words.next().unwrap_or_default()).trim_matches(['(', ')']).to_owned(),
             line: line.number,
         };
-        match self.section(line.tag).of {
+        let section = *self.section(line.tag);
+        match section.of {
+            // It stands before the stack: the line that named the next task is lost.
+            Of::Task(_) if section.started => self.begin(line.tag, Of::Nobody),
             Of::Task(pid) => {
                 if let Some(task) = self.incident.tasks.get_mut(&pid) {
                     task.work = Some(work);
@@ -636,9 +641,21 @@ impl Parser {
 
     /// The line that begins a task in a list of tasks, in one of four layouts.
     fn task_line(&mut self, line: &Line<'_>) {
-        let Some(found) = banner::task_line(line.body) else { return };
+        let section = *self.section(line.tag);
+        let Some(found) = banner::task_line(line.body) else {
+            if matches!(section.of, Of::Dump(_)) {
+                self.begin(line.tag, Of::Nobody);
+            }
+            return;
+        };
         self.pause(line);
-        self.begin(line.tag, Of::Task(found.pid));
+        let of = match section.of {
+            Of::Dump(cpu) if !section.started && found.state == b'R' => {
+                self.dumped(cpu, &found, line)
+            }
+            _ => Of::Task(found.pid),
+        };
+        self.begin(line.tag, of);
         if self.incident.first_line == 0 {
             self.incident.first_line = line.number;
         }
@@ -650,6 +667,35 @@ impl Parser {
         task.same_as = None;
         task.work = None;
     }
+
+    /// The task that runs on a CPU, whose stack follows. An interrupt for the purpose has said more.
+    fn dumped(&mut self, cpu: u32, found: &banner::TaskLine, line: &Line<'_>) -> Of {
+        let of = self.cpu(cpu, line.number);
+        let (Of::Cpu(_), Some(entry)) = (of, self.incident.cpus.get_mut(&cpu)) else { return of };
+        let empty = entry.stack.is_empty() && entry.interrupts.is_empty();
+        if !empty && entry.pid == Some(found.pid) {
+            return Of::Nobody;
+        }
+        *entry = Cpu {
+            number: cpu,
+            pid: Some(found.pid),
+            comm: found.comm.clone(),
+            shown: true,
+            line: line.number,
+            ..Cpu::default()
+        };
+        of
+    }
+}
+
+/// The innermost functions of a task that sleeps. Most architectures print also the function that
+/// changes stacks: arm64, ppc and riscv as `__switch_to`, ppc as `_switch`, mips as `resume`.
+fn is_switch(function: &str) -> bool {
+    function.starts_with("__switch_to")
+        || matches!(
+            function,
+            "__schedule" | "schedule" | "context_switch" | "_switch" | "switch_to" | "resume"
+        )
 }
 
 /// Where a stack comes to its end.

@@ -111,7 +111,7 @@ pub(super) const RULES: &[Rule] = rules![
         "CPUs that pass the scheduler", ["wait_for_completion", "__wait_rcu_gp", "synchronize_sched", "kern_unmount"];
     "rcu-bh", 5, What::Gp("rcu-bh"), ["synchronize_rcu_bh"],
         "its readers", ["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu_bh", "addrconf_dad_kick"];
-    "rcu-tasks", 5, What::Gp("rcu-tasks"), ["synchronize_rcu_tasks*", "rcu_tasks_wait_gp", "rcu_barrier_tasks*", "synchronize_rcu_mult"],
+    "rcu-tasks", 6, What::Gp("rcu-tasks"), ["synchronize_rcu_tasks*", "rcu_tasks_wait_gp", "rcu_barrier_tasks*", "synchronize_rcu_mult"],
         "every task that has to pass the scheduler", ["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu_tasks_generic", "ftrace_shutdown"];
     "rcu", 4, What::Gp("rcu"), ["synchronize_rcu*", "__wait_rcu_gp", "wait_rcu_gp", "cond_synchronize_rcu*", "rcu_sync_enter", "kvfree_rcu_barrier"],
         "its readers", ["wait_for_completion", "__wait_rcu_gp", "synchronize_rcu", "namespace_unlock"];
@@ -137,32 +137,49 @@ pub(super) const RULES: &[Rule] = rules![
         "the device", ["io_schedule", "bit_wait_io", "__wait_on_bit", "out_of_line_wait_on_bit", "__wait_on_buffer", "jbd2_journal_commit_transaction"];
     "io-throttle", 2, What::Io, ["rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "balance_dirty_pages*", "blk_mq_sched_get_tag", "ioc_rqos_throttle", "blkcg_maybe_throttle_blkg", "blkcg_maybe_throttle_current"],
         "the requests that are under way", ["io_schedule", "rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "blk_mq_submit_bio"];
-    "aio", 4, What::Io, ["exit_aio", "io_uring_cancel*", "io_ring_exit_work", "io_wq_put_and_exit", "wait_for_kiocb*", "io_wq_exit_workers", "io_uring_files_cancel"],
+    // A request may be of a socket or a timer as well as of a block device.
+    "aio", 4, What::Event("asynchronous requests"), ["exit_aio", "io_uring_cancel*", "io_ring_exit_work", "io_wq_put_and_exit", "wait_for_kiocb*", "io_wq_exit_workers", "io_uring_files_cancel",
+        "io_ring_ctx_wait_and_kill", "io_rsrc_ref_quiesce", "io_uring_clean_tctx", "io_ring_ctx_free", "io_sqe_buffers_unregister", "io_sqe_files_unregister", "io_uring_try_cancel_requests"],
         "requests that are under way", ["schedule_timeout", "wait_for_completion", "exit_aio", "mmput"];
+    "sq-thread", 4, What::Event("thread of an io_uring"), ["io_sq_thread_park", "io_sq_thread_stop", "io_sq_thread_finish", "io_sqpoll_wait_sq"],
+        "that thread", ["wait_for_completion", "io_sq_thread_stop", "io_sq_thread_finish"];
     "page-lock", 5, What::Page, ["__lock_page*", "__folio_lock*", "folio_lock*", "__lock_buffer", "__bread_gfp", "lock_page*", "truncate_inode_pages_range", "do_read_cache_folio"],
         "the task or I/O that has the page", ["io_schedule", "folio_wait_bit_common", "__folio_lock", "mpage_prepare_extent_to_map"];
-    "queue-freeze", 4, What::Event("queue freeze"), ["blk_mq_freeze_queue_wait*", "blk_mq_freeze_queue*", "blk_freeze_queue*", "blk_mq_quiesce_*", "percpu_ref_switch_to_atomic_sync"],
+    "queue-freeze", 4, What::Event("queue freeze"), ["blk_mq_freeze_queue_wait*", "blk_mq_freeze_queue*", "blk_freeze_queue*", "blk_mq_quiesce_*", "percpu_ref_switch_to_atomic_sync", "blk_cleanup_queue", "blk_mq_destroy_queue", "blk_mq_hctx_notify_offline", "blk_pre_runtime_suspend"],
         "requests that are under way in the queue", ["schedule", "blk_mq_freeze_queue_wait", "elevator_switch"];
     "raid", 4, What::Io, ["md_write_start", "md_flush_request", "raid5_get_active_stripe", "raid5_make_request", "wait_barrier", "raid10_write_request", "raid1_write_request",
-        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "_wait_barrier", "freeze_array", "md_do_sync", "md_super_wait", "md_wait_for_blocked_rdev", "md_reap_sync_thread", "md_bitmap_startwrite", "raid5_quiesce", "wait_for_serialization", "md_allow_write", "bitmap_wait_behind_writes", "md_bitmap_wait_behind_writes", "r5l_wait_*"],
+        "md_handle_request", "mddev_suspend", "stop_sync_thread", "raise_barrier", "_wait_barrier", "freeze_array", "md_do_sync", "md_super_wait", "md_wait_for_blocked_rdev", "md_reap_sync_thread", "md_bitmap_startwrite", "raid5_quiesce", "wait_for_serialization", "md_allow_write", "bitmap_wait_behind_writes", "md_bitmap_wait_behind_writes", "r5l_wait_*", "md_bitmap_wait_writes", "regular_request_wait", "raid10_sync_request", "raid1_sync_request", "wait_read_barrier", "idle_sync_thread", "frozen_sync_thread"],
         "the thread of the array", ["schedule", "raid5_get_active_stripe", "raid5_make_request", "md_handle_request"];
-    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "__dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read", "wait_for_in_progress", "wait_for_migrations", "writecache_wait_for_ios", "writecache_wait_for_writeback", "wait_and_add_new_range", "sync_rw_sb", "dmz_get_zone_for_reclaim", "account_start_copy"],
+    "dm-use", 4, What::Event("users of the device"), ["__dm_destroy", "dm_wait_event"],
+        "who has it open, or uses its table", ["msleep", "__dm_destroy", "dm_hash_remove_all"];
+    "device-mapper", 4, What::Io, ["dm_wait_for_completion", "dm_suspend", "__dm_suspend", "dm_wait_for_bios_completion", "dm_bufio_*", "dm_kcopyd_*", "sync_io", "dm_io", "new_read", "wait_for_in_progress", "wait_for_migrations", "writecache_wait_for_ios", "writecache_wait_for_writeback", "wait_and_add_new_range", "sync_rw_sb", "dmz_get_zone_for_reclaim", "account_start_copy", "perform_admin_operation"],
         "bios that are under way in the device", ["io_schedule", "dm_wait_for_completion", "__dm_suspend", "dm_suspend"];
     // Journals and logs.
     "jbd2-commit", 5, What::Commit("jbd2"), ["jbd2_log_wait_commit", "jbd2_complete_transaction", "wait_transaction_locked", "wait_transaction_switching",
-        "add_transaction_credits", "start_this_handle", "jbd2_journal_lock_updates", "do_get_write_access", "jbd2_log_do_checkpoint", "__jbd2_log_wait_for_space", "jbd2_journal_flush"],
+        "add_transaction_credits", "start_this_handle", "jbd2_journal_lock_updates", "do_get_write_access", "jbd2_log_do_checkpoint", "__jbd2_log_wait_for_space", "jbd2_journal_flush", "jbd2_journal_destroy", "jbd2_journal_force_commit*"],
         "the journal's thread", ["schedule", "jbd2_log_wait_commit", "jbd2_complete_transaction", "ext4_sync_file"];
     "jbd2-updates", 5, What::Event("handles of the transaction"), ["jbd2_journal_wait_updates"],
         "tasks with a handle", ["schedule", "jbd2_journal_wait_updates", "jbd2_journal_commit_transaction", "kjournald2"];
     "btrfs-commit", 5, What::Commit("btrfs"), ["wait_current_trans*", "btrfs_wait_for_commit", "wait_for_commit", "btrfs_commit_transaction_async", "btrfs_attach_transaction_barrier"],
         "the task that commits", ["schedule", "wait_current_trans", "start_transaction", "btrfs_create"];
-    "btrfs-space", 4, What::Event("space reservation"), ["btrfs_reserve_*", "handle_reserve_ticket", "wait_reserve_ticket", "__reserve_bytes", "wait_ordered_extents", "btrfs_wait_ordered*", "btrfs_start_ordered_extent*", "btrfs_wait_block_group_reservations", "btrfs_wait_nocow_writers"],
+    "btrfs-committer", 1, What::Event("writers of the transaction"), ["btrfs_commit_transaction"],
+        "tasks with a handle", ["schedule", "btrfs_commit_transaction", "btrfs_sync_file"];
+    "btrfs-space", 4, What::Event("space reservation"), ["btrfs_reserve_*", "handle_reserve_ticket", "wait_reserve_ticket", "__reserve_bytes", "wait_ordered_extents", "btrfs_wait_ordered*", "btrfs_start_ordered_extent*", "btrfs_wait_block_group_reservations", "btrfs_wait_nocow_writers", "btrfs_delalloc_reserve_*"],
         "the worker that makes space", ["schedule", "wait_reserve_ticket", "__reserve_bytes", "btrfs_reserve_data_bytes"];
-    "xfs-log", 5, What::Commit("xfs-log"), ["xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_force*", "xlog_force_lsn", "xlog_wait*", "xlog_cil_force*", "xlog_cil_push_now", "xlog_state_get_iclog_space", "xlog_verify_*", "xfs_log_reserve", "xlog_cil_order_write"],
-        "xfsaild and I/O of the log", ["schedule", "xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_reserve"];
-    "xfs-push", 4, What::Commit("xfs-log"), ["xfs_ail_push_all_sync", "xfs_buftarg_drain", "xfs_buftarg_wait", "xfs_wait_buftarg", "xfs_iunpin_wait", "__xfs_iunpin_wait", "xfs_qm_dqunpin_wait", "xfs_buf_wait_unpin", "xfs_extent_busy_flush", "xfs_extent_busy_wait_all"],
-        "xfsaild and I/O of the log", ["schedule", "xfs_ail_push_all_sync", "xfs_unmount_flush_inodes"];
-    "f2fs-commit", 4, What::Commit("f2fs"), ["f2fs_issue_checkpoint", "f2fs_wait_on_all_pages*", "f2fs_issue_flush", "f2fs_wait_discard_bios"],
+    "xfs-log", 5, What::Commit("xfs-log"), ["xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_reserve", "xfs_log_regrant"],
+        "xfsaild, which makes space in the log", ["schedule", "xlog_grant_head_wait", "xlog_grant_head_check", "xfs_log_reserve"];
+    "xfs-checkpoint", 5, What::Commit("xfs-cil"), ["xlog_cil_force*", "xlog_cil_push_now", "xlog_cil_order_write"],
+        "the worker that writes the checkpoint", ["schedule", "xlog_cil_force_seq", "xfs_log_force", "xfsaild"];
+    "xfs-log-buffer", 5, What::Commit("xfs-iclog"), ["xfs_log_force*", "_xfs_log_force*", "__xfs_log_force*", "xlog_force_iclog", "xlog_force_lsn",
+        "xlog_wait*", "xlog_state_get_iclog_space", "xlog_state_switch_iclogs", "xlog_verify_*"],
+        "I/O of the log", ["schedule", "xlog_wait_on_iclog", "xfs_log_force_seq", "xfs_file_fsync"];
+    "xfs-push", 4, What::Commit("xfs-log"), ["xfs_ail_push_all_sync"],
+        "xfsaild", ["schedule", "xfs_ail_push_all_sync", "xfs_unmount_flush_inodes"];
+    "xfs-pin", 4, What::Commit("xfs-cil"), ["xfs_iunpin_wait", "__xfs_iunpin_wait", "xfs_qm_dqunpin_wait", "xfs_buf_wait_unpin", "xfs_extent_busy_flush", "xfs_extent_busy_wait_all"],
+        "the checkpoint in which it is pinned", ["io_schedule", "__xfs_iunpin_wait", "xfs_iflush", "xfs_reclaim_inode"];
+    "xfs-buffers", 4, What::Event("references to buffers"), ["xfs_buftarg_drain", "xfs_buftarg_wait", "xfs_wait_buftarg"],
+        "I/O of the buffers, or who has them", ["schedule_timeout", "xfs_buftarg_wait", "xfs_unmountfs"];
+    "f2fs-commit", 4, What::Commit("f2fs"), ["f2fs_issue_checkpoint", "f2fs_wait_on_all_pages*", "f2fs_issue_flush", "f2fs_wait_discard_bios", "f2fs_flush_ckpt_thread"],
         "the checkpoint thread", ["wait_for_completion", "f2fs_issue_checkpoint", "f2fs_sync_fs"];
     "freeze", 9, What::Freeze, ["__sb_start_write", "sb_start_write*", "mnt_want_write*", "file_start_write"],
         "the task that thaws", ["percpu_rwsem_wait", "__percpu_down_read", "__sb_start_write", "mnt_want_write"];
@@ -177,7 +194,7 @@ pub(super) const RULES: &[Rule] = rules![
     "btrfs-log", 5, What::Commit("btrfs"), ["wait_log_commit", "btrfs_wait_log_commit", "wait_for_writer"],
         "the task that writes the log", ["schedule", "wait_log_commit", "btrfs_sync_log", "btrfs_sync_file"];
     "btrfs-maintenance", 4, What::Event("maintenance of btrfs"), ["btrfs_scrub_pause", "btrfs_scrub_cancel*", "scrub_pause_*", "scrub_blocked_if_needed", "btrfs_pause_balance",
-        "btrfs_cancel_balance", "btrfs_qgroup_wait_for_completion", "btrfs_bio_counter_inc_blocked", "btrfs_rm_dev_replace_blocked", "btrfs_wait_on_delayed_iputs"],
+        "btrfs_cancel_balance", "btrfs_qgroup_wait_for_completion", "btrfs_bio_counter_inc_blocked", "btrfs_rm_dev_replace_blocked", "btrfs_wait_on_delayed_iputs", "btrfs_async_run_delayed_root", "btrfs_wait_for_no_snapshotting_writes", "btrfs_start_write_no_snapshotting", "btrfs_wait_for_snapshot_creation"],
         "scrub, balance, quota or the cleaner", ["schedule", "btrfs_scrub_pause", "btrfs_commit_transaction"];
     "btrfs-drew", 9, What::Lock, ["btrfs_drew_write_lock", "btrfs_drew_read_lock"],
         "writers or snapshots", ["schedule", "btrfs_drew_read_lock", "btrfs_mksnapshot"];
@@ -222,7 +239,7 @@ pub(super) const RULES: &[Rule] = rules![
     // CPUs.
     "ipi", 4, What::Ipi, ["smp_call_function*", "csd_lock_wait*", "on_each_cpu*", "text_poke_bp*", "text_poke_sync*", "native_flush_tlb_*", "flush_tlb_*", "generic_exec_single", "__csd_lock_wait", "smp_text_poke*"],
         "CPUs that take the interrupt", ["smp_call_function_many_cond", "on_each_cpu", "clock_was_set"];
-    "stop-machine", 4, What::Ipi, ["stop_machine*", "multi_cpu_stop", "stop_one_cpu", "stop_two_cpus", "__stop_cpus", "migration_cpu_stop"],
+    "stop-machine", 4, What::Ipi, ["stop_machine*", "multi_cpu_stop", "stop_one_cpu", "stop_two_cpus", "__stop_cpus", "migration_cpu_stop", "affine_move_task", "stop_core_cpuslocked"],
         "CPUs whose stopper thread runs", ["wait_for_completion", "__stop_cpus", "stop_machine", "clock_change"];
     "timer-callback", 4, What::Event("timer callback"), ["del_timer_sync", "timer_delete_sync", "hrtimer_cancel*", "__timer_delete_sync", "del_singleshot_timer_sync", "hrtimer_cancel_wait_running"],
         "the CPU in the callback", ["hrtimer_cancel_wait_running", "hrtimer_cancel", "do_nanosleep_cleanup"];
@@ -234,10 +251,10 @@ pub(super) const RULES: &[Rule] = rules![
         "the CPU in the poll function", ["msleep", "napi_disable", "virtnet_close"];
     "cpu-hotplug", 4, What::Event("CPU hotplug"), ["cpuhp_kick_ap*", "cpuhp_invoke_ap_callback", "__cpuhp_kick_ap", "bringup_cpu", "takedown_cpu", "cpuhp_bringup_ap", "cpuhp_bringup_mask", "wait_for_ap_thread", "smpboot_park_threads", "cpuhp_ap_sync_alive"],
         "the hotplug thread", ["wait_for_completion", "__cpuhp_kick_ap", "cpuhp_kick_ap", "_cpu_down"];
-    "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop", "md_unregister_thread", "kthread_stop_put"],
+    "kthread-stop", 4, What::Event("thread to stop"), ["kthread_stop*", "kthread_park", "__kthread_create_on_node", "kthread_create_on_node", "kthread_destroy_worker", "vhost_task_stop", "md_unregister_thread", "kthread_stop_put", "kthread_create_worker*", "__kthread_create_worker*"],
         "that thread", ["wait_for_completion", "kthread_stop", "nilfs_detach_log_writer"];
     // Devices, network, other machines.
-    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint", "usb_control_msg*", "usb_internal_control_msg*", "usb_reset_device", "usb_reset_and_verify_device", "hub_port_reset", "xhci_alloc_dev", "xhci_setup_device", "xhci_stop_device", "usb_stor_msg_common", "usb_stor_bulk_transfer_buf", "wdm_flush", "usblp_wwait", "ehci_endpoint_disable"],
+    "usb", 4, What::Event("USB transfer"), ["usb_start_wait_urb", "usb_kill_urb", "usb_kill_anchored_urbs", "usb_wait_anchor_empty_timeout", "usb_poison_urb", "usb_sg_wait", "usb_unlink_urb", "usb_hcd_flush_endpoint", "usb_control_msg*", "usb_internal_control_msg*", "usb_reset_device", "usb_reset_and_verify_device", "hub_port_reset", "xhci_alloc_dev", "xhci_setup_device", "xhci_stop_device", "usb_stor_msg_common", "usb_stor_bulk_transfer_buf", "wdm_flush", "usblp_wwait", "ehci_endpoint_disable", "usb_hcd_*endpoint*", "usb_poison_anchored_urbs", "usb_disable_endpoint", "usb_set_interface", "usb_clear_halt", "usb_get_descriptor", "xhci_configure_endpoint", "xhci_address_device", "uhci_hcd_endpoint_disable", "ohci_endpoint_disable", "usb_stor_control_msg", "quiesce_and_remove_host", "usbip_stop_eh", "hub_port_wait_reset", "hub_port_debounce", "usbnet_terminate_urbs", "usbnet_stop", "uas_eh_*"],
         "the USB host controller", ["schedule", "usb_kill_urb", "usb_start_wait_urb", "usb_bulk_msg"];
     "scsi", 4, What::Event("SCSI command"), ["scsi_execute*", "scsi_error_handler", "scsi_block_when_processing_errors", "sd_sync_cache", "sg_common_write", "scsi_flush_work", "ata_port_wait_eh", "ata_exec_internal*", "__scsi_execute", "sas_drain_work", "smp_execute_task*", "fc_block_rport", "fc_block_scsi_eh", "qla2x00_wait_for_*", "megasas_issue_blocked_cmd", "iscsi_block_scsi_eh", "st_do_scsi", "sr_do_ioctl"],
         "the device or its error handler", ["schedule", "scsi_block_when_processing_errors", "sd_open"];
@@ -247,25 +264,34 @@ pub(super) const RULES: &[Rule] = rules![
         "the task or request that has the host", ["schedule", "__mmc_claim_host", "mmc_get_card"];
     "runtime-pm", 4, What::Event("runtime power management"), ["rpm_resume", "rpm_suspend", "__pm_runtime_barrier", "pm_runtime_barrier", "rpm_idle", "pm_runtime_force_*"],
         "the task that suspends or resumes the device", ["schedule", "rpm_resume", "__pm_runtime_resume"];
+    "device-use", 4, What::Event("references to a device"), ["i2c_del_adapter", "remove_client_context", "ib_unregister_client", "ib_unregister_device*", "__ib_unregister_device", "vfio_unregister_group_dev",
+        "vfio_del_group_dev", "tee_device_unregister", "snd_card_free", "iommufd_object_dec_wait_shortterm"],
+        "who has it open", ["wait_for_completion", "i2c_del_adapter", "i2c_dev_remove"];
     "probe", 4, What::Event("device probe"), ["wait_for_device_probe", "async_synchronize_*", "device_block_probing", "wait_for_init_devices*", "deferred_probe_*"],
         "the probe that does not end", ["schedule", "async_synchronize_cookie_domain", "async_synchronize_full", "do_init_module"];
     "firmware", 4, What::Event("firmware from user space"), ["fw_load_sysfs_fallback", "_request_firmware", "firmware_fallback_sysfs", "call_usermodehelper_exec", "usermodehelper_read_lock_wait"],
         "a program in user space", ["wait_for_completion", "call_usermodehelper_exec", "kobject_uevent_env"];
-    "fuse", 5, What::Event("FUSE server"), ["request_wait_answer", "__fuse_request_send", "fuse_simple_request", "fuse_wait_aborted", "fuse_get_req*", "__fuse_simple_request", "fuse_set_nowrite", "fuse_wait_on_page_writeback", "fuse_wait_on_folio_writeback", "virtio_fs_enqueue_req", "fuse_sync_fs_writes"],
+    "fuse", 5, What::Event("FUSE server"), ["request_wait_answer", "__fuse_request_send", "fuse_simple_request", "fuse_wait_aborted", "fuse_get_req*", "__fuse_simple_request", "fuse_set_nowrite", "fuse_wait_on_page_writeback", "fuse_wait_on_folio_writeback", "virtio_fs_enqueue_req", "fuse_sync_fs_writes", "fuse_wait_dax_page", "fuse_uring_stop_queues", "fuse_uring_wait_stopped_queues", "virtio_fs_drain_*"],
         "the server in user space", ["schedule", "request_wait_answer", "fuse_simple_request", "fuse_lookup_name"];
     "userfault", 5, What::Event("page from user space"), ["handle_userfault"],
         "the program that handles the faults", ["schedule", "handle_userfault", "do_anonymous_page"];
     "sunrpc", 5, What::Event("RPC server"), ["rpc_wait_bit_killable", "__rpc_execute", "rpc_wait_for_completion_task", "__rpc_wait_for_completion_task", "nfs_wait_client_init_complete", "nfs_wait_bit_killable",
-        "nfs4_wait_clnt_recover", "rpc_shutdown_client", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode", "nfs_iocounter_wait", "nfs4_wait_on_layoutreturn", "pnfs_wait_on_layoutreturn", "nfs_direct_wait", "nfs_inode_dio_wait"],
+        "nfs4_wait_clnt_recover", "rpc_shutdown_client", "nfs_wait_on_request", "nlmclnt_block", "nfs4_drain_slot_tbl", "nfs_commit_inode", "nfs_iocounter_wait", "nfs4_wait_on_layoutreturn", "pnfs_wait_on_layoutreturn", "nfs_direct_wait", "nfs_inode_dio_wait", "nfs_file_block_o_direct", "nfs_clear_invalid_mapping", "nfs_revalidate_mapping*", "nfs4_delay", "nfs4_handle_exception", "nfs_lock_and_join_requests", "gss_create_upcall", "gss_cred_init", "cache_wait_req"],
         "the server", ["schedule", "rpc_wait_bit_killable", "__wait_on_bit", "__rpc_execute"];
     "9p", 5, What::Event("9P server"), ["p9_client_rpc", "p9_virtio_zc_request", "p9_client_zc_rpc", "netfs_wait_for_*", "netfs_unbuffered_*", "netfs_writepages_end"],
         "the server", ["schedule", "p9_client_rpc", "p9_client_flush"];
     "cifs", 5, What::Event("SMB server"), ["wait_for_response", "compound_send_recv", "cifs_send_recv", "wait_for_free_request", "cifs_wait_mtu_credits", "cifs_reconnect*", "SendReceive*", "wait_for_compound_request", "cifs_lock_wait"],
         "the server", ["schedule", "wait_for_response", "compound_send_recv", "cifs_send_recv"];
-    "ceph", 5, What::Event("Ceph cluster"), ["ceph_mdsc_wait_request", "ceph_osdc_wait_request", "ceph_osdc_sync", "wait_request_timeout", "ceph_mdsc_do_request", "rbd_img_*", "ceph_get_caps*"],
+    "ceph", 5, What::Event("Ceph cluster"), ["ceph_mdsc_wait_request", "ceph_osdc_wait_request", "ceph_osdc_sync", "wait_request_timeout", "ceph_mdsc_do_request", "rbd_img_*", "ceph_get_caps*", "ceph_mdsc_sync", "ceph_mdsc_close_sessions", "wait_caps_flush", "__ceph_get_caps", "ceph_monc_wait_osdmap", "ceph_wait_for_latest_osdmap", "__ceph_open_session", "rbd_acquire_lock", "linger_reg_commit_wait", "wait_unsafe_requests", "flush_mdlog_and_wait_*"],
         "the cluster", ["wait_for_completion", "ceph_mdsc_wait_request", "ceph_mdsc_do_request"];
-    "dlm", 5, What::Event("distributed lock"), ["gfs2_glock_wait", "gfs2_glock_nq*", "dlm_lock_sync*", "__ocfs2_cluster_lock*", "wait_for_recovery", "dlm_wait_*", "ocfs2_wait_for_mask", "gfs2_gl_hash_clear", "gdlm_lock", "lock_resource"],
+    "dlm", 5, What::Event("distributed lock"), ["gfs2_glock_wait*", "gfs2_glock_async_wait", "gfs2_glock_nq*", "dlm_lock_sync*", "__ocfs2_cluster_lock*", "wait_for_recovery", "dlm_wait_*", "ocfs2_wait_for_mask", "gfs2_gl_hash_clear", "gdlm_lock", "lock_resource", "ocfs2_wait_for_recovery", "ocfs2_wait_on_*", "ocfs2_mark_lockres_freeing", "ocfs2_recovery_exit", "o2net_send_message*", "dlm_new_lockspace", "dlm_user_request"],
         "the holder in the cluster", ["schedule", "gfs2_glock_wait", "gfs2_glock_nq", "gfs2_lookupi"];
+    "queue-discipline", 4, What::Event("packets under way"), ["dev_deactivate_many", "dev_deactivate"],
+        "the CPU that sends them", ["msleep", "dev_deactivate_many", "__dev_close_many"];
+    "protocol-exit", 4, What::Event("sockets and works of a protocol"), ["rds_conn_shutdown", "tipc_exit_net", "tipc_net_stop", "tipc_topsrv_stop", "kcm_done"],
+        "its sockets and works", ["schedule", "rds_conn_shutdown", "rds_conn_destroy"];
+    "crypto", 4, What::Event("crypto operation"), ["crypto_larval_wait", "crypto_wait_for_test", "crypto_alg_mod_lookup", "tls_encrypt_async_wait", "tls_decrypt_async_wait", "af_alg_wait_for_data", "af_alg_wait_for_wmem"],
+        "the algorithm or its device", ["schedule_timeout", "wait_for_completion_killable_timeout", "crypto_larval_wait", "crypto_alg_mod_lookup"];
     "network-device", 4, What::Event("references to a network device"), ["netdev_wait_allrefs*"],
         "who has a reference", ["msleep", "netdev_wait_allrefs", "netdev_run_todo"];
     "bluetooth", 4, What::Event("Bluetooth controller"), ["__hci_cmd_sync*", "hci_req_sync", "__hci_req_sync", "l2cap_sock_shutdown", "bt_sock_wait_*", "hci_cmd_sync_*", "__hci_cmd_sync_status"],
@@ -287,12 +313,27 @@ pub(super) const RULES: &[Rule] = rules![
         "the task that has the node", ["schedule", "six_lock_slowpath", "six_lock_ip_waiter", "bch2_btree_path_traverse_one"];
     "nilfs-commit", 4, What::Commit("nilfs2"), ["nilfs_segctor_sync", "nilfs_construct_segment", "nilfs_construct_dsync_segment"],
         "the segment constructor", ["schedule", "nilfs_segctor_sync", "nilfs_construct_segment", "nilfs_sync_fs"];
-    "jfs-commit", 4, What::Commit("jfs"), ["jfs_flush_journal", "lmGroupCommit", "txBegin", "txLockAlloc", "lmLogSync"],
+    "jfs-commit", 4, What::Commit("jfs"), ["jfs_flush_journal", "lmGroupCommit", "txBegin", "txLockAlloc", "lmLogSync", "txBeginAnon", "lmLogShutdown", "txQuiesce", "lbmIOWait", "lbmAllocate"],
         "the log's thread", ["io_schedule", "txBegin", "jfs_create"];
-    "reiserfs-commit", 4, What::Commit("reiserfs"), ["queue_log_writer", "do_journal_begin_r", "flush_commit_list", "reiserfs_wait_on_write_block", "let_transaction_grow"],
+    "reiserfs-commit", 4, What::Commit("reiserfs"), ["queue_log_writer", "do_journal_begin_r", "flush_commit_list", "reiserfs_wait_on_write_block", "let_transaction_grow", "flush_journal_list"],
         "the task that commits, and the holders of handles", ["schedule", "queue_log_writer", "do_journal_begin_r", "reiserfs_create"];
-    "gfs2-log", 4, What::Commit("gfs2"), ["gfs2_log_reserve", "__gfs2_log_reserve", "gfs2_log_empty_wait"],
+    "gfs2-log", 4, What::Commit("gfs2"), ["gfs2_log_reserve", "__gfs2_log_reserve", "gfs2_log_empty_wait", "log_flush_wait", "gfs2_ail_empty_*", "gfs2_ail1_wait"],
         "gfs2_logd", ["io_schedule", "gfs2_log_reserve", "gfs2_trans_begin"];
+    "jffs2-space", 4, What::Event("garbage collection of the flash"), ["jffs2_reserve_space*", "jffs2_do_reserve_space", "jffs2_stop_garbage_collect_thread"],
+        "the garbage collector", ["schedule", "jffs2_reserve_space", "jffs2_write_inode_range"];
+    "metapage", 5, What::Page, ["__lock_metapage", "lock_metapage", "__get_metapage", "grab_metapage"],
+        "the task or I/O that has the page", ["io_schedule", "__lock_metapage", "__get_metapage", "diRead"];
+    "super-block", 4, What::Event("mount or unmount of a file system"), ["super_lock*", "grab_super*", "__super_lock*", "bdev_super_lock*"],
+        "the task that mounts or unmounts it", ["schedule", "super_lock", "grab_super", "sget_fc"];
+    "marks", 4, What::Event("watchers of files"), ["fsnotify_destroy_group", "fsnotify_sb_delete", "fsnotify_unmount_inodes"],
+        "who watches", ["schedule", "fsnotify_sb_delete", "generic_shutdown_super"];
+    "fscache", 5, What::Event("cache of a network file system"), ["fscache_wait_*", "fscache_begin_operation", "__fscache_relinquish_cookie", "__fscache_use_cookie", "__fscache_acquire_volume",
+        "fscache_relinquish_cache", "cachefiles_ondemand_send_req"],
+        "cachefiles and its daemon", ["schedule", "fscache_wait_on_volume_collision", "__fscache_acquire_volume"];
+    "squashfs", 4, What::Event("entry of the cache of blocks"), ["squashfs_cache_get", "get_decomp_stream"],
+        "the task that reads it", ["schedule", "squashfs_cache_get", "squashfs_read_metadata"];
+    "upcall", 5, What::Event("file system's server in user space"), ["service_operation", "wait_for_matching_downcall", "coda_upcall", "coda_waitfor_upcall", "ecryptfs_wait_for_response"],
+        "the server in user space", ["schedule_timeout", "wait_for_matching_downcall", "service_operation", "orangefs_inode_getattr"];
     "ubifs-commit", 6, What::Commit("ubifs"), ["ubifs_run_commit", "make_reservation"],
         "the task that commits", ["schedule", "wait_for_commit", "ubifs_run_commit"];
     "dax-entry", 4, What::Event("DAX entry"), ["wait_entry_unlocked", "get_unlocked_entry", "get_next_unlocked_entry", "dax_lock_folio", "dax_lock_mapping_entry", "dax_break_layout*"],
@@ -321,7 +362,7 @@ pub(super) const RULES: &[Rule] = rules![
         "the host at the other end", ["wait_for_completion_interruptible", "raw_process_ep0_io", "raw_ioctl"];
     "nfc", 4, What::Event("NFC controller"), ["__nci_request", "nci_request", "nci_core_reset", "pn533_send_cmd_sync", "digital_send_cmd_wait"],
         "the controller", ["schedule_timeout", "wait_for_completion_interruptible_timeout", "__nci_request", "nci_dev_up"];
-    "wireless", 4, What::Event("wireless device"), ["ath9k_wmi_cmd", "ath6kl_wmi_*wait*", "carl9170_exec_cmd", "rsi_send_*_wait", "brcmf_*_wait_*", "iwl_trans_send_cmd_sync*", "mt76_mcu_send_and_get_msg", "ieee80211_flush_wait"],
+    "wireless", 4, What::Event("wireless device"), ["ath9k_wmi_cmd", "ath6kl_wmi_*wait*", "carl9170_exec_cmd", "rsi_send_*_wait", "brcmf_*_wait_*", "iwl_trans_send_cmd_sync*", "mt76_mcu_send_and_get_msg", "ieee80211_flush_wait", "ath10k_wmi_cmd_send", "ath10k_wmi_wait_for_*", "ath11k_wmi_wait_for_*", "ath9k_htc_wait_for_target", "mwifiex_wait_queue_complete"],
         "the device's firmware", ["schedule_timeout", "wait_for_completion_timeout", "ath9k_wmi_cmd", "ath9k_regread"];
     "rdma", 4, What::Event("RDMA connection"), ["cm_destroy_id*", "ib_drain_*", "__ib_drain_*", "__rxe_cleanup", "rxe_pool_cleanup_wait", "disable_device", "rdma_destroy_id_wait", "iw_destroy_cm_id", "ucma_destroy_id_wait"],
         "who uses it", ["wait_for_completion", "cm_destroy_id", "rdma_destroy_id"];
@@ -365,6 +406,8 @@ pub(super) const RULES: &[Rule] = rules![
         "the supervisor", ["wait_for_completion_interruptible", "seccomp_do_user_notification", "__seccomp_filter"];
     "cgroup-drain", 4, What::Event("control group to drain"), ["cgroup_lock_and_drain_offline", "cgroup_drain_*", "css_killed_wait", "mem_cgroup_css_offline_wait", "blkcg_wait_*", "cgroup_freeze_wait"],
         "the worker that removes it", ["schedule", "cgroup_lock_and_drain_offline", "cgroup_apply_control"];
+    "vma-lock", 9, What::Lock, ["__vma_start_write", "__vma_enter_locked", "__vma_start_exclude_readers", "__vma_mark_detached", "vma_mark_detached"],
+        "the tasks that read the mapping", ["schedule", "__vma_enter_locked", "__vma_start_write", "vms_gather_munmap_vmas"];
     "throttled", 4, What::Event("memory"), ["mem_cgroup_handle_over_high", "__alloc_pages_slowpath", "throttle_direct_reclaim", "mem_cgroup_oom_synchronize", "congestion_wait", "reclaim_throttle", "shrink_inactive_list", "mem_cgroup_out_of_memory", "swap_readpage_wait", "too_many_isolated", "isolate_migratepages_block"],
         "reclaim", ["schedule_timeout", "reclaim_throttle", "shrink_inactive_list", "shrink_lruvec"];
     "migration", 4, What::Event("page under migration"), ["migration_entry_wait*", "__migration_entry_wait*", "migration_entry_wait_on_locked", "lru_add_drain_all_wait"],
@@ -383,7 +426,7 @@ pub(super) const RULES: &[Rule] = rules![
     // Anything may be behind these.
     "completion", 1, What::Event("completion"), ["wait_for_completion*", "wait_for_common*", "__wait_for_common"],
         "whoever completes it", ["schedule_timeout", "wait_for_completion", "my_driver_wait"];
-    "wait-bit", 1, What::Event("bit"), ["out_of_line_wait_on_bit*", "__wait_on_bit*", "wait_on_bit*", "bit_wait*"],
+    "wait-bit", 1, What::Event("bit"), ["out_of_line_wait_on_bit*", "__wait_on_bit*", "wait_on_bit*", "bit_wait", "bit_wait_timeout"],
         "whoever clears it", ["schedule", "bit_wait", "__wait_on_bit", "my_driver_wait"];
 ];
 
@@ -454,13 +497,7 @@ mod tests {
     #[test]
     fn every_row_recognises_its_stack_in_a_log() {
         for rule in RULES {
-            let running = rule.what == What::Spin;
-            let text = log(rule.sample, running);
-            let mut parser = Parser::default();
-            (1..).zip(text.lines()).for_each(|(at, line)| parser.line(at, line.as_bytes()));
-            let incident = &parser.incident;
-            let found = waits::of_task(incident, &incident.tasks[&7]);
-            let found = found.map(|(wait, _)| wait.rule.id);
+            let found = explained_by(rule.sample, rule.what == What::Spin);
             assert_eq!(found, Some(rule.id), "{:?}", rule.sample);
         }
     }
@@ -529,6 +566,39 @@ mod tests {
             });
             assert!(found, "{lock}, {function}: {}", explanation.to_text());
         }
+    }
+
+    /// Which row explains a task that sleeps, or runs, in these functions.
+    fn explained_by(stack: &[&str], running: bool) -> Option<&'static str> {
+        let text = log(stack, running);
+        let mut parser = Parser::default();
+        (1..).zip(text.lines()).for_each(|(at, line)| parser.line(at, line.as_bytes()));
+        let incident = &parser.incident;
+        waits::of_task(incident, &incident.tasks[&7]).map(|(wait, _)| wait.rule.id)
+    }
+
+    /// No function of a row is dead: for each, a log in which a task sleeps there is explained by that row.
+    #[test]
+    fn every_function_of_every_row_is_found_in_a_log() {
+        let mut dead = Vec::new();
+        for rule in RULES {
+            for pattern in rule.symbols {
+                let name = name_of(pattern);
+                // Who takes a lock that a thaw is waited for with sleeps further in.
+                let inner: &[&str] = match rule.what {
+                    What::Spin => &[],
+                    What::Freeze => &["schedule", "percpu_rwsem_wait", "__percpu_down_read"],
+                    _ => &["__schedule", "schedule"],
+                };
+                let mut stack = inner.to_vec();
+                stack.extend([name.as_str(), "some_driver_does", "do_syscall_64"]);
+                let found = explained_by(&stack, rule.what == What::Spin);
+                if found != Some(rule.id) {
+                    dead.push(format!("{}: {pattern} is explained by {found:?}", rule.id));
+                }
+            }
+        }
+        assert!(dead.is_empty(), "{}", dead.join("\n"));
     }
 
     #[test]

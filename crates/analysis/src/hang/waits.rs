@@ -141,6 +141,39 @@ pub(super) fn work_of(cpu: &Cpu) -> &[Frame] {
     &cpu.stack[end.map_or(0, |at| at + 1)..]
 }
 
+/// The function that a running task is in, without the way to where it is stopped or switched.
+pub(super) fn inside(stack: &[Frame]) -> Option<&Frame> {
+    const WAYS_IN: &[&str] = &[
+        "asm_*",
+        "sysvec_*",
+        "irqentry_exit*",
+        "raw_irqentry_exit*",
+        "el1_*",
+        "el1h_*",
+        "arm64_preempt_schedule*",
+        "apic_timer_interrupt",
+        "reschedule_interrupt",
+        "retint_kernel",
+        "ret_from_intr",
+        "__irq_svc",
+        "svc_preempt",
+        "should_resched",
+    ];
+    stack.iter().find(|f| !fits_any(SCHEDULER, &f.function) && !fits_any(WAYS_IN, &f.function))
+}
+
+/// Whether a stack is of the task that prints the report about others, which it waits for.
+pub(super) fn reports(stack: &[Frame]) -> bool {
+    const PRINTERS: &[&str] =
+        &["synchronize_rcu_expedited_*", "rcu_exp_wait_wake", "rcu_exp_sel_wait_wake"];
+    let stops = |f: &Frame| {
+        fits_any(&["sched_show_task", "_sched_show_task", "dump_cpu_task", "nmi_*"], &f.function)
+    };
+    let waits = |f: &Frame| fits_any(PRINTERS, &f.function);
+    let prints = stack.iter().position(stops);
+    prints.is_some_and(|at| stack.iter().skip(at + 1).take(8).any(waits))
+}
+
 /// Whether an entry of a list of locks was asked for where this stack waits.
 pub(super) fn asked_here(held: &Held, stack: &[Frame], wait: &Wait) -> bool {
     let Some(at) = &held.at else { return true };

@@ -28,7 +28,8 @@ path{fill:none;stroke:var(--line);stroke-width:1.5}path.printed{stroke-width:2.5
 svg .label{font-size:11px}marker path{fill:var(--line);stroke:none}";
 
 pub(super) fn text(explanation: &Explanation) -> String {
-    let title = explanation.title.as_deref().unwrap_or("no hang");
+    let title = explanation.shown_title();
+    let title = title.as_deref().unwrap_or("no hang");
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{0}</title>\n\
          <style>{STYLE}</style>\n<h1>{0}</h1>\n",

@@ -13,8 +13,8 @@ const HOPS: usize = 40;
 
 pub(super) fn text(explanation: &Explanation) -> String {
     let mut out = String::new();
-    match &explanation.title {
-        Some(title) => out += &format!("{}\n", escape::name(title)),
+    match explanation.shown_title() {
+        Some(title) => out += &format!("{}\n", escape::name(&title)),
         None if explanation.accounts.is_empty() => {
             out += &format!("no hang in {} lines\n", explanation.lines);
         }
@@ -26,6 +26,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
             let _ = writeln!(out, "\nincident {}, lines {from} to {to}", at + 1);
         }
         tell(account, &mut out);
+    }
+    if let Some(more) = explanation.left_out() {
+        let _ = writeln!(out, "\n{more}");
     }
     out
 }

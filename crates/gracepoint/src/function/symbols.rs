@@ -34,8 +34,7 @@ pub(crate) fn each(table: &Table, mut body: impl FnMut(u32, &str)) {
             }
             let name = names.get(&(address as u64).wrapping_sub(object.bias));
             if let Some(name) = name {
-                // Without the hash that the compiler adds.
-                body(id, &format!("{:#}", rustc_demangle::demangle(name)));
+                body(id, &gracepoint_wire::symbol::demangle(name));
             }
         }
     }

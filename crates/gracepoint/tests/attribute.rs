@@ -258,6 +258,32 @@ fn blocks_are_traced_as_functions_are() {
     assert_eq!(seen, [each(true), each(false), each(true), each(true)].concat());
 }
 
+#[gracepoint::function]
+fn changes(change: impl FnOnce()) {
+    change();
+}
+
+/// At each end the code itself says whether it is on.
+#[test]
+fn a_call_under_way_ends_when_it_is_switched_on_and_does_not_when_off() {
+    let [entries, exits] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
+    let [begun, ended] = [&entries, &exits].map(Arc::clone);
+    let ops = FunctionOps::new("attribute::changes")
+        .with_depth()
+        .on_entry(move |_| _ = begun.fetch_add(1, Relaxed))
+        .on_exit(move |call| {
+            assert_eq!(call.depth(), None, "its entry was not seen");
+            ended.fetch_add(1, Relaxed);
+        });
+    let mut registered = None;
+    changes(|| registered = Some(ops.register().unwrap()));
+    assert_eq!((entries.load(Relaxed), exits.load(Relaxed)), (0, 1));
+    let registered = registered.expect("just now");
+    assert!(registered.is_called(), "no callback has panicked");
+    changes(|| registered.unregister());
+    assert_eq!((entries.load(Relaxed), exits.load(Relaxed)), (1, 1));
+}
+
 static ENTERED: AtomicU32 = AtomicU32::new(0);
 static LEFT: AtomicU32 = AtomicU32::new(0);
 static OPS: StaticFunctionOps = StaticFunctionOps::new(

@@ -3,8 +3,8 @@
 //! ```text
 //! fn get(&self, id: u32) -> u32 {
 //!     static POINT, KEY, SITE …;                    what the tracer knows of the function
-//!     let mut call = Call::off();                   dropped last: the function ends
-//!     if site!(SITE) { call.begin(&POINT); }        off: one NOP
+//!     let call = …;                                 dropped last: a NOP, or the function ends
+//!     if site!(SITE) { call.begin(&POINT); }        off: a NOP
 //!     …                                             the body as it was
 //! }
 //! ```
@@ -174,12 +174,7 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
     let result = result_event(settings, sig)?;
     let whole = sig.asyncness.map(|_| whole_event(&root, sig));
     let statics = statics(&root, sig, [&args, &result, &whole]);
-    let begin = quote! {
-        let mut __gp1_call = #root::__private::Call::off();
-        if #root::__gp1_site!(__GP1_SITE) {
-            __gp1_call.begin(&__GP1_POINT);
-        }
-    };
+    let begin = quote!(#root::__gp1_call!(););
     let emit_args = args.as_ref().map(|event| &event.emit);
     let emit_result = result.as_ref().map(|event| &event.emit);
     let stmts = &body.stmts;

@@ -83,7 +83,8 @@ pub fn derive_field(input: TokenStream) -> TokenStream {
 
 /// Makes a function one that can be traced: listed, recorded, and seen by `FunctionOps`.
 ///
-/// Off it is one NOP, as any site. On functions, methods, generic ones (whose instances are one function) and
+/// Off it is a site at the beginning and one wherever the function is left: a NOP each, and nothing is stored, compared or
+/// kept in a register in between. On functions, methods, generic ones (whose instances are one function) and
 /// `async fn`, which is entered and left at each poll, and has a span for the whole. In a crate
 /// that forbids unsafe code, too; not on `const fn`.
 ///

@@ -97,6 +97,14 @@ fn how(meta: &ParseNestedMeta<'_>, usual: How) -> Result<How> {
 
 /// One function with its settings.
 pub(crate) fn expand(settings: &Settings, mut function: ItemFn) -> Result<TokenStream> {
+    let tracks = function.attrs.iter().find(|attr| attr.path().is_ident("track_caller"));
+    if let (Some(attr), Some(_)) = (tracks, settings.result) {
+        return Err(Error::new_spanned(
+            attr,
+            "for ret and err the body is put into a closure, which does not know the function's caller: \
+             take one of the two away",
+        ));
+    }
     instrument(settings, &function.sig, &mut function.block)?;
     Ok(quote!(#function))
 }
@@ -199,8 +207,7 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
             #statics
             #begin
             #emit_args
-            #[allow(clippy::redundant_closure_call)]
-            let __gp1_result #output = (move || { #(#stmts)* })();
+            let __gp1_result #output = #root::__private::once(move || { #(#stmts)* });
             #emit_result
             __gp1_result
         })

@@ -108,6 +108,8 @@ pub fn derive_field(input: TokenStream) -> TokenStream {
 /// | `err`, `err = debug` | the same for errors alone |
 /// | `crate = "path"` | where `gracepoint` is, for crates that re-export it |
 ///
+/// With `ret` and `err` the body is put into a closure, so these do not go together with `#[track_caller]`.
+///
 /// These events are named after the module and the function: `kv.store:find_args`, `kv.store:find_return`.
 #[proc_macro_attribute]
 pub fn function(settings: TokenStream, item: TokenStream) -> TokenStream {

@@ -437,6 +437,38 @@ fn static_operations_come_and_go() {
 }
 
 #[gracepoint::function]
+fn blocks_inside() {}
+
+/// A callback that is in a system call is waited for by nobody, and what it captured lives as long as it is there.
+#[test]
+fn taking_off_does_not_wait_for_a_callback_that_is_blocked() {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let reader = Mutex::new(move || reader.read_exact(&mut [0]).unwrap());
+    let (inside, captured) = (Arc::new(AtomicU32::new(0)), Arc::new(()));
+    let (entered, held) = (Arc::clone(&inside), Arc::clone(&captured));
+    let ops = FunctionOps::new("attribute::blocks_inside").on_entry(move |_| {
+        entered.store(1, Relaxed);
+        (reader.lock().unwrap())();
+        entered.store(1 + Arc::strong_count(&held) as u32, Relaxed);
+    });
+    let ops = ops.register().unwrap();
+    let blocked = std::thread::spawn(blocks_inside);
+    while inside.load(Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    ops.unregister(); // returns, or the next line would never be reached
+    blocks_inside(); // and nobody calls the callback
+    assert_eq!(Arc::strong_count(&captured), 2);
+    writer.write_all(&[1]).unwrap();
+    blocked.join().unwrap();
+    assert_eq!(inside.load(Relaxed), 3, "what it captured was there to its end");
+    while Arc::strong_count(&captured) > 1 {
+        std::thread::yield_now();
+    }
+}
+
+#[gracepoint::function]
 fn controlled() {}
 
 #[test]

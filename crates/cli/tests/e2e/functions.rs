@@ -97,6 +97,14 @@ fn errors_say_what_to_do() {
     let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
     assert!(said.err.contains("is not what runs (its build id is another one)"), "{}", said.err);
     assert!(said.out.lines().any(|line| line.starts_with("0x")), "{}", said.out);
+    let fake = scene.fake("stripped");
+    let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
+    assert!(
+        said.err.contains("/stripped is stripped, so its functions have addresses for names: build it with `strip = false`"),
+        "{}",
+        said.err
+    );
+    assert!(said.out.lines().any(|line| line.starts_with("0x")), "{}", said.out);
     let said = scene.run(&["functions", "-p", "1000000000"]);
     assert!(said.status == 2 && said.err.contains("no process 1000000000"), "{}", said.err);
     let said = scene.run(&["record", "-p", "1", "--depth", "3"]);

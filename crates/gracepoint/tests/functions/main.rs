@@ -83,6 +83,15 @@ fn blind_spot_where_code_is_written_through_the_kernel() {
 }
 
 #[test]
+fn no_instruction_of_a_call_is_a_blind_spot() {
+    for rcu in ["", "fence"] {
+        let mut command = command("stepped");
+        command.env("GRACEPOINT_RCU", rcu);
+        says(command, "no instruction is a blind spot");
+    }
+}
+
+#[test]
 fn trampolines_keep_arguments_and_results() {
     says(command("registers"), "all registers are kept");
 }

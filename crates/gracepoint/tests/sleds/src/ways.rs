@@ -50,6 +50,35 @@ fn jumps() {
     }
 }
 
+/// The first bytes of the leaf: its sled.
+fn sled() -> [u8; 11] {
+    let at = traced::leaf as fn(u64) -> u64 as usize as *const [u8; 11];
+    // SAFETY: code of this program, which nobody changes just now.
+    unsafe { at.read_volatile() }
+}
+
+/// A thread may be preempted in the middle of a sled that is on, for as long as it likes: whatever is wanted of the function meanwhile,
+/// what it goes on with must be what it began with.
+fn one_byte_changes() {
+    let set = traced::all().find().expect("found before");
+    let mut all = Vec::new();
+    for round in 0..4 {
+        let ops = FunctionOps::on(&set).on_entry(|_| ());
+        let ops = if round == 2 { ops.per_thread().with_depth().on_exit(|_| ()) } else { ops };
+        let ops = ops.register().expect("registered");
+        all.push(sled());
+        ops.unregister();
+        all.push(sled());
+    }
+    let (on, off) = (all[0], all[1]);
+    assert_eq!(
+        (on[0], off[0], &on[1..]),
+        (0x68, 0xeb, &off[1..]),
+        "push, and the jump over all of it"
+    );
+    assert!(all.chunks(2).all(|pair| *pair == [on, off]), "{all:02x?}");
+}
+
 thread_local! {
     static HERE: Cell<*mut libc::ucontext_t> = const { Cell::new(std::ptr::null_mut()) };
     static THERE: Cell<*mut libc::ucontext_t> = const { Cell::new(std::ptr::null_mut()) };
@@ -213,6 +242,7 @@ fn calls_of(names: &[&str], body: impl FnOnce()) -> [u64; 2] {
 
 pub(crate) fn run() {
     // Last of all, since nothing is freed after it.
+    one_byte_changes();
     let ops = register();
     tail_calls();
     jumps();

@@ -14,7 +14,6 @@
 //! | [`flight`] | the files of a flight recorder |
 //! | [`tsdl`]   | the trace's `metadata` file, as text |
 //! | [`glob`]   | the pattern language of `-e` |
-//! | [`symbol`] | what functions are called |
 //!
 //! Everything here is part of ABI 1, written down in `docs/abi.md`. Numbers are little-endian.
 //! Decoders take bytes that a hostile peer may have chosen: they return errors, never panic, and
@@ -30,7 +29,6 @@ pub mod glob;
 pub mod packet;
 pub mod profile;
 pub mod schema;
-pub mod symbol;
 mod tlv;
 pub mod tsdl;
 

@@ -6,7 +6,6 @@
 
 use crate::{Error, Result, escape};
 use addr2line::Loader;
-use gracepoint_wire::symbol;
 use object::{Object, ObjectSymbol, ReadCache, SymbolKind};
 use std::collections::HashMap;
 use std::fs::File;
@@ -89,7 +88,7 @@ impl Symbols {
 
     /// The path of the function that begins at `address` (as symbols have it), demangled.
     pub fn name(&self, address: u64) -> Option<String> {
-        self.begins.get(&address).map(|(name, _)| symbol::demangle(name))
+        self.begins.get(&address).map(|(name, _)| demangle(name))
     }
 
     /// Source file and line of the function that begins at `address`; line 0 where only the file is known.
@@ -115,4 +114,26 @@ fn debug_file(build_id: &[u8]) -> Option<PathBuf> {
     let rest: String = rest.iter().map(|b| format!("{b:02x}")).collect();
     let path = Path::new(DEBUG).join(format!("{first:02x}/{rest}.debug"));
     path.is_file().then_some(path)
+}
+
+/// A symbol's name as its source has it: Rust's without the hash, C++'s with its arguments; any other as
+/// it is.
+///
+/// ```
+/// use gracepoint_analysis::functions::symbols::demangle;
+/// assert_eq!(demangle("_ZN2kv5store3get17h0123456789abcdefE"), "kv::store::get");
+/// assert_eq!(demangle("_RNvNtCs1234_2kv5store3get"), "kv::store::get");
+/// assert_eq!(demangle("_ZN2kv3putEi"), "kv::put(int)");
+/// assert_eq!(demangle("main"), "main");
+/// ```
+pub fn demangle(symbol: &str) -> String {
+    // What the compiler and linker append: `.llvm.1234`, `.cold`.
+    if let Ok(name) = rustc_demangle::try_demangle(symbol) {
+        return format!("{name:#}");
+    }
+    let plain = symbol.split_once(".llvm.").map_or(symbol, |(plain, _)| plain);
+    match plain.starts_with("_Z").then(|| cpp_demangle::Symbol::new(plain)) {
+        Some(Ok(name)) => name.demangle().unwrap_or_else(|_| plain.to_owned()),
+        _ => plain.to_owned(),
+    }
 }

@@ -2,7 +2,7 @@
 //! is there now: nothing of them is trusted, and none is written.
 
 use crate::escape;
-use gracepoint_wire::symbol::demangle;
+use crate::functions::symbols::demangle;
 use object::{Object, ObjectSegment, ObjectSymbol, ReadCache, SymbolKind};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

@@ -10,11 +10,11 @@
 //! What is read is not trusted: a table that makes no sense ends the walk.
 
 use super::memory::{Mapping, Memory};
+use crate::functions::symbols::demangle;
 use crate::stuck::Frame;
 use addr2line::Loader;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
 use framehop::{ExplicitModuleSectionInfo, FrameAddress, Module, Unwinder};
-use gracepoint_wire::symbol::demangle;
 use object::{Object, ObjectSection, ObjectSegment, ObjectSymbol, ReadCache};
 use std::collections::HashMap;
 use std::fs::File;

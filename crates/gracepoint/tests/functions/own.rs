@@ -2,12 +2,12 @@
 //! callbacks of these very recordings.
 
 use crate::program;
+use gracepoint_analysis::functions::symbols::demangle;
 use gracepoint_wire::control::{
     Create, ENTRY_ID, EXIT_ID, Function, FunctionKind, Functions, FunctionsWanted, Hello,
     MAX_REPLY, Message, WHOLE_ID, next_frame,
 };
 use gracepoint_wire::packet::{HEADER, PacketHeader};
-use gracepoint_wire::symbol::demangle;
 use object::{Object, ObjectSection, ObjectSymbol};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead, BufReader, Read, Write};

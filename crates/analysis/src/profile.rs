@@ -28,7 +28,6 @@ use gracepoint_wire::schema::{LOSS_ID, MODULE_ID, Role};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use symbols::Symbols;
-pub(crate) use symbols::demangled;
 use unwind::{Copied, Tables};
 
 /// Different stacks; more are counted where they were called from.

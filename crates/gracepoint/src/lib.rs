@@ -323,6 +323,13 @@ pub mod __private {
     #[cfg(gp_supported)]
     pub use crate::toggle::{Policy, Probes};
 
+    /// Calls it. A closure that is handed to somebody who calls it once may give away what it has captured: a function's result may
+    /// borrow from its arguments.
+    #[inline(always)]
+    pub fn once<R>(body: impl FnOnce() -> R) -> R {
+        body()
+    }
+
     /// The counter that ticks are read from where the kernel trusts it, for the benchmarks' floor; 0
     /// on machines without.
     #[inline(always)]

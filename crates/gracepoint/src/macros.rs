@@ -39,7 +39,8 @@ macro_rules! trace {
 /// A block that is traced as a function is: for closures, and for parts of functions.
 ///
 /// The name stands behind that of the function around it: `kv::load::parse` below. `return` and `?` are those of that
-/// function or closure, and end the block. Off it is one NOP, as with [`#[function]`](macro@crate::function).
+/// function or closure, and end the block. Off it is a NOP at either end, as with
+/// [`#[function]`](macro@crate::function).
 ///
 /// ```
 /// fn load(lines: &[&str]) -> Vec<u32> {
@@ -64,12 +65,31 @@ macro_rules! function_block {
             ::core::file!(),
             ::core::line!(),
         );
-        let mut __gp1_call = $crate::__private::Call::off();
-        if $crate::__gp1_site!(__GP1_SITE) {
-            __gp1_call.begin(&__GP1_POINT);
-        }
+        $crate::__gp1_call!();
         $body
     }};
+}
+
+/// The call of a function whose `__GP1_POINT` and `__GP1_SITE` stand before: a site here, and one wherever the block
+/// that this stands in is left.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __gp1_call {
+    () => {
+        struct __Gp1Call($crate::__private::Call);
+        impl ::core::ops::Drop for __Gp1Call {
+            #[inline(always)]
+            fn drop(&mut self) {
+                if $crate::__gp1_site!(__GP1_SITE) {
+                    self.0.end(&__GP1_POINT);
+                }
+            }
+        }
+        let __gp1_call = __Gp1Call($crate::__private::Call::new());
+        if $crate::__gp1_site!(__GP1_SITE) {
+            __gp1_call.0.begin(&__GP1_POINT);
+        }
+    };
 }
 
 /// Begins a span; it ends when the returned [`Span`](crate::Span) is dropped.

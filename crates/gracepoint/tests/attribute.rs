@@ -258,6 +258,163 @@ fn blocks_are_traced_as_functions_are() {
     assert_eq!(seen, [each(true), each(false), each(true), each(true)].concat());
 }
 
+/// What macros that rewrite a body get wrong.
+mod shapes {
+    use std::fmt::Debug;
+    use std::panic::Location;
+    use std::pin::Pin;
+
+    pub(crate) struct Shape {
+        pub(crate) x: u32,
+        pub(crate) text: String,
+    }
+
+    pub(crate) trait Area {
+        #[gracepoint::function]
+        fn doubled(&self) -> u32 {
+            self.area() * 2
+        }
+        fn area(&self) -> u32;
+        fn named<T: Debug>(&self, name: T) -> String;
+    }
+
+    #[gracepoint::functions]
+    impl Area for Shape {
+        fn area(&self) -> u32 {
+            self.x
+        }
+        fn named<T: Debug>(&self, name: T) -> String {
+            format!("{name:?} {}", self.x)
+        }
+    }
+
+    impl Shape {
+        #[gracepoint::function(ret = debug)]
+        pub(crate) fn longer<'a>(&'a mut self, other: &'a mut u32, own: bool) -> &'a mut u32 {
+            if own {
+                return &mut self.x;
+            }
+            other
+        }
+
+        #[gracepoint::function(err)]
+        pub(crate) fn text_mut(&mut self) -> Result<&mut String, std::fmt::Error> {
+            Ok(&mut self.text)
+        }
+
+        #[gracepoint::function(ret = debug)]
+        pub(crate) fn letters(&self) -> impl Iterator<Item = char> + Debug {
+            self.text.chars()
+        }
+
+        #[gracepoint::function(args(n), ret = debug)]
+        pub(crate) async fn grown(&mut self, n: u32) -> &mut u32 {
+            std::future::ready(()).await;
+            self.x += n;
+            &mut self.x
+        }
+
+        #[gracepoint::function(ret = debug)]
+        pub(crate) fn pinned(self: Pin<&mut Self>) -> u32 {
+            self.x
+        }
+
+        #[gracepoint::function(err = debug)]
+        pub(crate) fn sum(self, text: &str) -> Result<u32, Box<dyn std::error::Error>> {
+            let y: u32 = text.parse()?;
+            Ok(self.x + y)
+        }
+    }
+
+    #[gracepoint::function(args(x = debug, n), ret)]
+    pub(crate) fn patterns(x: impl Debug, (a, b): (u32, u32), mut n: u32) -> u32 {
+        n += a + b;
+        let _ = x;
+        n
+    }
+
+    #[gracepoint::function(ret = debug)]
+    pub(crate) fn same<const N: usize>(numbers: [u8; N]) -> [u8; N] {
+        numbers
+    }
+
+    #[gracepoint::function(ret = debug)]
+    pub(crate) async fn asked<F: AsyncFn(u32) -> u32>(f: F) -> u32 {
+        f(3).await
+    }
+
+    #[gracepoint::function(ret)]
+    pub(crate) fn deep(n: u32) -> u32 {
+        if n == 0 { 0 } else { deep(n - 1) + 1 }
+    }
+
+    #[gracepoint::function]
+    pub(crate) fn never() -> ! {
+        std::panic::resume_unwind(Box::new(7_u32))
+    }
+
+    #[gracepoint::function]
+    #[track_caller]
+    pub(crate) fn line() -> u32 {
+        Location::caller().line()
+    }
+}
+
+/// Once off and once on.
+#[test]
+fn functions_of_every_shape_do_what_they_did() {
+    use shapes::{Area, Shape};
+    let all = || {
+        let mut shape = Shape { x: 1, text: "ab".into() };
+        let mut other = 5;
+        *shape.longer(&mut other, true) += 1;
+        *shape.longer(&mut other, false) += 1;
+        shape.text_mut().unwrap().push('c');
+        assert_eq!((shape.x, other, shape.letters().collect::<String>()), (2, 6, "abc".into()));
+        assert_eq!(*polled(shape.grown(3)), 5);
+        assert_eq!((shape.doubled(), shape.named("n")), (10, "\"n\" 5".into()));
+        assert_eq!(std::pin::Pin::new(&mut shape).pinned(), 5);
+        assert_eq!(shape.sum("7").unwrap(), 12);
+        assert_eq!(shapes::patterns("x", (1, 2), 3), 6);
+        assert_eq!(shapes::same([1, 2, 3]), [1, 2, 3]);
+        assert_eq!(polled(shapes::asked(async |n| n + 1)), 4);
+        assert_eq!((shapes::deep(5), shapes::line()), (5, line!()));
+        assert!(std::panic::catch_unwind(|| -> () { shapes::never() }).is_err());
+    };
+    all();
+    let captured = capture();
+    // 21 calls are made: one of them twice in `all`, one by another, five by itself.
+    assert_eq!(seen("*attribute::shapes::*", all).len(), 2 * 21);
+    assert_eq!(captured.count("attribute.shapes:deep_return"), 6);
+    assert_eq!(captured.matching("attribute.shapes:longer_return").len(), 2);
+}
+
+#[gracepoint::function]
+fn changes(change: impl FnOnce()) {
+    change();
+}
+
+/// At each end the code itself says whether it is on.
+#[test]
+fn a_call_under_way_ends_when_it_is_switched_on_and_does_not_when_off() {
+    let [entries, exits] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
+    let [begun, ended] = [&entries, &exits].map(Arc::clone);
+    let ops = FunctionOps::new("attribute::changes")
+        .with_depth()
+        .on_entry(move |_| _ = begun.fetch_add(1, Relaxed))
+        .on_exit(move |call| {
+            assert_eq!(call.depth(), None, "its entry was not seen");
+            ended.fetch_add(1, Relaxed);
+        });
+    let mut registered = None;
+    changes(|| registered = Some(ops.register().unwrap()));
+    assert_eq!((entries.load(Relaxed), exits.load(Relaxed)), (0, 1));
+    let registered = registered.expect("just now");
+    assert!(registered.is_called(), "no callback has panicked");
+    changes(|| registered.unregister());
+    assert_eq!((entries.load(Relaxed), exits.load(Relaxed)), (1, 1));
+}
+
 static ENTERED: AtomicU32 = AtomicU32::new(0);
 static LEFT: AtomicU32 = AtomicU32::new(0);
 static OPS: StaticFunctionOps = StaticFunctionOps::new(
@@ -276,6 +433,38 @@ fn static_operations_come_and_go() {
         OPS.unregister();
         counted();
         assert_eq!((ENTERED.load(Relaxed), LEFT.load(Relaxed)), (round, round));
+    }
+}
+
+#[gracepoint::function]
+fn blocks_inside() {}
+
+/// A callback that is in a system call is waited for by nobody, and what it captured lives as long as it is there.
+#[test]
+fn taking_off_does_not_wait_for_a_callback_that_is_blocked() {
+    use std::io::{Read, Write};
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    let reader = Mutex::new(move || reader.read_exact(&mut [0]).unwrap());
+    let (inside, captured) = (Arc::new(AtomicU32::new(0)), Arc::new(()));
+    let (entered, held) = (Arc::clone(&inside), Arc::clone(&captured));
+    let ops = FunctionOps::new("attribute::blocks_inside").on_entry(move |_| {
+        entered.store(1, Relaxed);
+        (reader.lock().unwrap())();
+        entered.store(1 + Arc::strong_count(&held) as u32, Relaxed);
+    });
+    let ops = ops.register().unwrap();
+    let blocked = std::thread::spawn(blocks_inside);
+    while inside.load(Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    ops.unregister(); // returns, or the next line would never be reached
+    blocks_inside(); // and nobody calls the callback
+    assert_eq!(Arc::strong_count(&captured), 2);
+    writer.write_all(&[1]).unwrap();
+    blocked.join().unwrap();
+    assert_eq!(inside.load(Relaxed), 3, "what it captured was there to its end");
+    while Arc::strong_count(&captured) > 1 {
+        std::thread::yield_now();
     }
 }
 

@@ -37,6 +37,14 @@ pub extern "C" fn gp_test_span(x: u64) -> u64 {
     result
 }
 
+/// Two steps that the compiler neither moves nor joins.
+#[unsafe(no_mangle)]
+#[inline(never)]
+#[gracepoint::function]
+pub extern "C" fn gp_test_function(x: u64) -> u64 {
+    costly(costly(x))
+}
+
 #[inline(never)]
 fn costly(x: u64) -> u64 {
     black_box(x)
@@ -135,6 +143,40 @@ fn a_disabled_event_is_one_nop_and_nothing_else() {
     assert_eq!(strip(after), [RET], "and then the return: {hot:02x?}");
     let cold = (cold - address) as usize;
     assert!(cold >= hot.len(), "the cold block lies behind the return");
+}
+
+/// What code does up to its first return, besides making a frame and moving values from one register to
+/// another: the cold blocks need the one, and change registers.
+fn essence(mut code: &[u8]) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    while found.last() != Some(&"ret") {
+        code = strip(code);
+        let (what, len) = match *code {
+            [0x0f, 0x1f, 0x44, 0x00, 0x00, ..] => ("nop", 5),
+            [0xe8, ..] => ("call", 5),
+            [0x48 | 0x49 | 0x4c | 0x4d, 0x89, 0xc0..=0xff, ..] => ("", 3),
+            [RET, ..] => ("ret", 1),
+            _ => panic!("{code:02x?} after {found:?}"),
+        };
+        found.extend((!what.is_empty()).then_some(what));
+        code = &code[len..];
+    }
+    found
+}
+
+/// Nothing is stored, compared or kept for the call: whether it is traced the code itself says.
+#[test]
+fn a_function_with_the_attribute_that_is_off_is_a_nop_at_either_end() {
+    assert_eq!(gp_test_function(black_box(5)), 5);
+    if gracepoint::patching() == "branch" {
+        return;
+    }
+    let image = Image::of_this_test();
+    let (address, code) = image.function("gp_test_function");
+    assert_eq!(essence(&code), ["nop", "call", "call", "nop", "ret"]);
+    let end = address + code.len() as u64;
+    let hot = image.sites().iter().filter(|(code, _)| (address..end).contains(code)).count();
+    assert_eq!(hot, 2, "both are sites");
 }
 
 #[test]

@@ -28,6 +28,17 @@ mod inner {
     }
 }
 
+/// Nothing in this program has the attribute, and it has no sleds.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_without_functions_to_trace_says_what_to_do() {
+    let error = gracepoint::FunctionOps::new("*").register().expect_err("none");
+    assert_eq!(error.kind(), gracepoint::ErrorKind::NoMatch);
+    let text = "this program has no functions that can be traced: build it with `-Z instrument-xray`, or put \
+                #[gracepoint::function] on them";
+    assert_eq!(error.to_string(), text);
+}
+
 fn generic<T: AsRef<str>, const N: usize>(key: T) -> usize {
     gracepoint::trace!(Get { key: key.as_ref(), hit: N > 1 });
     key.as_ref().len() + N

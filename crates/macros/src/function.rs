@@ -3,8 +3,8 @@
 //! ```text
 //! fn get(&self, id: u32) -> u32 {
 //!     static POINT, KEY, SITE …;                    what the tracer knows of the function
-//!     let mut call = Call::off();                   dropped last: the function ends
-//!     if site!(SITE) { call.begin(&POINT); }        off: one NOP
+//!     let call = …;                                 dropped last: a NOP, or the function ends
+//!     if site!(SITE) { call.begin(&POINT); }        off: a NOP
 //!     …                                             the body as it was
 //! }
 //! ```
@@ -97,6 +97,14 @@ fn how(meta: &ParseNestedMeta<'_>, usual: How) -> Result<How> {
 
 /// One function with its settings.
 pub(crate) fn expand(settings: &Settings, mut function: ItemFn) -> Result<TokenStream> {
+    let tracks = function.attrs.iter().find(|attr| attr.path().is_ident("track_caller"));
+    if let (Some(attr), Some(_)) = (tracks, settings.result) {
+        return Err(Error::new_spanned(
+            attr,
+            "for ret and err the body is put into a closure, which does not know the function's caller: \
+             take one of the two away",
+        ));
+    }
     instrument(settings, &function.sig, &mut function.block)?;
     Ok(quote!(#function))
 }
@@ -174,12 +182,7 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
     let result = result_event(settings, sig)?;
     let whole = sig.asyncness.map(|_| whole_event(&root, sig));
     let statics = statics(&root, sig, [&args, &result, &whole]);
-    let begin = quote! {
-        let mut __gp1_call = #root::__private::Call::off();
-        if #root::__gp1_site!(__GP1_SITE) {
-            __gp1_call.begin(&__GP1_POINT);
-        }
-    };
+    let begin = quote!(#root::__gp1_call!(););
     let emit_args = args.as_ref().map(|event| &event.emit);
     let emit_result = result.as_ref().map(|event| &event.emit);
     let stmts = &body.stmts;
@@ -204,8 +207,7 @@ fn instrument(settings: &Settings, sig: &Signature, body: &mut Block) -> Result<
             #statics
             #begin
             #emit_args
-            #[allow(clippy::redundant_closure_call)]
-            let __gp1_result #output = (move || { #(#stmts)* })();
+            let __gp1_result #output = #root::__private::once(move || { #(#stmts)* });
             #emit_result
             __gp1_result
         })

@@ -83,7 +83,8 @@ pub fn derive_field(input: TokenStream) -> TokenStream {
 
 /// Makes a function one that can be traced: listed, recorded, and seen by `FunctionOps`.
 ///
-/// Off it is one NOP, as any site. On functions, methods, generic ones (whose instances are one function) and
+/// Off it is a site at the beginning and one wherever the function is left: a NOP each, and nothing is stored, compared or
+/// kept in a register in between. On functions, methods, generic ones (whose instances are one function) and
 /// `async fn`, which is entered and left at each poll, and has a span for the whole. In a crate
 /// that forbids unsafe code, too; not on `const fn`.
 ///
@@ -106,6 +107,8 @@ pub fn derive_field(input: TokenStream) -> TokenStream {
 /// | `ret`, `ret = debug`, `ret = display` | an event with what it returned comes before the exit |
 /// | `err`, `err = debug` | the same for errors alone |
 /// | `crate = "path"` | where `gracepoint` is, for crates that re-export it |
+///
+/// With `ret` and `err` the body is put into a closure, so these do not go together with `#[track_caller]`.
 ///
 /// These events are named after the module and the function: `kv.store:find_args`, `kv.store:find_return`.
 #[proc_macro_attribute]

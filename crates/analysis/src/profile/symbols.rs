@@ -2,6 +2,7 @@
 //! is there now: nothing of them is trusted, and none is written.
 
 use crate::escape;
+use crate::functions::symbols::demangle;
 use object::{Object, ObjectSegment, ObjectSymbol, ReadCache, SymbolKind};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -157,14 +158,9 @@ fn table(object: &ObjectFile<'_>, first: u64) -> Result<Table, String> {
         // A function of unknown length (of assembly, say) reaches to the next one.
         let next = starts.get(at + 1).copied().unwrap_or(u64::MAX);
         let end = if size == 0 { next } else { start.saturating_add(size) };
-        named.push((start, end, escape::name(&demangled(&name))));
+        named.push((start, end, escape::name(&demangle(&name))));
     }
     Ok(Table { first, functions: named })
-}
-
-pub(crate) fn demangled(name: &str) -> String {
-    // Without the hash at the end, which changes with each build.
-    format!("{:#}", rustc_demangle::demangle(name))
 }
 
 #[cfg(test)]

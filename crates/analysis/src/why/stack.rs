@@ -10,7 +10,7 @@
 //! What is read is not trusted: a table that makes no sense ends the walk.
 
 use super::memory::{Mapping, Memory};
-use crate::profile::demangled;
+use crate::functions::symbols::demangle;
 use crate::stuck::Frame;
 use addr2line::Loader;
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -170,7 +170,7 @@ impl Objects {
                         nameless = source;
                         continue;
                     };
-                    let name = function.raw_name().map(|name| demangled(&name)).unwrap_or_default();
+                    let name = function.raw_name().map(|name| demangle(&name)).unwrap_or_default();
                     frames.push(Frame {
                         function: name,
                         source,
@@ -182,7 +182,7 @@ impl Objects {
             if frames.len() == before
                 && let Some(symbol) = loader.find_symbol(inside)
             {
-                let function = demangled(symbol);
+                let function = demangle(symbol);
                 frames.push(Frame { function, source: nameless, ..Frame::default() });
             }
         }

@@ -279,6 +279,19 @@ fn schema(name: &str) -> Schema {
     }
 }
 
+/// A shared object for x86-64 without any section.
+const NO_SYMBOLS: [u8; 64] = {
+    let mut header = [0; 64];
+    let begin = *b"\x7fELF\x02\x01\x01";
+    let mut at = 0;
+    while at < begin.len() {
+        header[at] = begin[at];
+        at += 1;
+    }
+    (header[16], header[18], header[20], header[52], header[58]) = (3, 62, 1, 64, 64);
+    header
+};
+
 /// Three with the attribute, and one with sleds, which is `main` here.
 fn functions(mode: &str) -> Option<Functions> {
     let attribute = |id, name: &str, line| Function {
@@ -289,7 +302,7 @@ fn functions(mode: &str) -> Option<Functions> {
         ..Function::default()
     };
     match mode {
-        "functions" | "other-build" => {}
+        "functions" | "other-build" | "stripped" => {}
         "functionless" => {
             let notes =
                 vec!["sleds of version 9 in libold.so: build it with a newer compiler".into()];
@@ -299,7 +312,11 @@ fn functions(mode: &str) -> Option<Functions> {
     }
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let bias = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
-    let path = std::env::current_exe().unwrap().to_string_lossy().into_owned();
+    let mut path = std::env::current_exe().unwrap().to_string_lossy().into_owned();
+    if mode == "stripped" {
+        path = format!("{}/stripped", std::env::var("GRACEPOINT_DIR").unwrap());
+        std::fs::write(&path, NO_SYMBOLS).unwrap();
+    }
     let build_id = if mode == "other-build" { vec![1; 20] } else { Vec::new() };
     let mut all = vec![
         attribute(1, "kv::store::get", 12),

@@ -22,6 +22,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     tests.into_iter().map(crate::trial).collect()
 }
 
+pub(crate) fn with_clang() -> Vec<(&'static str, fn())> {
+    vec![("functions_of_cpp_go_by_their_paths", of_cpp)]
+}
+
 fn json(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
@@ -92,6 +96,14 @@ fn errors_say_what_to_do() {
     let fake = scene.fake("other-build");
     let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
     assert!(said.err.contains("is not what runs (its build id is another one)"), "{}", said.err);
+    assert!(said.out.lines().any(|line| line.starts_with("0x")), "{}", said.out);
+    let fake = scene.fake("stripped");
+    let said = scene.run(&["functions", "-p", &fake.pid().to_string()]);
+    assert!(
+        said.err.contains("/stripped is stripped, so its functions have addresses for names: build it with `strip = false`"),
+        "{}",
+        said.err
+    );
     assert!(said.out.lines().any(|line| line.starts_with("0x")), "{}", said.out);
     let said = scene.run(&["functions", "-p", "1000000000"]);
     assert!(said.status == 2 && said.err.contains("no process 1000000000"), "{}", said.err);
@@ -311,15 +323,50 @@ fn sleds() -> &'static Path {
     })
 }
 
-fn with_sleds() {
-    if cfg!(not(target_arch = "x86_64")) || option_env!("GRACEPOINT_PATCH") == Some("branch") {
-        return; // there are no sleds
-    }
-    let scene = Scene::new();
+/// Are there sleds at all?
+fn no_sleds() -> bool {
+    cfg!(not(target_arch = "x86_64")) || option_env!("GRACEPOINT_PATCH") == Some("branch")
+}
+
+/// The program with sleds at work.
+fn serving(scene: &Scene) -> Running {
     let mut command = scene.command(sleds());
     command.arg("serve");
     let mut program = Running::start(command);
     program.expect("/");
+    program
+}
+
+fn of_cpp() {
+    if no_sleds() {
+        return;
+    }
+    let scene = Scene::new();
+    let program = serving(&scene);
+    let pid = program.pid().to_string();
+    let listed = done(scene.run(&["functions", "-p", &pid, "sleds::Store::*"]));
+    assert_eq!(listed.split_whitespace().next(), Some("sleds::Store::get(long)"), "{listed}");
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    let said = scene.run(&["functions", "-p", &pid, "sleds::Store::got"]);
+    assert!(said.err.contains("did you mean sleds::Store::get(long)"), "{}", said.err);
+    let trace = scene.trace();
+    let dir = trace.to_str().unwrap();
+    let wanted = ["-l", "sleds::*", "-l", "foreign_*", "-n", "*_leaf"];
+    done(scene.run(&[&["record", "-p", &pid, "-d", "200ms", "-o", dir][..], &wanted].concat()));
+    let drawn = done(scene.run(&["graph", dir]));
+    assert!(drawn.contains("|  foreign_store() {\n"), "{drawn}");
+    assert!(drawn.contains("    sleds::Store::get(long)"), "{drawn}");
+    let table = done(scene.run(&["report", dir, "--functions=sleds::Store::get*"]));
+    assert!(table.lines().count() == 2 && table.contains("sleds::Store::get(long)"), "{table}");
+    program.end();
+}
+
+fn with_sleds() {
+    if no_sleds() {
+        return;
+    }
+    let scene = Scene::new();
+    let program = serving(&scene);
     let pid = program.pid().to_string();
     let listed = done(scene.run(&["functions", "-p", &pid, "*::traced::outer"]));
     assert!(listed.contains("::traced::outer") && listed.contains("traced.rs:"), "{listed}");

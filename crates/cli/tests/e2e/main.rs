@@ -79,6 +79,7 @@ fn main() {
         verbs::with_babeltrace(),
     ];
     trials.extend(with("babeltrace2", "skipped, needs babeltrace2", with_babeltrace.concat()));
+    trials.extend(with("clang", "skipped, needs clang", functions::with_clang()));
     trials.extend(with(browser::NAME, "skipped, needs chromium", view::with_browser()));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

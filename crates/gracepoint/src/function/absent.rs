@@ -42,13 +42,18 @@ pub struct Call;
 impl Call {
     /// A call that is not traced.
     #[inline(always)]
-    pub const fn off() -> Call {
+    #[expect(clippy::new_without_default, reason = "for the macro alone")]
+    pub const fn new() -> Call {
         Call
     }
 
     /// Never called: sites are never on.
     #[inline(always)]
-    pub fn begin(&mut self, _point: &'static Point) {}
+    pub fn begin(&self, _point: &'static Point) {}
+
+    /// Nor this.
+    #[inline(always)]
+    pub fn end(&self, _point: &'static Point) {}
 }
 
 /// A function begins or ends.

@@ -3,6 +3,7 @@
 use super::hit::{self, FunctionCall, GUARD, NO_DEPTH};
 use crate::key::Key;
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -66,52 +67,37 @@ impl Point {
     }
 }
 
-/// A call of a function with the attribute. Its place on the stack stands for the call's.
+/// A call of a function with the attribute: a place on the stack, which stands for the call's. Nothing is kept there: at a
+/// function's end a site of its own says whether it is on, so while it is off nothing is written, compared or held
+/// in a register for it. (So an exit may come without its entry, and the other way round, as with sleds.)
 #[doc(hidden)]
 #[derive(Debug)]
-#[repr(align(8))]
-pub struct Call {
-    point: Option<&'static Point>,
-}
+pub struct Call(#[expect(dead_code, reason = "its address is all")] MaybeUninit<u64>);
 
 impl Call {
-    /// A call that is not traced.
+    /// A call, before it is known whether it is traced.
     #[inline(always)]
-    pub const fn off() -> Call {
-        Call { point: None }
+    #[expect(clippy::new_without_default, reason = "for the macro alone")]
+    pub const fn new() -> Call {
+        Call(MaybeUninit::uninit())
     }
 
     /// The function begins.
     #[cold]
     #[inline(never)]
-    pub fn begin(&mut self, point: &'static Point) {
-        self.point = Some(point);
+    pub fn begin(&self, point: &'static Point) {
         hit::run::<false>(&self.as_seen(point));
     }
 
-    /// Is the call traced?
-    #[inline(always)]
-    pub fn is_on(&self) -> bool {
-        self.point.is_some()
+    /// It ends.
+    #[cold]
+    #[inline(never)]
+    pub fn end(&self, point: &'static Point) {
+        hit::run::<true>(&self.as_seen(point));
     }
 
     #[inline(always)]
     fn as_seen(&self, point: &'static Point) -> FunctionCall {
         FunctionCall { frame: &raw const *self as usize | GUARD, id: point.id(), depth: NO_DEPTH }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn end(&self, point: &'static Point) {
-        hit::run::<true>(&self.as_seen(point));
-    }
-}
-
-impl Drop for Call {
-    #[inline(always)]
-    fn drop(&mut self) {
-        if let Some(point) = self.point {
-            self.end(point);
-        }
     }
 }

@@ -180,6 +180,7 @@ impl FunctionOps {
     }
 
     /// Called when one ends: returns, or goes over into another by a tail call; with the attribute also when a panic unwinds it.
+    /// Of calls, too, that were under way when the operations were registered.
     pub fn on_exit(mut self, f: impl Fn(&FunctionCall) + Send + Sync + 'static) -> FunctionOps {
         self.exit = Some(Box::new(f));
         self

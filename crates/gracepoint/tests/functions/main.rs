@@ -83,6 +83,15 @@ fn blind_spot_where_code_is_written_through_the_kernel() {
 }
 
 #[test]
+fn no_instruction_of_a_call_is_a_blind_spot() {
+    for rcu in ["", "fence"] {
+        let mut command = command("stepped");
+        command.env("GRACEPOINT_RCU", rcu);
+        says(command, "no instruction is a blind spot");
+    }
+}
+
+#[test]
 fn trampolines_keep_arguments_and_results() {
     says(command("registers"), "all registers are kept");
 }
@@ -125,6 +134,39 @@ fn a_library_that_is_loaded_later_is_traced() {
         command.arg(&library).env("GRACEPOINT_PATCH", way);
         says(command, "the library is traced");
     }
+}
+
+/// Without its symbols, which `strip` takes away.
+#[test]
+fn a_stripped_program_says_what_to_do() {
+    let mut file = std::fs::read(program()).expect("the program's file");
+    let number = |file: &[u8], at: usize, len: usize| {
+        let mut bytes = [0; 8];
+        bytes[..len].copy_from_slice(&file[at..at + len]);
+        u64::from_le_bytes(bytes) as usize
+    };
+    let (sections, size, count) =
+        (number(&file, 40, 8), number(&file, 58, 2), number(&file, 60, 2));
+    const SYMTAB: usize = 2;
+    for kind in (0..count).map(|section| sections + section * size + 4) {
+        if number(&file, kind, 4) == SYMTAB {
+            file[kind..kind + 4].fill(0);
+        }
+    }
+    let stripped = program().with_file_name("gracepoint-sleds-stripped");
+    std::fs::write(&stripped, file).expect("room for a copy");
+    std::fs::set_permissions(
+        &stripped,
+        std::fs::metadata(program()).expect("it is there").permissions(),
+    )
+    .expect("it is ours");
+    let mut command = Command::new(&stripped);
+    command.arg("registers").stdin(Stdio::null());
+    says(
+        command,
+        "nothing to trace: the names of functions are stripped from this program: build it with `strip = false`",
+    );
+    let _ = std::fs::remove_file(stripped);
 }
 
 #[test]

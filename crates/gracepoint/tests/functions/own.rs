@@ -2,6 +2,7 @@
 //! callbacks of these very recordings.
 
 use crate::program;
+use gracepoint_analysis::functions::symbols::demangle;
 use gracepoint_wire::control::{
     Create, ENTRY_ID, EXIT_ID, Function, FunctionKind, Functions, FunctionsWanted, Hello,
     MAX_REPLY, Message, WHOLE_ID, next_frame,
@@ -78,7 +79,7 @@ impl Served {
         let name = |function: &Function| {
             assert_eq!(function.kind, FunctionKind::Sleds);
             let symbol = symbols.get(&function.address).expect("a symbol at its address");
-            (function.id, format!("{:#}", rustc_demangle::demangle(symbol)))
+            (function.id, demangle(symbol))
         };
         functions.iter().map(name).collect()
     }
@@ -192,7 +193,7 @@ fn left_out(listed: &BTreeMap<u32, String>) -> Vec<String> {
         })
         .collect();
     let listed: BTreeSet<&String> = listed.values().collect();
-    let names = functions.iter().map(|at| format!("{:#}", rustc_demangle::demangle(symbols[at])));
+    let names = functions.iter().map(|at| demangle(symbols[at]));
     let of_the_engine = |name: &String| name.starts_with("gracepoint_rcu::");
     names.filter(|name| of_the_engine(name) && !listed.contains(name)).collect()
 }

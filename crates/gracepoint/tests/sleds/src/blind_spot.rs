@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 const LIVE: u64 = 0x600d_da7a_600d_da7a;
 
-static CALLS: AtomicU64 = AtomicU64::new(0);
+pub(crate) static CALLS: AtomicU64 = AtomicU64::new(0);
 static CONTROLLED: AtomicU64 = AtomicU64::new(0);
-static BAD: AtomicU64 = AtomicU64::new(0);
+pub(crate) static BAD: AtomicU64 = AtomicU64::new(0);
 static MADE: AtomicU64 = AtomicU64::new(0);
 static FREED: AtomicU64 = AtomicU64::new(0);
 static OVER: AtomicBool = AtomicBool::new(false);
@@ -57,7 +57,9 @@ impl Drop for Data {
 }
 
 /// A callback with data on the heap.
-fn checked(calls: &'static AtomicU64) -> impl Fn(&gracepoint::FunctionCall) + Send + Sync {
+pub(crate) fn checked(
+    calls: &'static AtomicU64,
+) -> impl Fn(&gracepoint::FunctionCall) + Send + Sync {
     let data = Data::new();
     move |_| {
         data.check();

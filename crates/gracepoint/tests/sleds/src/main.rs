@@ -4,6 +4,7 @@
 //! | mode | what |
 //! |---|---|
 //! | `blind-spot CALLS` | the scenario: operations come and go while functions are called from everywhere |
+//! | `stepped` | operations go after every single instruction of a call |
 //! | `registers` | arguments and results survive callbacks that use every register |
 //! | `frames` | depth, with panics, other stacks, deep recursion, threads that end inside |
 //! | `recursion` | callbacks that call traced functions, and that panic |
@@ -18,6 +19,7 @@ mod frames;
 mod poison;
 mod registers;
 mod serve;
+mod stepped;
 mod traced;
 mod ways;
 
@@ -35,6 +37,7 @@ fn main() {
     }
     match mode.as_str() {
         "blind-spot" => blind_spot::run(argument.parse().unwrap_or(100_000)),
+        "stepped" => stepped::run(),
         "registers" => registers::run(),
         "frames" => frames::run(),
         "recursion" => frames::recursion(),

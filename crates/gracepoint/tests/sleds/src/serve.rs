@@ -1,6 +1,6 @@
 //! Works until standard input ends, with an agent: for recorders.
 
-use crate::traced;
+use crate::{traced, ways};
 use std::io::Read;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +15,7 @@ pub(crate) fn run() {
             let mut x = 0;
             while !over.load(Relaxed) {
                 x = traced::outer(x & 0xffff);
+                ways::call_foreign();
                 std::thread::yield_now();
             }
         });

@@ -50,9 +50,52 @@ fn jumps() {
     }
 }
 
+/// The first bytes of the leaf: its sled.
+fn sled() -> [u8; 11] {
+    let at = traced::leaf as fn(u64) -> u64 as usize as *const [u8; 11];
+    // SAFETY: code of this program, which nobody changes just now.
+    unsafe { at.read_volatile() }
+}
+
+/// A thread may be preempted in the middle of a sled that is on, for as long as it likes: whatever is wanted of the function meanwhile,
+/// what it goes on with must be what it began with.
+fn one_byte_changes() {
+    let set = traced::all().find().expect("found before");
+    let mut all = Vec::new();
+    for round in 0..4 {
+        let ops = FunctionOps::on(&set).on_entry(|_| ());
+        let ops = if round == 2 { ops.per_thread().with_depth().on_exit(|_| ()) } else { ops };
+        let ops = ops.register().expect("registered");
+        all.push(sled());
+        ops.unregister();
+        all.push(sled());
+    }
+    let (on, off) = (all[0], all[1]);
+    assert_eq!(
+        (on[0], off[0], &on[1..]),
+        (0x68, 0xeb, &off[1..]),
+        "push, and the jump over all of it"
+    );
+    assert!(all.chunks(2).all(|pair| *pair == [on, off]), "{all:02x?}");
+}
+
 thread_local! {
     static HERE: Cell<*mut libc::ucontext_t> = const { Cell::new(std::ptr::null_mut()) };
     static THERE: Cell<*mut libc::ucontext_t> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Makes this thread's two contexts: the one that it is in, and one that runs `body` on this stack once it is switched to.
+fn prepare(stack: &'static mut [u8], body: extern "C" fn()) {
+    // SAFETY: plain data; the contexts and the stack stay for good, as a context may be switched to as long as it is known.
+    unsafe {
+        let [here, there] = Box::leak(Box::<[libc::ucontext_t; 2]>::new(std::mem::zeroed()));
+        assert_eq!(libc::getcontext(there), 0);
+        there.uc_stack.ss_sp = stack.as_mut_ptr().cast();
+        there.uc_stack.ss_size = stack.len();
+        libc::makecontext(there, body, 0);
+        HERE.set(here);
+        THERE.set(there);
+    }
 }
 
 fn switch(from: *mut libc::ucontext_t, to: *mut libc::ucontext_t) {
@@ -74,18 +117,7 @@ extern "C" fn coroutine() {
 fn coroutines() {
     // Far from the thread's own stack, and never freed.
     let stack = vec![0_u8; 8 << 20].leak();
-    // SAFETY: plain data, and contexts that stay where they are while they are used.
-    let (mut here, mut there): (libc::ucontext_t, libc::ucontext_t) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    HERE.set(&raw mut here);
-    THERE.set(&raw mut there);
-    // SAFETY: as above.
-    unsafe {
-        assert_eq!(libc::getcontext(THERE.get()), 0);
-        (*THERE.get()).uc_stack.ss_sp = stack.as_mut_ptr().cast();
-        (*THERE.get()).uc_stack.ss_size = stack.len();
-        libc::makecontext(THERE.get(), coroutine, 0);
-    }
+    prepare(stack, coroutine);
     for round in 0..300 {
         let seen = seen(|| {
             traced::calls(&|| {
@@ -178,18 +210,7 @@ fn a_signal_stack_above() {
             traced::leaf(1);
             switch(THERE.get(), HERE.get());
         }
-        // SAFETY: plain data, and contexts that stay where they are while they are used.
-        let (mut here, mut there): (libc::ucontext_t, libc::ucontext_t) =
-            unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-        HERE.set(&raw mut here);
-        THERE.set(&raw mut there);
-        // SAFETY: as above.
-        unsafe {
-            assert_eq!(libc::getcontext(THERE.get()), 0);
-            (*THERE.get()).uc_stack.ss_sp = work.as_mut_ptr().cast();
-            (*THERE.get()).uc_stack.ss_size = work.len();
-            libc::makecontext(THERE.get(), body, 0);
-        }
+        prepare(work, body);
         switch(HERE.get(), THERE.get());
         assert!(ops.is_called(), "no callback panicked");
     })
@@ -221,6 +242,7 @@ fn calls_of(names: &[&str], body: impl FnOnce()) -> [u64; 2] {
 
 pub(crate) fn run() {
     // Last of all, since nothing is freed after it.
+    one_byte_changes();
     let ops = register();
     tail_calls();
     jumps();
@@ -257,20 +279,38 @@ pub(crate) fn foreign() {
     println!("skipped, needs clang");
 }
 
+/// Nothing to call.
+#[cfg(not(clang))]
+pub(crate) fn call_foreign() {}
+
+/// For recorders.
+#[cfg(clang)]
+pub(crate) fn call_foreign() {
+    assert_eq!(foreign_store(2), 42);
+}
+
+#[cfg(clang)]
+unsafe extern "C" {
+    safe fn foreign_outer(x: libc::c_long) -> libc::c_long;
+    safe fn foreign_tail(x: libc::c_long) -> libc::c_long;
+    safe fn foreign_store(x: libc::c_long) -> libc::c_long;
+}
+
 #[cfg(clang)]
 pub(crate) fn foreign() {
-    unsafe extern "C" {
-        safe fn foreign_outer(x: libc::c_long) -> libc::c_long;
-        safe fn foreign_tail(x: libc::c_long) -> libc::c_long;
-        safe fn foreign_store(x: libc::c_long) -> libc::c_long;
-    }
     let c = ["foreign_outer", "foreign_leaf", "foreign_tail"];
     let seen = calls_of(&c, || {
         assert_eq!(foreign_outer(1), 5);
         assert_eq!(foreign_tail(1), 12);
     });
     assert_eq!(seen, [5, 5]);
-    // C++ by its symbols: in the program names are demangled as far as they are Rust's.
-    assert_eq!(calls_of(&["_ZN5sleds5Store3getEl"], || assert_eq!(foreign_store(2), 42)), [1, 1]);
+    // C++, by its paths.
+    for name in ["sleds::Store::get(long)", "sleds::Store::*"] {
+        assert_eq!(calls_of(&[name], call_foreign), [1, 1], "{name}");
+    }
+    assert!(
+        FunctionFilter::new("_ZN5sleds*").find().is_err(),
+        "nobody has to know how C++ spells them"
+    );
     println!("functions of C and C++ are traced");
 }

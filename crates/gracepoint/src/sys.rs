@@ -211,7 +211,7 @@ pub(crate) fn unmap_code(at: usize, len: usize) {
     unsafe { libc::munmap(at as *mut _, len) };
 }
 
-/// A mapping, unmapped on drop. `address` lies in stay loaded to the end, whoever closes it. False if the
+/// Makes the object that `address` lies in stay loaded to the end, whoever closes it. False if the
 /// loader does not want to. Takes the loader's lock, and must not be called under one of ours that
 /// unloading takes.
 pub(crate) fn keep_loaded(address: usize) -> bool {
@@ -271,6 +271,18 @@ impl Mapping {
         // advice used here changes in this process.
         check(unsafe {
             libc::madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice)
+        })?;
+        Ok(())
+    }
+
+    /// From now on whoever touches that part faults.
+    pub(crate) fn forbid(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: part of this mapping. Nobody has a reference to what lies there: that is the callers' promise where
+        // they hand out parts, and a fault is not undefined behaviour of ours but the end of the process.
+        check(unsafe {
+            let start = self.base.as_ptr().add(range.start);
+            libc::mprotect(start.cast(), range.len(), libc::PROT_NONE)
         })?;
         Ok(())
     }

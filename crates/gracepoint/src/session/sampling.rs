@@ -229,10 +229,9 @@ impl Sampling {
         }
     }
 
-    /// Writes down where the calling thread was interrupted. Called by a signal's handler, and does what is
+    /// Writes down where the calling thread was interrupted; the handler has begun at `begun`. Called by a signal's handler, and does what is
     /// allowed there alone: see `sampler.rs`.
-    pub(crate) fn take(&self, registers: &Registers, expirations: u64) {
-        let begun = clock::ticks(clock::source());
+    pub(crate) fn take(&self, registers: &Registers, expirations: u64, begun: u64) {
         let weight = self.period_ns.load(Relaxed).saturating_mul(expirations);
         match self.desks.take() {
             Some(mut desk) if self.copied > 0 => self.copy(registers, weight, desk.words()),

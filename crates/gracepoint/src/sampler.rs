@@ -35,8 +35,8 @@ pub(crate) use desks::Desks;
 
 use crate::key::TRACE;
 use crate::session::Sampling;
-use crate::{arch, clock, function, sys};
 use crate::sys::timers::{Info, Registers, Timer, handle_unused};
+use crate::{arch, clock, function, sys};
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::io;

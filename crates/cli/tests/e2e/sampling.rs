@@ -80,7 +80,8 @@ fn cost_is_told() {
     recorder.signal(rustix::process::Signal::INT);
     assert_ok(&recorder.end());
     let said = scene.run(&["show", "--log", "-p", &pid]);
-    assert!(said.out.contains("samples of itself, half of them in at most "), "{}", said.out);
+    assert!(said.out.contains("samples of itself, the quickest in "), "{}", said.out);
+    assert!(said.out.contains(" µs, half of them in at most "), "{}", said.out);
 }
 
 /// A process that cannot open perf events, and becomes the command.

@@ -170,9 +170,8 @@ fn handler() -> Result<(usize, f64, f64), Box<dyn Error>> {
     program.wait()?;
     let _ = std::fs::remove_dir_all(&dir);
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
-    let after = |words: &str| -> Option<f64> {
-        log.split_once(words)?.1.split(' ').next()?.parse().ok()
-    };
+    let after =
+        |words: &str| -> Option<f64> { log.split_once(words)?.1.split(' ').next()?.parse().ok() };
     let told = (after(" took "), after("the quickest in "), after("half of them in at most "));
     let (Some(samples), Some(least), Some(median)) = told else {
         let said = String::from_utf8_lossy(&recorded.stderr);
@@ -203,7 +202,8 @@ pub(super) fn run(found: &mut Findings) -> Result<(), Box<dyn Error>> {
     match (found.median(BARE), found.median(CHAIN)) {
         (Some(bare), Some(chain)) => {
             // All that the program does without, the interrupt and the return from it included. No handler of ours is in it.
-            let whole = "the kernel's own sample (its interrupt and all, nothing of ours), p50 at depth 32";
+            let whole =
+                "the kernel's own sample (its interrupt and all, nothing of ours), p50 at depth 32";
             found.goal(format!("{whole}: {chain:.2} µs, at most 3"), chain <= 3.0);
             let stack = chain - bare;
             let text = format!(

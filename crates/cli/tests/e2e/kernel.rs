@@ -276,8 +276,12 @@ fn perf_stat_interval() {
     assert_eq!(sum, 2 * EVENTS);
     program.expect("done");
     assert_eq!(row(&mut stat), 0, "nothing has come");
-    stat.signal(Signal::INT);
-    assert_ok(&stat.end());
+    // What a program takes with it when it ends is not told as none.
+    drop(program);
+    let said = stat.end();
+    assert_ok(&said);
+    let last = counts(&said.out).pop().unwrap();
+    assert!(last["value"].is_null() && said.err.contains("the program has ended"), "{}", said.err);
 }
 
 fn perf_stat_threads() {
@@ -285,8 +289,9 @@ fn perf_stat_threads() {
     let program = start(&scene, &["count", "1", "1"]);
     let pid = program.pid().to_string();
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let mut threads: Vec<u64> =
-        threads.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    let mut threads: Vec<u64> = threads
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
     threads.sort_unstable();
     let words = ["perf", "stat", "-p", &pid, "--per-thread", "--duration", "1ms"];
     let said = scene.run(&[&words[..], &["-e", "page-faults", "--json"]].concat());
@@ -310,6 +315,12 @@ fn perf_stat_command() {
     assert_eq!(said.status, 3, "{}", said.err);
     let counts = counts(&said.out);
     assert!(count(&counts, "page-faults", &said.err).is_none_or(|n| n > 10), "{}", said.out);
+    let said = scene.run(&["perf", "stat", "-e", "work:step", "--", "true"]);
+    assert!(
+        said.status == 0 && said.err.contains("gracepoint record -e 'work:step' -- CMD"),
+        "{}",
+        said.err
+    );
     let said = scene.run(&["perf", "stat", "--", "/no/such/command"]);
     assert_eq!(said.status, 127, "{}", said.err);
 }

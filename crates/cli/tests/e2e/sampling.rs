@@ -56,10 +56,12 @@ fn assert_parts(scene: &Scene) {
     assert!(round["cpu_ns"].as_u64().unwrap() * 10 > cpu * 8, "{profile:#}");
     assert_eq!(profile["knows_off_cpu"], false);
     let text = scene.run(&["report", "--profile", "t.trace"]);
-    let note = text.out.lines().find(|line| line.starts_with("the program sampled itself")).unwrap();
+    let note =
+        text.out.lines().find(|line| line.starts_with("the program sampled itself")).unwrap();
     assert!(note.contains("perf_event_paranoid"), "{note}");
     // What is not known is not told as none.
-    let is_off = |line: &&str| line.contains("/") && line.split_ascii_whitespace().nth(2) == Some("-");
+    let is_off =
+        |line: &&str| line.contains("/") && line.split_ascii_whitespace().nth(2) == Some("-");
     assert!(text.out.lines().any(|line| is_off(&line)), "{}", text.out);
 }
 

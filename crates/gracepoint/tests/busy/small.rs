@@ -38,8 +38,7 @@ impl SignalStack {
             let base = libc::mmap(ptr::null_mut(), mapped, all, flags, -1, 0).cast::<u8>();
             assert_ne!(base.cast(), libc::MAP_FAILED);
             assert_eq!(libc::mprotect(base.cast(), PAGE, libc::PROT_NONE), 0);
-            let stack =
-                libc::stack_t { ss_sp: base.add(PAGE).cast(), ss_flags: 0, ss_size: size };
+            let stack = libc::stack_t { ss_sp: base.add(PAGE).cast(), ss_flags: 0, ss_size: size };
             let mut before: libc::stack_t = std::mem::zeroed();
             assert_eq!(libc::sigaltstack(&raw const stack, &raw mut before), 0);
             let this = SignalStack { base, mapped, size, before };
@@ -130,7 +129,10 @@ fn alone(frame: usize) {
         most = stack.used().max(most);
         stack.paint();
     }
-    eprintln!("a sample takes {} bytes beside the kernel's frame of {frame}", most - frame.min(most));
+    eprintln!(
+        "a sample takes {} bytes beside the kernel's frame of {frame}",
+        most - frame.min(most)
+    );
 }
 
 /// Samples that come while a handler runs on the same stack.

@@ -47,6 +47,7 @@ impl SignalStack {
         }
     }
 
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins on a page")]
     fn word(&self, at: usize) -> *mut u64 {
         self.base.wrapping_add(PAGE).cast::<u64>().wrapping_add(at)
     }
@@ -129,7 +130,7 @@ fn alone(frame: usize) {
         most = stack.used().max(most);
         stack.paint();
     }
-    eprintln!(
+    println!(
         "a sample takes {} bytes beside the kernel's frame of {frame}",
         most - frame.min(most)
     );

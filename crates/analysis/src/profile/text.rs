@@ -28,7 +28,9 @@ impl Profile {
             percent(self.kernel_ns, self.cpu_ns)
         );
         if self.lost > 0 {
-            let _ = write!(text, "; {} samples lost", self.lost);
+            // The kernel counts what found no room in its rings, and not what it was.
+            let what = if self.knows_off_cpu { "records (samples, switches)" } else { "samples" };
+            let _ = write!(text, "; {} {what} lost", self.lost);
         }
         text.push('\n');
         if !self.functions.is_empty() {

@@ -189,6 +189,7 @@ impl Beside {
             return Ok(());
         }
         self.writer.flush(out)?;
+        self.rings.ask_for_losses(monotonic_ns());
         let ppm = self.spent.as_nanos() * 1_000_000 / passed.as_nanos();
         let lost = self.writer.lost - self.lost;
         (self.judged_at, self.spent, self.lost) =

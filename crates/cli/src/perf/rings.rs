@@ -5,16 +5,20 @@
 //! itself, by reads that may fail, and no code runs in the program, so nothing there can be
 //! interrupted at a bad moment, whatever it does with signals, `fork` or `dlopen`.
 //!
+//! The kernel tells of a loss when there is room again and something more to tell; what it has not told when a program
+//! sleeps, or ends, it tells who asks (`PERF_FORMAT_LOST`, from Linux 6.0 on).
+//!
 //! Rings are read one after the other while they are written, so what is read is held back until nothing
 //! earlier can come, and then told in order of time.
 
 use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID, SWITCH_ID};
 use perf_event::events::{Software, Tracepoint};
-use perf_event::{Builder, Clock, SampleFlag, Sampler};
+use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
 /// Nanoseconds after which a record of an interrupt is surely in its ring.
 pub(super) const LATE_NS: u64 = 5_000_000;
@@ -102,6 +106,48 @@ pub(crate) struct Told {
 struct Ring {
     sampler: Sampler,
     wanted: Wanted,
+    losses: Losses,
+}
+
+impl Ring {
+    /// How many were lost and not told yet. They are now.
+    fn ask(&mut self) -> u64 {
+        let all = self.sampler.as_counter_mut().read_full().ok().and_then(|data| data.lost());
+        self.losses.asked(all.unwrap_or(0))
+    }
+}
+
+/// Losses of a ring, each of which is told once: those that the kernel counted when it was asked come by records, too,
+/// later.
+#[derive(Debug, Default)]
+struct Losses {
+    by_records: u64,
+    told: u64,
+}
+
+impl Losses {
+    /// What is new, where there are `all` in all.
+    fn asked(&mut self, all: u64) -> u64 {
+        let new = all.saturating_sub(self.told);
+        self.told += new;
+        new
+    }
+
+    /// What is new in a record of so many.
+    fn recorded(&mut self, count: u64) -> u64 {
+        self.by_records += count;
+        self.asked(self.by_records)
+    }
+}
+
+/// Whether the kernel counts losses for those who ask.
+fn tells_losses() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| {
+        let mut builder = Builder::new(Software::DUMMY);
+        builder.exclude_kernel(true).exclude_hv(true).read_format(ReadFormat::LOST);
+        builder.build().is_ok()
+    })
 }
 
 /// All of them.
@@ -152,10 +198,19 @@ impl Rings {
         for ring in &mut self.rings {
             while let Some(record) = ring.sampler.next_record() {
                 let (kind, misc) = (record.ty(), record.misc());
-                let told = parse(kind, misc, &record.to_contiguous(), &ring.wanted);
+                let mut told = parse(kind, misc, &record.to_contiguous(), &ring.wanted);
+                if let Some((_, Told { what: What::Lost { count, .. }, .. })) = &mut told {
+                    *count = ring.losses.recorded(*count);
+                    if *count == 0 {
+                        continue;
+                    }
+                }
                 // Children of the program are not asked for, and not told of.
                 self.held.extend(told.filter(|(pid, _)| *pid == self.pid).map(|(_, told)| told));
             }
+        }
+        if end {
+            self.ask_for_losses(now_ns);
         }
         self.held.sort_by_key(|told| told.at_ns);
         let ready = match end {
@@ -163,6 +218,17 @@ impl Rings {
             false => self.held.partition_point(|told| told.at_ns < now_ns.saturating_sub(LATE_NS)),
         };
         self.held.drain(..ready).collect()
+    }
+
+    /// Has the next [`drain`](Self::drain) tell what was lost and not told of.
+    pub(crate) fn ask_for_losses(&mut self, now_ns: u64) {
+        for ring in &mut self.rings {
+            let count = ring.ask();
+            if count > 0 {
+                let what = What::Lost { id: ring.wanted.id(), count };
+                self.held.push(Told { at_ns: now_ns, tid: self.pid, cpu: 0, what });
+            }
+        }
     }
 
     /// Takes another rate.
@@ -255,7 +321,11 @@ fn open_for(
                     }
                 };
                 let wanted = wanted.clone();
-                rings.extend(sampler.map(|sampler| Ring { sampler, wanted }));
+                rings.extend(sampler.map(|sampler| Ring {
+                    sampler,
+                    wanted,
+                    losses: Losses::default(),
+                }));
             }
         }
     }
@@ -278,6 +348,9 @@ fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'stat
         .clockid(Clock::MONOTONIC)
         .sample_id_all(true)
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::CPU);
+    if tells_losses() {
+        builder.read_format(ReadFormat::LOST);
+    }
     match wanted {
         Wanted::Profile { hz, copied: 0 } => builder
             .sample_frequency(*hz)
@@ -509,6 +582,17 @@ mod tests {
         let (_, told) = parse(SAMPLE, 0, &bytes, &raw).unwrap();
         assert_eq!(told.what, What::Raw { id: 70_000, bytes: vec![1, 2, 3, 4] });
         assert_eq!(parse(SAMPLE, 0, &bytes[..bytes.len() - 1], &raw), None);
+    }
+
+    #[test]
+    fn a_loss_is_told_once() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.recorded(5), 5);
+        assert_eq!(losses.asked(12), 7);
+        assert_eq!(losses.asked(12), 0);
+        assert_eq!(losses.recorded(7), 0, "that was asked for");
+        assert_eq!(losses.recorded(3), 3);
+        assert_eq!(losses.asked(0), 0, "a kernel that counts none");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! copied by the kernel, between two readings of the clock; and what a signal takes whose handler stores one word.
 
 use super::Findings;
+use gracepoint_bench_peers::deep;
 use nix::sys::signal::{Signal, raise};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use perf_event::events::Software;
@@ -47,22 +48,6 @@ fn now_ns() -> u64 {
     t.tv_sec.cast_unsigned() * 1_000_000_000 + t.tv_nsec.cast_unsigned()
 }
 
-#[inline(never)]
-fn deep(depth: u32, until: u64, gaps: &mut Vec<(u64, u64)>) -> u64 {
-    if depth > 0 {
-        return black_box(deep(depth - 1, until, gaps).wrapping_add(1));
-    }
-    let mut last = now_ns();
-    while last < until {
-        let now = now_ns();
-        if now - last >= LEAST_NS {
-            gaps.push((last, now));
-        }
-        last = now;
-    }
-    gaps.len() as u64
-}
-
 /// The measured program: `SECONDS DEPTH HOW`. Prints the gaps with samples in them, in nanoseconds.
 pub(super) fn program(args: &[String]) {
     let number = |at: usize| args.get(at).and_then(|n| n.parse::<u64>().ok()).unwrap_or(1);
@@ -70,8 +55,7 @@ pub(super) fn program(args: &[String]) {
     if how == "own" {
         let _ = gracepoint::init();
         println!("ready");
-        let (until, mut gaps) = (now_ns() + number(0) * 3_000_000_000, Vec::new());
-        black_box(deep(number(1) as u32, until, &mut gaps));
+        black_box(deep(number(1) as u32, now_ns() + number(0) * 3_000_000_000, LEAST_NS, 0));
         return;
     }
     if let "copy" | "signal" = how {
@@ -94,19 +78,22 @@ pub(super) fn program(args: &[String]) {
     let opened = builder.build().and_then(|counter| counter.sampled(RING));
     let Ok(mut sampler) = opened else { return };
     let _ = sampler.enable();
-    let mut gaps = Vec::with_capacity(1 << 20);
     let until = now_ns() + number(0) * 1_000_000_000;
-    black_box(deep(number(1) as u32, until, &mut gaps));
+    let gaps = deep(number(1) as u32, until, LEAST_NS, 1 << 20);
     let _ = sampler.disable();
     let mut texts = Vec::new();
     while let Some(record) = sampler.next_record() {
         // Where it was, who, when.
         let bytes = record.to_contiguous();
-        let time = bytes.get(16..24).and_then(|word| word.try_into().ok()).map(u64::from_ne_bytes);
-        let (9, Some(time)) = (record.ty(), time) else { continue };
-        let after = gaps.partition_point(|(begin, _)| *begin <= time);
-        let gap = after.checked_sub(1).map(|at| gaps[at]).filter(|(_, end)| *end >= time);
-        texts.extend(gap.map(|(begin, end)| (end - begin).to_string()));
+        let word = |at: usize| Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let (9, Some(time)) = (record.ty(), word(16)) else { continue };
+        // Of a shorter chain it is not known what was interrupted.
+        if how == "chain" && word(24).is_none_or(|frames| frames < number(1)) {
+            continue;
+        }
+        let after = gaps.partition_point(|[begin, _]| *begin <= time);
+        let gap = after.checked_sub(1).map(|at| gaps[at]).filter(|[_, end]| *end >= time);
+        texts.extend(gap.map(|[begin, end]| (end - begin).to_string()));
     }
     println!("{}", texts.join(" "));
 }
@@ -151,6 +138,20 @@ fn measure(found: &mut Findings, row: &str, how: &str) -> Result<(), Box<dyn Err
     Ok(())
 }
 
+/// How many frames the samples of a trace have, in the median.
+fn depth(dir: &std::path::Path) -> Result<usize, Box<dyn Error>> {
+    let mut report = crate::recorder::gracepoint()?;
+    let said = report.args(["report", "--json", "-e", "gp:sample"]).arg(dir).output()?;
+    let text = String::from_utf8_lossy(&said.stdout);
+    let frames = |line: &str| -> Option<usize> {
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        event["fields"]["stack"].as_array().map(Vec::len)
+    };
+    let mut depths: Vec<usize> = text.lines().filter_map(frames).collect();
+    depths.sort_unstable();
+    Ok(depths.get(depths.len() / 2).copied().unwrap_or(0))
+}
+
 /// Of the handler's own measurements: how many, the least, the median, in microseconds.
 fn handler() -> Result<(usize, f64, f64), Box<dyn Error>> {
     let mut program = Command::new(std::env::current_exe()?);
@@ -168,6 +169,7 @@ fn handler() -> Result<(usize, f64, f64), Box<dyn Error>> {
     let log = crate::recorder::gracepoint()?.args(["show", "--log", "-p", &pid]).output()?;
     let _ = program.kill();
     program.wait()?;
+    let depth = depth(&dir)?;
     let _ = std::fs::remove_dir_all(&dir);
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     let after =
@@ -177,6 +179,9 @@ fn handler() -> Result<(usize, f64, f64), Box<dyn Error>> {
         let said = String::from_utf8_lossy(&recorded.stderr);
         return Err(format!("no word of samples: {log} {said}").into());
     };
+    if depth < DEPTH.parse()? {
+        return Err(format!("half of the samples have {depth} frames or fewer").into());
+    }
     // A median of a few is none.
     if samples < 100.0 {
         return Err(format!("{samples} samples only").into());

@@ -1,4 +1,4 @@
-//! Compiles the shim around liburcu, once for each flavour, where liburcu is installed. Where it is
+//! Compiles a stack with frame pointers; and the shim around liburcu, once for each flavour, where liburcu is installed. Where it is
 //! not, the crate is built without, and says so when it is asked. (Installed later: `cargo clean -p
 //! gracepoint-bench-peers`.)
 #![allow(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
@@ -7,11 +7,20 @@ use std::error::Error;
 use std::path::PathBuf;
 
 const SHIM: &str = "src/liburcu.c";
+const DEEP: &str = "src/deep.c";
 const FLAVOURS: [&str; 3] = ["memb", "qsbr", "bp"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={SHIM}");
+    println!("cargo:rerun-if-changed={DEEP}");
+    cc::Build::new()
+        .file(DEEP)
+        .opt_level(1)
+        .flag("-fno-omit-frame-pointer")
+        .flag("-fno-optimize-sibling-calls")
+        .warnings(true)
+        .try_compile("gp_deep")?;
     // Not its headers: where they are missing, cargo would build this anew each time.
     println!("cargo::rustc-check-cfg=cfg(liburcu)");
     let linux = std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux");

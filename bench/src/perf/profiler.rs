@@ -2,7 +2,7 @@
 //!
 //! * CPU time of the recorder while it samples two busy threads 1,000 times per second each;
 //! * what a sample costs the program in all: its work in a fixed CPU time with and without a very high rate,
-//!   32 calls deep ([`gaps`](super::gaps) has its parts);
+//!   without frames to follow ([`gaps`](super::gaps) has its parts, and a stack);
 //! * the parts that come out, beside those of `perf record -g` in the same run.
 
 use std::error::Error;
@@ -148,7 +148,7 @@ fn compare(found: &mut Findings, dir: &Path) -> Result<(), Box<dyn Error>> {
         found.notes.push("perf is not installed: no row beside ours".into());
     }
 
-    // What a sample costs the program in all, at depth 32: rounds of a fixed work, with and without. Most of it is the
+    // What a sample costs the program in all: rounds of a fixed work, with and without. Most of it is the
     // interrupt and what it throws out of the caches; what the stack takes of it is in `gaps`.
     let (mut without, mut with) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..3 {
@@ -158,7 +158,7 @@ fn compare(found: &mut Findings, dir: &Path) -> Result<(), Box<dyn Error>> {
     // Of each second of CPU time 10,000 samples have taken so much.
     let sample_ns = (1.0 - without / with) * 1e9 / 10_000.0;
     found.notes.push(format!(
-        "a sample of the kernel's at depth 32 costs the program {:.2} µs in all, at 10,000 Hz",
+        "a sample of the kernel's costs the program {:.2} µs in all, at 10,000 Hz",
         sample_ns / 1000.0
     ));
     Ok(())

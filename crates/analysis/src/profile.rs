@@ -77,7 +77,7 @@ pub struct SpanTime {
 pub struct Profile {
     /// Samples.
     pub samples: u64,
-    /// Samples lost.
+    /// Samples lost; where switches were recorded they are among these.
     pub lost: u64,
     /// When threads left their CPUs was recorded, too; else times off them are 0.
     pub knows_off_cpu: bool,

@@ -107,6 +107,33 @@ pub(crate) fn with_guard<R>(f: impl FnOnce(&std::sync::atomic::AtomicUsize) -> R
     GUARD.with(f)
 }
 
+/// For a handler that runs on a stack of its own: functions that it calls are not heard of, until this is dropped, if it has
+/// interrupted a trampoline. Its stack may lie above the trampoline's, and then a hit would be taken for the proof that the
+/// trampoline is no more.
+pub(crate) struct Unheard(usize);
+
+/// Above all stacks.
+const ABOVE: usize = usize::MAX;
+
+impl Unheard {
+    pub(crate) fn new() -> Unheard {
+        use std::sync::atomic::Ordering::Relaxed;
+        with_guard(|guard| {
+            let there = guard.load(Relaxed);
+            if there != 0 {
+                guard.store(ABOVE, Relaxed);
+            }
+            Unheard(there)
+        })
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        with_guard(|guard| guard.store(self.0, std::sync::atomic::Ordering::Relaxed));
+    }
+}
+
 /// Hits on a thread that was inside an operation already: of functions that operations call, and of signal handlers that
 /// interrupted one.
 pub(crate) mod missed_hits {

@@ -7,10 +7,16 @@
 //! takes no lock, allocates nothing, calls no unwinder, keeps `errno`, and runs no code of the program. It follows
 //! frame pointers in a copy of the stack that the kernel makes (`process_vm_readv`, 4 KiB at once), which is an
 //! error, and no fault, where there is nothing to read. The copy lies on a [`desks::Desk`], in memory that was mapped
-//! before: the signal stack that the handler runs on (a thread in its deepest recursion has no room on its own)
-//! may have 8 KiB, of which the kernel's frame takes almost half where vectors are wide. So no other signal comes on
-//! top of it. It may itself come on top of a handler of the program's that runs on such a stack (`SA_ONSTACK`), as
-//! another signal of the program's may: who has such handlers gives their threads larger stacks.
+//! before.
+//!
+//! # What it takes of the program's stack
+//! The kernel's frame of a signal, and little more. That frame has all registers: 3.5 KiB where vectors are wide. So the
+//! handler asks for the thread's signal stack (a thread in its deepest recursion has no room on its own), which may have
+//! 8 KiB; no other signal comes on top of it; and the first thing that it does is to go to a stack of [`STACKS`]
+//! (on x86-64; elsewhere it stays where it is). It may itself come on top of handlers of the program's that run on such a
+//! stack (`SA_ONSTACK`): then there are the kernel's frames of both, as with any two signals. Two fit on 8 KiB where vectors
+//! are wide, three do not, whosever they are: a program in which several such handlers run at once gives its threads
+//! larger stacks (`AT_MINSIGSTKSZ` says what one frame may take).
 //!
 //! # Whose it is
 //! One session at a time takes samples. The handler finds it in [`ACTIVE`], inside of a read section: the
@@ -29,15 +35,15 @@ pub(crate) use desks::Desks;
 
 use crate::key::TRACE;
 use crate::session::Sampling;
-use crate::sys;
 use crate::sys::timers::{Info, Registers, Timer, handle_unused};
+use crate::{arch, clock, function, sys};
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 use std::io;
 use std::ptr;
-use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicU64};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Between two looks at which threads there are.
@@ -48,6 +54,11 @@ static ACTIVE: AtomicPtr<Sampling> = AtomicPtr::new(ptr::null_mut());
 /// The signal, once one was chosen.
 static SIGNAL: Mutex<Option<c_int>> = Mutex::new(None);
 
+/// What handlers run on, from the first [`begin`] to the end: a handler that is late must find it.
+static STACKS: OnceLock<Desks> = OnceLock::new();
+/// Expirations of handlers that found no stack. The next one's sample has their weight.
+static MISSED: AtomicU64 = AtomicU64::new(0);
+
 /// Goes with the signals of our timers: nobody else's have it.
 fn mark() -> usize {
     (&raw const ACTIVE).addr()
@@ -56,16 +67,32 @@ fn mark() -> usize {
 /// # Safety
 /// Called by the system for a signal with `SA_SIGINFO`.
 unsafe extern "C" fn handler(_: c_int, info: *const Info, context: *const c_void) {
+    let begun = clock::ticks(clock::source());
     // SAFETY: the system's description of the signal, for this call.
     let Some(expirations) = unsafe { &*info }.expirations(mark()) else { return };
+    let Some(mut stack) = STACKS.get().and_then(Desks::take) else {
+        MISSED.fetch_add(expirations, Relaxed);
+        return;
+    };
+    // SAFETY: the stack is this handler's alone until `stack` is dropped, after the call; its end is that of a page. No
+    // other handler runs meanwhile on this thread: the signal's mask has all. `context` is the system's.
+    unsafe { arch::stack::call_on(stack.top(), || sample(context, expirations, begun)) };
+}
+
+/// What a handler does, on a stack of ours.
+///
+/// # Safety
+/// Called by [`handler`] with what the system gave it.
+unsafe fn sample(context: *const c_void, expirations: u64, begun: u64) {
     let _errno = sys::Errno::keep();
+    let _unheard = function::Unheard::new();
     let _section = TRACE.read();
     // Acquire: pairs with the exchange in `begin`. SAFETY: whoever is found here is freed a grace period after it has
     // left the place, so not before this section ends.
     if let Some(sampling) = unsafe { ACTIVE.load(Acquire).as_ref() } {
         // SAFETY: the context that the system gives to handlers with SA_SIGINFO.
         let registers = unsafe { Registers::of(context) };
-        sampling.take(&registers, expirations);
+        sampling.take(&registers, expirations + MISSED.swap(0, Relaxed), begun);
     }
 }
 
@@ -125,9 +152,12 @@ fn threads() -> Vec<u32> {
 pub(crate) unsafe fn begin(sampling: &Sampling) -> io::Result<Option<c_int>> {
     let signal = {
         let mut signal = SIGNAL.lock().unwrap_or_else(PoisonError::into_inner);
+        if STACKS.get().is_none() {
+            let _ = STACKS.set(Desks::stacks()?); // under the lock: nobody else does
+        }
         match *signal {
             Some(signal) => signal,
-            // SAFETY: `handler` keeps to what handlers may do; see the top.
+            // SAFETY: `handler` keeps to what handlers may do; see the top. Stacks are there before it is.
             None => *signal.insert(unsafe { handle_unused(handler) }?),
         }
     };
@@ -140,6 +170,7 @@ pub(crate) unsafe fn begin(sampling: &Sampling) -> io::Result<Option<c_int>> {
 /// In a forked child: what the parent samples for is the parent's, and the child may have recordings of its own.
 pub(crate) fn child_after_fork() {
     ACTIVE.store(ptr::null_mut(), Relaxed);
+    STACKS.get().inspect(|stacks| stacks.child_after_fork());
 }
 
 /// Undoes `begin`; nothing if it is not this one's turn. Handlers under way may go on for a grace period.

@@ -211,7 +211,7 @@ pub(crate) fn unmap_code(at: usize, len: usize) {
     unsafe { libc::munmap(at as *mut _, len) };
 }
 
-/// A mapping, unmapped on drop. `address` lies in stay loaded to the end, whoever closes it. False if the
+/// Makes the object that `address` lies in stay loaded to the end, whoever closes it. False if the
 /// loader does not want to. Takes the loader's lock, and must not be called under one of ours that
 /// unloading takes.
 pub(crate) fn keep_loaded(address: usize) -> bool {
@@ -271,6 +271,18 @@ impl Mapping {
         // advice used here changes in this process.
         check(unsafe {
             libc::madvise(self.base.as_ptr().add(range.start).cast(), range.len(), advice)
+        })?;
+        Ok(())
+    }
+
+    /// From now on whoever touches that part faults.
+    pub(crate) fn forbid(&self, range: Range<usize>) -> io::Result<()> {
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        // SAFETY: part of this mapping. Nobody has a reference to what lies there: that is the callers' promise where
+        // they hand out parts, and a fault is not undefined behaviour of ours but the end of the process.
+        check(unsafe {
+            let start = self.base.as_ptr().add(range.start);
+            libc::mprotect(start.cast(), range.len(), libc::PROT_NONE)
         })?;
         Ok(())
     }
@@ -393,6 +405,12 @@ pub(crate) fn cpu() -> u32 {
 /// Copies memory of this process at `address`, as far as it is readable; how many bytes that was.
 /// Wrong addresses are the kernel's business, and no fault.
 pub(crate) fn peek(address: u64, into: &mut [u8]) -> usize {
+    // SAFETY: asks for a number; no precondition.
+    peek_in(unsafe { libc::getpid() }, address, into)
+}
+
+/// The same where this process's number `pid` is known: the C library asks the kernel for it each time.
+pub(crate) fn peek_in(pid: libc::pid_t, address: u64, into: &mut [u8]) -> usize {
     let page = 4096 - (address % 4096).min(4095) as usize;
     // What lies on the next page may not be there: two parts, of which the second may fail alone.
     let first = into.len().min(page);
@@ -401,14 +419,13 @@ pub(crate) fn peek(address: u64, into: &mut [u8]) -> usize {
     let to = part(into.as_mut_ptr() as u64, into.len());
     // SAFETY: writes to `into` alone, whose address and length `to` has; what it reads is checked by
     // the kernel, which copies what is readable.
-    let n =
-        unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, from.as_ptr(), 2, 0) };
+    let n = unsafe { libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), 2, 0) };
     usize::try_from(n).unwrap_or(0)
 }
 
 /// Copies words of this process's memory from `address` on, as far as pages of it are readable; how many.
-/// One call for all of it.
-pub(crate) fn peek_far(address: u64, into: &mut [u64]) -> usize {
+/// One call for all of it. `pid` is this process.
+pub(crate) fn peek_far(pid: libc::pid_t, address: u64, into: &mut [u64]) -> usize {
     const PARTS: usize = 17;
     let bytes = size_of_val(into);
     let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
@@ -423,9 +440,7 @@ pub(crate) fn peek_far(address: u64, into: &mut [u64]) -> usize {
     let to = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: bytes };
     let parts = parts as libc::c_ulong;
     // SAFETY: as in `peek`: writes to `into` alone, and any bits are words.
-    let n = unsafe {
-        libc::process_vm_readv(libc::getpid(), &raw const to, 1, from.as_ptr(), parts, 0)
-    };
+    let n = unsafe { libc::process_vm_readv(pid, &raw const to, 1, from.as_ptr(), parts, 0) };
     usize::try_from(n).unwrap_or(0) / 8
 }
 

@@ -7,6 +7,9 @@
 
 #![allow(clippy::print_stdout, reason = "what programs and checks say")]
 
+#[path = "busy/small.rs"]
+mod small;
+
 use gracepoint_analysis::Trace;
 use libtest_mimic::{Arguments, Trial};
 use std::ffi::CStr;
@@ -30,22 +33,37 @@ fn main() -> ExitCode {
             program();
             ExitCode::SUCCESS
         }
+        Some("--small-stacks") => {
+            small::program();
+            ExitCode::SUCCESS
+        }
         Some("--cli") => {
             let args = std::iter::once("gracepoint".into()).chain(std::env::args_os().skip(2));
             gracepoint_cli::main_with(args)
         }
         _ => {
-            let trial = |name: &str, more: &'static [&'static str]| {
+            let trial_of = |name: &str, program: &'static str, more: &'static [&'static str]| {
                 Trial::test(name, move || {
-                    check(more);
+                    check(program, more);
                     Ok(())
                 })
             };
+            let trial = |name: &str, more| trial_of(name, "--program", more);
             let trials = vec![
                 trial("a_busy_program_is_recorded_and_profiled", &[]),
                 trial("a_busy_program_is_recorded_and_profiles_itself", &["--in-program"]),
                 trial(
                     "a_busy_program_is_recorded_and_copies_its_stacks",
+                    &["--in-program", "--stack-copy", "4K"],
+                ),
+                trial_of(
+                    "a_sample_fits_on_the_smallest_signal_stack",
+                    "--small-stacks",
+                    &["--in-program"],
+                ),
+                trial_of(
+                    "a_copied_stack_fits_on_the_smallest_signal_stack",
+                    "--small-stacks",
                     &["--in-program", "--stack-copy", "4K"],
                 ),
             ];
@@ -240,13 +258,13 @@ fn end(mut child: Child, what: &str, most: Duration) {
     panic!("the {what} does not end");
 }
 
-fn check(more: &[&str]) {
-    let name = format!("gracepoint-busy-{}-{}", std::process::id(), more.len());
+fn check(program: &str, more: &[&str]) {
+    let name = format!("gracepoint-busy-{}{program}-{}", std::process::id(), more.len());
     let dir = std::env::temp_dir().join(name);
     std::fs::create_dir_all(dir.join("sockets")).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(dir.join("sockets"), mode).unwrap();
-    let mut program = itself(&["--program"], &dir);
+    let mut program = itself(&[program], &dir);
     let mut program = program.stderr(Stdio::inherit()).spawn().unwrap();
     let (said, mut told) = (program.stdout.take().unwrap(), program.stdin.take().unwrap());
     let mut said = BufReader::new(said);

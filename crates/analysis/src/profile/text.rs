@@ -28,7 +28,9 @@ impl Profile {
             percent(self.kernel_ns, self.cpu_ns)
         );
         if self.lost > 0 {
-            let _ = write!(text, "; {} samples lost", self.lost);
+            // The kernel counts what found no room in its rings, and not what it was.
+            let what = if self.knows_off_cpu { "records (samples, switches)" } else { "samples" };
+            let _ = write!(text, "; {} {what} lost", self.lost);
         }
         text.push('\n');
         if !self.functions.is_empty() {
@@ -62,22 +64,27 @@ impl Profile {
                 "CPU %", "CPU MS", "RUNNABLE MS", "BLOCKED MS"
             );
         }
+        // What is not known is not 0.
+        let off = |ns: u64| if self.knows_off_cpu { ms(ns) } else { "-".to_owned() };
         for time in self.threads.iter().take(MOST_ROWS) {
             let _ = writeln!(
                 text,
                 "{:>7.2} {:>11} {:>11} {:>11}  {}/{}",
                 percent(time.cpu_ns, self.cpu_ns),
                 ms(time.cpu_ns),
-                ms(time.runnable_ns),
-                ms(time.blocked_ns),
+                off(time.runnable_ns),
+                off(time.blocked_ns),
                 time.thread,
                 time.tid
             );
         }
         more(text, self.threads.len(), MOST_ROWS, "threads");
         if !self.knows_off_cpu {
-            let _ =
-                writeln!(text, "the program sampled itself, so times off the CPUs are not known");
+            let _ = writeln!(
+                text,
+                "the program sampled itself, so times off the CPUs are not known: only the kernel sees switches \
+                 (perf events: the program's own user and kernel.perf_event_paranoid at most 2, or CAP_PERFMON)"
+            );
         }
     }
 
@@ -89,13 +96,14 @@ impl Profile {
                 "CPU %", "CPU MS", "OFF MS"
             );
         }
+        let off = |ns: u64| if self.knows_off_cpu { ms(ns) } else { "-".to_owned() };
         for time in self.spans.iter().take(MOST_ROWS) {
             let _ = writeln!(
                 text,
                 "{:>7.2} {:>11} {:>11}  {}",
                 percent(time.cpu_ns, self.cpu_ns),
                 ms(time.cpu_ns),
-                ms(time.off_ns),
+                off(time.off_ns),
                 time.span
             );
         }

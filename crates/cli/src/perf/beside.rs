@@ -4,8 +4,9 @@
 //! What a sample costs the program is the kernel's own interrupt, whose share it bounds itself
 //! (`kernel.perf_cpu_time_max_percent`, `kernel.perf_event_max_sample_rate`): where it takes fewer
 //! samples for that, it says so and the trace has it. What reading costs is ours: its CPU time is measured,
-//! and when it is more than `--max-cpu` of the time that goes by, or the rings run over, the
-//! rate is halved, which the trace says too.
+//! and when it is more than `--max-cpu` of the time that goes by, the rate is halved, which the trace says too. When
+//! the rings run over they become larger, since it may well be switches that fill them, of which a lower rate makes no
+//! fewer; the rate is halved where they cannot.
 
 use super::rings::{Rings, Told, Wanted, What, is_permission};
 use super::writer::{Writer, ticks};
@@ -188,12 +189,22 @@ impl Beside {
             return Ok(());
         }
         self.writer.flush(out)?;
+        self.rings.ask_for_losses(monotonic_ns());
         let ppm = self.spent.as_nanos() * 1_000_000 / passed.as_nanos();
         let lost = self.writer.lost - self.lost;
         (self.judged_at, self.spent, self.lost) =
             (Instant::now(), Duration::ZERO, self.writer.lost);
         let why = match ppm > u128::from(self.rate.max_cpu_ppm) {
             true => format!("reading them took {:.1} % of a CPU", ppm as f64 / 10_000.0),
+            false if lost > 0 && self.rings.grow(&[self.rate.wanted()])? => {
+                let why = format!("{lost} found no room: from here on there is twice as much");
+                return self.writer.rate(
+                    ticks(clock, monotonic_ns()),
+                    self.rate.hz as u32,
+                    &why,
+                    out,
+                );
+            }
             false if lost > 0 => format!("{lost} found no room"),
             false => return Ok(()),
         };

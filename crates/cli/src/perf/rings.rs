@@ -5,21 +5,28 @@
 //! itself, by reads that may fail, and no code runs in the program, so nothing there can be
 //! interrupted at a bad moment, whatever it does with signals, `fork` or `dlopen`.
 //!
+//! The kernel tells of a loss when there is room again and something more to tell; what it has not told when a program
+//! sleeps, or ends, it tells who asks (`PERF_FORMAT_LOST`, from Linux 6.0 on).
+//!
 //! Rings are read one after the other while they are written, so what is read is held back until nothing
 //! earlier can come, and then told in order of time.
 
 use gracepoint_wire::profile::{SAMPLE_ID, STACK_ID, SWITCH_ID};
 use perf_event::events::{Software, Tracepoint};
-use perf_event::{Builder, Clock, SampleFlag, Sampler};
+use perf_event::{Builder, Clock, ReadFormat, SampleFlag, Sampler};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::sync::OnceLock;
 
 /// Nanoseconds after which a record of an interrupt is surely in its ring.
 pub(super) const LATE_NS: u64 = 5_000_000;
-/// Bytes of a ring: the most, and the least that is tried where memory may not be locked.
+/// Bytes of a ring at first where there are many, and the least that is tried where memory may not be locked.
 const RING: (usize, usize) = (128 << 10, 4 << 10);
+/// Bytes of all rings together, at first: where there are few each has more. And the most that they grow to when they
+/// ran over.
+const TOGETHER: (usize, usize) = (8 << 20, 64 << 20);
 /// Bytes of one that copied stacks go through.
 const RING_OF_STACKS: usize = 1 << 20;
 /// Most return addresses of a stack that are believed.
@@ -99,6 +106,48 @@ pub(crate) struct Told {
 struct Ring {
     sampler: Sampler,
     wanted: Wanted,
+    losses: Losses,
+}
+
+impl Ring {
+    /// How many were lost and not told yet. They are now.
+    fn ask(&mut self) -> u64 {
+        let all = self.sampler.as_counter_mut().read_full().ok().and_then(|data| data.lost());
+        self.losses.asked(all.unwrap_or(0))
+    }
+}
+
+/// Losses of a ring, each of which is told once: those that the kernel counted when it was asked come by records, too,
+/// later.
+#[derive(Debug, Default)]
+struct Losses {
+    by_records: u64,
+    told: u64,
+}
+
+impl Losses {
+    /// What is new, where there are `all` in all.
+    fn asked(&mut self, all: u64) -> u64 {
+        let new = all.saturating_sub(self.told);
+        self.told += new;
+        new
+    }
+
+    /// What is new in a record of so many.
+    fn recorded(&mut self, count: u64) -> u64 {
+        self.by_records += count;
+        self.asked(self.by_records)
+    }
+}
+
+/// Whether the kernel counts losses for those who ask.
+fn tells_losses() -> bool {
+    static TELLS: OnceLock<bool> = OnceLock::new();
+    *TELLS.get_or_init(|| {
+        let mut builder = Builder::new(Software::DUMMY);
+        builder.exclude_kernel(true).exclude_hv(true).read_format(ReadFormat::LOST);
+        builder.build().is_ok()
+    })
 }
 
 /// All of them.
@@ -107,6 +156,8 @@ pub(crate) struct Rings {
     pid: u32,
     /// Not told yet.
     held: Vec<Told>,
+    /// Bytes of each, but for those that may not be locked.
+    size: usize,
     /// The kernel allows samples of its own code.
     pub(crate) with_kernel: bool,
 }
@@ -118,16 +169,17 @@ impl Rings {
     /// What the kernel says.
     pub(crate) fn open(pid: u32, wanted: &[Wanted]) -> io::Result<Rings> {
         let mut with_kernel = true;
-        let rings = open_all(pid, wanted, true).or_else(|e| {
+        let opened = open_all(pid, wanted, true, None).or_else(|e| {
             // What a user may not see of the kernel is left out of a profile.
             let profile = wanted.iter().all(|wanted| matches!(wanted, Wanted::Profile { .. }));
             if !profile || !is_permission(&e) {
                 return Err(e);
             }
             with_kernel = false;
-            open_all(pid, wanted, false)
+            open_all(pid, wanted, false, None)
         })?;
-        Ok(Rings { rings, pid, held: Vec::new(), with_kernel })
+        let (rings, size) = opened;
+        Ok(Rings { rings, pid, held: Vec::new(), size, with_kernel })
     }
 
     /// Whether the kernel opens a perf event of `pid`'s at all.
@@ -146,10 +198,19 @@ impl Rings {
         for ring in &mut self.rings {
             while let Some(record) = ring.sampler.next_record() {
                 let (kind, misc) = (record.ty(), record.misc());
-                let told = parse(kind, misc, &record.to_contiguous(), &ring.wanted);
+                let mut told = parse(kind, misc, &record.to_contiguous(), &ring.wanted);
+                if let Some((_, Told { what: What::Lost { count, .. }, .. })) = &mut told {
+                    *count = ring.losses.recorded(*count);
+                    if *count == 0 {
+                        continue;
+                    }
+                }
                 // Children of the program are not asked for, and not told of.
                 self.held.extend(told.filter(|(pid, _)| *pid == self.pid).map(|(_, told)| told));
             }
+        }
+        if end {
+            self.ask_for_losses(now_ns);
         }
         self.held.sort_by_key(|told| told.at_ns);
         let ready = match end {
@@ -159,6 +220,17 @@ impl Rings {
         self.held.drain(..ready).collect()
     }
 
+    /// Has the next [`drain`](Self::drain) tell what was lost and not told of.
+    pub(crate) fn ask_for_losses(&mut self, now_ns: u64) {
+        for ring in &mut self.rings {
+            let count = ring.ask();
+            if count > 0 {
+                let what = What::Lost { id: ring.wanted.id(), count };
+                self.held.push(Told { at_ns: now_ns, tid: self.pid, cpu: 0, what });
+            }
+        }
+    }
+
     /// Takes another rate.
     ///
     /// # Errors
@@ -166,8 +238,23 @@ impl Rings {
     pub(crate) fn reopen(&mut self, wanted: &[Wanted]) -> io::Result<()> {
         // What is in the old rings is lost with them.
         self.drain(0, false);
-        self.rings = open_all(self.pid, wanted, self.with_kernel)?;
+        let size = Some(self.size);
+        (self.rings, self.size) = open_all(self.pid, wanted, self.with_kernel, size)?;
         Ok(())
+    }
+
+    /// Takes rings of twice the size. False where that would be too much memory, or more than may be locked.
+    ///
+    /// # Errors
+    /// As [`reopen`](Self::reopen).
+    pub(crate) fn grow(&mut self, wanted: &[Wanted]) -> io::Result<bool> {
+        let larger = self.size * 2;
+        if larger * self.rings.len() > TOGETHER.1 {
+            return Ok(false);
+        }
+        self.size = larger;
+        self.reopen(wanted)?;
+        Ok(self.size == larger)
     }
 }
 
@@ -177,16 +264,22 @@ pub(crate) fn is_permission(error: &io::Error) -> bool {
 
 /// Opens for the threads that there are. One that is made meanwhile would be told of twice or not at all, so
 /// it begins again until there was none.
-fn open_all(pid: u32, wanted: &[Wanted], kernel: bool) -> io::Result<Vec<Ring>> {
+/// Says how large the rings are; without a `size` that goes by how many there are.
+fn open_all(
+    pid: u32,
+    wanted: &[Wanted],
+    kernel: bool,
+    size: Option<usize>,
+) -> io::Result<(Vec<Ring>, usize)> {
     more_descriptors();
     let mut before = threads(pid)?;
     for attempt in 1.. {
-        let opened = open_for(&before, wanted, kernel);
+        let opened = open_for(&before, wanted, kernel, size);
         let after = threads(pid)?;
         // A thread that has ended meanwhile is no failure of the others.
         let fewer = after.is_subset(&before);
         match opened {
-            Ok(rings) if fewer || attempt >= TRIES => return Ok(rings),
+            Ok(opened) if fewer || attempt >= TRIES => return Ok(opened),
             Err(error) if after == before || attempt >= TRIES => return Err(error),
             _ => before = after,
         }
@@ -194,11 +287,24 @@ fn open_all(pid: u32, wanted: &[Wanted], kernel: bool) -> io::Result<Vec<Ring>> 
     unreachable!("the last attempt returns")
 }
 
-fn open_for(threads: &BTreeSet<u32>, wanted: &[Wanted], kernel: bool) -> io::Result<Vec<Ring>> {
+/// Bytes of a ring, where so many are opened.
+fn first_size(wanted: &[Wanted], rings: usize) -> usize {
+    let copies = wanted.iter().any(|wanted| matches!(wanted, Wanted::Profile { copied: 1.., .. }));
+    let least = if copies { RING_OF_STACKS } else { RING.0 };
+    let part = TOGETHER.0 / rings.max(1);
+    least.max(1 << part.max(1).ilog2())
+}
+
+fn open_for(
+    threads: &BTreeSet<u32>,
+    wanted: &[Wanted],
+    kernel: bool,
+    size: Option<usize>,
+) -> io::Result<(Vec<Ring>, usize)> {
     let cpus = cpus()?;
     let mut rings = Vec::new();
-    let copies = wanted.iter().any(|wanted| matches!(wanted, Wanted::Profile { copied: 1.., .. }));
-    let mut size = if copies { RING_OF_STACKS } else { RING.0 };
+    let many = threads.len() * wanted.len() * cpus.len();
+    let mut size = size.unwrap_or_else(|| first_size(wanted, many));
     for &tid in threads {
         for wanted in wanted {
             for &cpu in &cpus {
@@ -215,11 +321,15 @@ fn open_for(threads: &BTreeSet<u32>, wanted: &[Wanted], kernel: bool) -> io::Res
                     }
                 };
                 let wanted = wanted.clone();
-                rings.extend(sampler.map(|sampler| Ring { sampler, wanted }));
+                rings.extend(sampler.map(|sampler| Ring {
+                    sampler,
+                    wanted,
+                    losses: Losses::default(),
+                }));
             }
         }
     }
-    Ok(rings)
+    Ok((rings, size))
 }
 
 fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'static> {
@@ -238,6 +348,9 @@ fn builder(wanted: &Wanted, kernel: bool, tid: u32, cpu: usize) -> Builder<'stat
         .clockid(Clock::MONOTONIC)
         .sample_id_all(true)
         .sample(SampleFlag::TID | SampleFlag::TIME | SampleFlag::CPU);
+    if tells_losses() {
+        builder.read_format(ReadFormat::LOST);
+    }
     match wanted {
         Wanted::Profile { hz, copied: 0 } => builder
             .sample_frequency(*hz)
@@ -469,6 +582,28 @@ mod tests {
         let (_, told) = parse(SAMPLE, 0, &bytes, &raw).unwrap();
         assert_eq!(told.what, What::Raw { id: 70_000, bytes: vec![1, 2, 3, 4] });
         assert_eq!(parse(SAMPLE, 0, &bytes[..bytes.len() - 1], &raw), None);
+    }
+
+    #[test]
+    fn a_loss_is_told_once() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.recorded(5), 5);
+        assert_eq!(losses.asked(12), 7);
+        assert_eq!(losses.asked(12), 0);
+        assert_eq!(losses.recorded(7), 0, "that was asked for");
+        assert_eq!(losses.recorded(3), 3);
+        assert_eq!(losses.asked(0), 0, "a kernel that counts none");
+    }
+
+    #[test]
+    fn few_rings_are_large_and_many_small() {
+        let sizes =
+            |wanted: &[Wanted]| [0, 1, 3, 60, 64, 65, 100_000].map(|n| first_size(wanted, n));
+        let small = RING.0;
+        let switches = sizes(&[Wanted::Switches]);
+        assert_eq!(switches, [8 << 20, 8 << 20, 2 << 20, small, small, small, small]);
+        let stacks = sizes(&[Wanted::Switches, Wanted::Profile { hz: 1, copied: 8 }]);
+        assert_eq!(stacks[2..], [2 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20]);
     }
 
     #[test]

@@ -154,6 +154,10 @@ impl Stat {
                 };
                 Ok(counters(self.pid, build, !args.per_thread, on_exec))
             }
+            Err(_) if name.contains(':') && !args.command.is_empty() => Ok(Source::Not(format!(
+                "the kernel has no such tracepoint, and one of the program's own is counted while it runs (-p PID); from \
+                 a command's begin to its end: gracepoint record -e '{name}' -- CMD, then gracepoint info"
+            ))),
             Err(why) if name.contains(':') => Ok(Source::Not(why)),
             Err(_) => Err(Failure::new(format!(
                 "`{}` is no event: there are task-clock, cpu-clock, page-faults, minor-faults, major-faults, \
@@ -223,6 +227,12 @@ impl Stat {
                 next = args.interval.map(|interval| Instant::now() + interval);
             }
             if over {
+                if ended && self.events.iter().any(|e| matches!(e.source, Source::Program { .. })) {
+                    console.note(format_args!(
+                        "the program has ended, and what its own tracepoints counted with it: --interval shows it \
+                         meanwhile"
+                    ));
+                }
                 if let (Some(child), false) = (child, ended) {
                     let _ = rustix::process::kill_process(
                         rustix::process::Pid::from_child(child),
@@ -328,10 +338,8 @@ fn counts(
         }
         Source::Program { session, ids } => {
             let reply = link.and_then(|link| ask(link, &Message::Stat(*session)).ok());
-            let Some(Message::Counts(counts)) = reply else {
-                // It has ended: what was counted by the last look.
-                return vec![(None, event.before.first().copied().filter(|&n| n > 0))];
-            };
+            // The program has ended, and its counts with it.
+            let Some(Message::Counts(counts)) = reply else { return vec![(None, None)] };
             let of = counts.counts.iter().filter(|count| ids.contains(&count.id));
             let sum = of.map(|count| count.hits).sum();
             vec![(None, Some(sum))]

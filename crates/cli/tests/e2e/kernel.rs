@@ -9,13 +9,15 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 10] = [
         ("kernel_switches_lie_between_the_programs_events", switches_lie_between),
         ("without_the_kernels_events_the_programs_own_are_recorded", without_tracefs),
         ("a_pattern_that_matches_no_kernel_event_is_an_error", no_such_event),
         ("a_killed_recorder_leaves_no_helper_behind", killed_recorder),
         ("slow_asks_for_what_it_needs", slow_asks),
         ("perf_stat_counts_a_program", perf_stat),
+        ("perf_stat_tells_what_each_interval_adds", perf_stat_interval),
+        ("perf_stat_tells_threads_apart", perf_stat_threads),
         ("perf_stat_counts_a_command_from_its_start", perf_stat_command),
         ("scenarios_are_told", scenarios),
     ];
@@ -63,11 +65,16 @@ fn switches_lie_between() {
         assert!(first.contains("CAP_PERFMON"), "{first}");
         return;
     }
+    let helper = helpers(recorder.pid())[0];
     go(&mut program);
     program.expect("done");
     drop(program);
     let said = recorder.end();
     assert_ok(&said);
+    // Where it is still at it now, it was when the recorder ended, which did not wait and said so.
+    let goes_on = std::fs::exists(format!("/proc/{helper}")).unwrap();
+    let told = said.err.contains(&format!("process {helper} goes on to give the kernel's"));
+    assert!(told || !goes_on, "{}", said.err);
     assert_naps(&scene);
     assert_slow(&scene);
 }
@@ -246,9 +253,62 @@ fn perf_stat() {
     assert!(said.status == 2 && said.err.contains("page-faults"), "{}", said.err);
     let said = scene.run(&["perf", "stat", "-p", &pid, "--duration", "1ms"]);
     assert!(said.status == 0 && said.out.contains("task-clock"), "{} {}", said.out, said.err);
-    let said =
-        scene.run(&["perf", "stat", "-p", &pid, "--per-thread", "--duration", "1ms", "--json"]);
+}
+
+/// Each row has what has come since the one before: together they are all, and none is told twice.
+fn perf_stat_interval() {
+    const EVENTS: u64 = 10_000;
+    let scene = Scene::new();
+    let mut program = start(&scene, &["count", "2", &EVENTS.to_string()]);
+    let pid = program.pid().to_string();
+    let mut command = scene.gracepoint(&["perf", "stat", "-p", &pid, "-e", "work:step", "--json"]);
+    command.args(["--interval", "5ms"]);
+    let mut stat = Running::start(command);
+    let row = |stat: &mut Running| {
+        let row: Value = serde_json::from_str(&stat.expect("")).unwrap();
+        assert!(row["event"] == "work:step" && row["seconds"].as_f64().unwrap() > 0.0, "{row:#}");
+        row["value"].as_u64().unwrap()
+    };
+    assert_eq!(row(&mut stat), 0, "the program has not begun");
+    go(&mut program);
+    let mut sum = 0;
+    while sum < 2 * EVENTS {
+        sum += row(&mut stat);
+    }
+    assert_eq!(sum, 2 * EVENTS);
+    program.expect("done");
+    assert_eq!(row(&mut stat), 0, "nothing has come");
+    // What a program takes with it when it ends is not told as none.
+    drop(program);
+    let said = stat.end();
     assert_ok(&said);
+    let last = counts(&said.out).pop().unwrap();
+    assert!(last["value"].is_null() && said.err.contains("the program has ended"), "{}", said.err);
+}
+
+fn perf_stat_threads() {
+    let scene = Scene::new();
+    let program = start(&scene, &["count", "1", "1"]);
+    let pid = program.pid().to_string();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut threads: Vec<u64> = threads
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    threads.sort_unstable();
+    let words = ["perf", "stat", "-p", &pid, "--per-thread", "--duration", "1ms"];
+    let said = scene.run(&[&words[..], &["-e", "page-faults", "--json"]].concat());
+    assert_ok(&said);
+    let rows = counts(&said.out);
+    let tids: Vec<u64> = rows.iter().filter_map(|row| row["tid"].as_u64()).collect();
+    if tids.is_empty() {
+        assert!(count(&rows, "page-faults", &said.err).is_none(), "{}", said.out);
+        return;
+    }
+    assert_eq!(tids, threads);
+    assert!(rows.iter().all(|row| row["value"].is_u64()), "{}", said.out);
+    let said = scene.run(&words);
+    let label = format!("/{}  ", threads[0]);
+    assert!(said.out.lines().any(|line| line.contains(&label)), "{}", said.out);
 }
 
 fn perf_stat_command() {
@@ -257,6 +317,12 @@ fn perf_stat_command() {
     assert_eq!(said.status, 3, "{}", said.err);
     let counts = counts(&said.out);
     assert!(count(&counts, "page-faults", &said.err).is_none_or(|n| n > 10), "{}", said.out);
+    let said = scene.run(&["perf", "stat", "-e", "work:step", "--", "true"]);
+    assert!(
+        said.status == 0 && said.err.contains("gracepoint record -e 'work:step' -- CMD"),
+        "{}",
+        said.err
+    );
     let said = scene.run(&["perf", "stat", "--", "/no/such/command"]);
     assert_eq!(said.status, 127, "{}", said.err);
 }

@@ -1,7 +1,7 @@
 //! Programs with real tracepoints, driven over stdin by the tests. All of them print what they
 //! fired, counted by themselves.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -82,6 +82,7 @@ pub(crate) fn main(args: &[String]) {
         "rounds" => rounds(number(1)),
         "secrets" => secrets(),
         "burn" => burning(number(1)),
+        "handoffs" => handoffs(number(1)),
         "no-files" => no_files(),
         "no-memory" => no_memory(),
         "exec" => exec(),
@@ -90,6 +91,30 @@ pub(crate) fn main(args: &[String]) {
         "undumpable" | "idle" => wait(),
         other => panic!("no program {other}"),
     }
+}
+
+/// Two threads wake each other so often after a line of input, and again after another.
+fn handoffs(times: u64) {
+    let (mut at_there, mut there) = std::io::pipe().unwrap();
+    let (mut at_here, mut here) = std::io::pipe().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut byte = [0];
+            while at_there.read(&mut byte).unwrap() == 1 {
+                here.write_all(&byte).unwrap();
+            }
+        });
+        for _ in 0..2 {
+            wait();
+            for _ in 0..times {
+                there.write_all(&[1]).unwrap();
+                at_here.read_exact(&mut [0]).unwrap();
+            }
+            say("done");
+        }
+        drop(there);
+    });
+    wait();
 }
 
 /// Threads fire until there is a line of input, and write down in a file how many events are

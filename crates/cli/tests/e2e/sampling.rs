@@ -9,13 +9,14 @@ use serde_json::Value;
 use std::process::Command;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 9] = [
         ("a_program_samples_itself", samples_itself),
         ("a_program_that_samples_itself_tells_the_cost", cost_is_told),
         ("a_program_samples_itself_where_the_kernel_does_not", refused_by_the_kernel),
         ("without_the_kernel_a_stranger_has_no_profile", refused_stranger),
         ("a_program_that_samples_itself_too_much_does_so_less", storm_in_program),
         ("a_profile_that_costs_too_much_is_taken_less_often", storm_beside),
+        ("rings_that_run_over_become_larger", rings_run_over),
         ("callers_without_frame_pointers_are_found_in_a_copied_stack", copied_by_the_kernel),
         ("a_program_copies_its_stacks_itself", copied_by_itself),
     ];
@@ -56,7 +57,13 @@ fn assert_parts(scene: &Scene) {
     assert!(round["cpu_ns"].as_u64().unwrap() * 10 > cpu * 8, "{profile:#}");
     assert_eq!(profile["knows_off_cpu"], false);
     let text = scene.run(&["report", "--profile", "t.trace"]);
-    assert!(text.out.contains("the program sampled itself"), "{}", text.out);
+    let note =
+        text.out.lines().find(|line| line.starts_with("the program sampled itself")).unwrap();
+    assert!(note.contains("perf_event_paranoid"), "{note}");
+    // What is not known is not told as none.
+    let is_off =
+        |line: &&str| line.contains("/") && line.split_ascii_whitespace().nth(2) == Some("-");
+    assert!(text.out.lines().any(|line| is_off(&line)), "{}", text.out);
 }
 
 fn samples_itself() {
@@ -80,7 +87,8 @@ fn cost_is_told() {
     recorder.signal(rustix::process::Signal::INT);
     assert_ok(&recorder.end());
     let said = scene.run(&["show", "--log", "-p", &pid]);
-    assert!(said.out.contains("samples of itself, half of them in at most "), "{}", said.out);
+    assert!(said.out.contains("samples of itself, the quickest in "), "{}", said.out);
+    assert!(said.out.contains(" µs, half of them in at most "), "{}", said.out);
 }
 
 /// A process that cannot open perf events, and becomes the command.
@@ -157,6 +165,47 @@ fn storm_beside() {
     }
     go(&mut program);
     assert_halved(&scene, "of a CPU");
+}
+
+/// While nobody reads, switches fill the rings. Samples do not come less often for that.
+fn rings_run_over() {
+    let scene = Scene::new();
+    // Two records for each thread that goes to sleep, of 32 bytes, in rings of 8 MiB together.
+    let mut program = start(&scene, &["handoffs", "200000"]);
+    let pid = program.pid().to_string();
+    let mut command = scene.gracepoint(&["profile", "-p", &pid, "--freq", "97", "-o"]);
+    command.arg(scene.trace()).args(["--max-cpu", "100%"]);
+    let mut profiler = Running::start(command);
+    if profiler.expect_error_or_end("gracepoint: profiling ").is_none() {
+        assert!(!is_allowed(&profiler.end()));
+        return;
+    }
+    profiler.signal(rustix::process::Signal::STOP);
+    go(&mut program);
+    program.expect("done");
+    profiler.signal(rustix::process::Signal::CONT);
+    // Kernels before 6.0 tell of a loss when there is room again and something more to tell; others when asked.
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    if release.split('.').next().unwrap().parse::<u32>().unwrap() < 6 {
+        go(&mut program);
+        program.expect("done");
+    }
+    until("the trace says so", || {
+        let said = scene.run(&["report", "--json", "-e", "gp:rate", "t.trace"]);
+        let first =
+            said.out.lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok());
+        first.is_some_and(|event| {
+            let fields = &event["fields"];
+            assert!(
+                fields["why"].as_str().unwrap().ends_with("there is twice as much"),
+                "{event:#}"
+            );
+            assert_eq!(fields["hz"], 97);
+            true
+        })
+    });
+    let said = scene.run(&["report", "--profile", "t.trace"]);
+    assert!(said.out.contains("records (samples, switches) lost"), "{}", said.out);
 }
 
 /// Stacks, as folded lines: `thread;main;outer;inner 12`.

@@ -103,3 +103,34 @@ impl Drop for Errno {
         unsafe { *self.0 = self.1 };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::{Unheard, with_guard};
+
+    /// A handler of samples runs on a stack that may lie above a trampoline which it has interrupted: what it calls must not
+    /// take the guard for one that was left.
+    #[test]
+    fn a_handler_above_a_trampoline_is_not_heard() {
+        const LOWEST: usize = 8;
+        let call = FunctionCall { frame: 0, id: 0, depth: NO_DEPTH };
+        let guard = || with_guard(|guard| guard.load(Relaxed));
+        with_guard(|guard| guard.store(LOWEST, Relaxed));
+        let unheard = Unheard::new();
+        let within = guard();
+        run::<false>(&call);
+        assert!(within > &raw const call as usize && guard() == within);
+        drop(unheard);
+        assert_eq!(guard(), LOWEST);
+        // Without, it does: as after a `longjmp`.
+        run::<false>(&call);
+        assert_eq!(guard(), 0);
+        // Where none was interrupted, what a handler calls is heard.
+        let unheard = Unheard::new();
+        run::<false>(&call);
+        assert_eq!(guard(), 0);
+        drop(unheard);
+        assert_eq!(guard(), 0);
+    }
+}

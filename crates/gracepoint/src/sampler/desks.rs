@@ -1,5 +1,6 @@
 //! Memory for handlers: as much as each needs while it runs, and as many as can run at once.
 
+use crate::arch::stack::SWITCHES;
 use crate::sys;
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -7,6 +8,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Handlers that have memory at once. They run for microseconds: more than processors at once are rare.
 const MOST: u32 = 64;
+/// Of a stack, in bytes. A sample takes some 2 KiB of it, and a thread's first read section a few more; four times as
+/// much where nothing is optimised.
+const STACK: usize = 28 << 10;
+/// Below each stack.
+const GUARD: usize = 4 << 10;
 
 /// The memory of all of them.
 pub(crate) struct Desks {
@@ -29,6 +35,23 @@ impl Desks {
         Ok(Desks { memory, words, taken: AtomicU64::new(0) })
     }
 
+    /// Stacks: who goes beyond his own faults, and spoils nobody else's.
+    pub(crate) fn stacks() -> io::Result<Desks> {
+        let desks = Desks::new((GUARD + STACK) / 8)?;
+        // Where no handler goes to them (and pages may be larger) they are memory that nobody touches.
+        let used = if SWITCHES { MOST as usize } else { 0 };
+        for number in 0..used {
+            let start = number * (GUARD + STACK);
+            desks.memory.forbid(start..start + GUARD)?;
+        }
+        Ok(desks)
+    }
+
+    /// In a forked child, which has none of the threads that were in handlers.
+    pub(crate) fn child_after_fork(&self) {
+        self.taken.store(0, Relaxed);
+    }
+
     /// One that nobody has, if there is one. Neither waits nor allocates; fit for signal handlers.
     pub(crate) fn take(&self) -> Option<Desk<'_>> {
         let mut taken = self.taken.load(Relaxed);
@@ -48,6 +71,12 @@ impl Desks {
 }
 
 impl Desk<'_> {
+    /// Where a stack begins that has all of its memory.
+    pub(crate) fn top(&mut self) -> *mut u8 {
+        let Desks { memory, words, .. } = self.desks;
+        memory.base().wrapping_add((self.number as usize + 1) * words * 8)
+    }
+
     /// Its memory.
     pub(crate) fn words(&mut self) -> &mut [u64] {
         let Desks { memory, words, .. } = self.desks;

@@ -1,8 +1,8 @@
 //! The samples of a session: what the handler in `sampler.rs` writes down, and how the rate is kept to its cost.
 //!
 //! # Storms
-//! What a sample costs is measured by the handler itself, from its first instruction to its last. When that
-//! has been more than the wanted part of the program's CPU time for [`JUDGED_OVER`], the rate is halved, and a record
+//! What a sample costs is measured by the handler itself, from its first instruction to its last but the counting of
+//! that. When it has been more than the wanted part of the program's CPU time for [`JUDGED_OVER`], the rate is halved, and a record
 //! says so.
 
 use super::failure;
@@ -43,6 +43,8 @@ pub(crate) struct Sampling {
     /// Ticks that handlers took, all together and one by one.
     spent: AtomicU64,
     took: Durations,
+    /// Ours: the timers are this process's, so no other one's threads come here.
+    pid: libc::pid_t,
     timers: Mutex<Kept>,
 }
 
@@ -57,41 +59,53 @@ struct Kept {
     judged: (u64, u64),
 }
 
-/// How many of what length: four steps for each doubling, up to 2^18 ticks.
-struct Durations([AtomicU64; 72]);
+/// How many of what length: sixteen steps for each doubling, up to 2^18 ticks. And the least of them.
+struct Durations {
+    steps: [AtomicU64; 240],
+    least: AtomicU64,
+}
 
 impl Default for Durations {
     fn default() -> Durations {
-        Durations([const { AtomicU64::new(0) }; 72])
+        let steps = [const { AtomicU64::new(0) }; 240];
+        Durations { steps, least: AtomicU64::new(u64::MAX) }
     }
 }
 
 impl Durations {
     fn step(ticks: u64) -> usize {
-        if ticks < 4 {
+        if ticks < 16 {
             return ticks as usize;
         }
         let exponent = ticks.ilog2();
-        let quarter = (ticks >> (exponent - 2)) & 3;
-        (exponent as usize - 1) * 4 + quarter as usize
+        let part = (ticks >> (exponent - 4)) & 15;
+        (exponent as usize - 3) * 16 + part as usize
     }
 
     /// The first length that is longer than those of a step.
     fn end(step: usize) -> u64 {
         match step {
-            0..4 => step as u64 + 1,
-            _ => (5 + step as u64 % 4) << (step / 4 - 1),
+            0..16 => step as u64 + 1,
+            _ => (17 + step as u64 % 16) << (step / 16 - 1),
         }
     }
 
     fn count(&self, ticks: u64) {
-        let step = Self::step(ticks).min(self.0.len() - 1);
-        self.0[step].fetch_add(1, Relaxed);
+        let step = Self::step(ticks).min(self.steps.len() - 1);
+        self.steps[step].fetch_add(1, Relaxed);
+        self.least.fetch_min(ticks, Relaxed);
+    }
+
+    fn least(&self) -> u64 {
+        match self.least.load(Relaxed) {
+            u64::MAX => 0,
+            least => least,
+        }
     }
 
     /// How many there are, and what half of them are not longer than.
     fn median(&self) -> (u64, u64) {
-        let counts: Vec<u64> = self.0.iter().map(|count| count.load(Relaxed)).collect();
+        let counts: Vec<u64> = self.steps.iter().map(|count| count.load(Relaxed)).collect();
         let all: u64 = counts.iter().sum();
         let mut so_far = 0;
         let half = counts.iter().position(|count| {
@@ -152,6 +166,7 @@ impl Sampling {
             period_ns: AtomicU64::new(0),
             spent: AtomicU64::new(0),
             took: Durations::default(),
+            pid: std::process::id().cast_signed(),
             timers: Mutex::default(),
         })
     }
@@ -229,10 +244,9 @@ impl Sampling {
         }
     }
 
-    /// Writes down where the calling thread was interrupted. Called by a signal's handler, and does what is
+    /// Writes down where the calling thread was interrupted; the handler has begun at `begun`. Called by a signal's handler, and does what is
     /// allowed there alone: see `sampler.rs`.
-    pub(crate) fn take(&self, registers: &Registers, expirations: u64) {
-        let begun = clock::ticks(clock::source());
+    pub(crate) fn take(&self, registers: &Registers, expirations: u64, begun: u64) {
         let weight = self.period_ns.load(Relaxed).saturating_mul(expirations);
         match self.desks.take() {
             Some(mut desk) if self.copied > 0 => self.copy(registers, weight, desk.words()),
@@ -251,7 +265,9 @@ impl Sampling {
         let us = |ticks: u64| ticks as f64 * 1e6 / clock::frequency() as f64;
         let (samples, median) = self.took.median();
         format!(
-            "took {samples} samples of itself, half of them in at most {:.2} µs each, {:.1} ms in all",
+            "took {samples} samples of itself, the quickest in {:.2} µs, half of them in at most {:.2} µs each, \
+             {:.1} ms in all",
+            us(self.took.least()),
             us(median),
             us(self.spent.load(Relaxed)) / 1e3
         )
@@ -266,7 +282,7 @@ impl Sampling {
         };
         // A frame pointer that is not on the stack above us is something else.
         let fp = if registers.fp >= registers.sp { registers.fp } else { 0 };
-        let callers = walk(fp, &mut stack[1..], chunk, sys::peek);
+        let callers = walk(fp, &mut stack[1..], chunk, |at, into| sys::peek_in(self.pid, at, into));
         self.write_sample(weight, &stack[..1 + callers]);
     }
 
@@ -288,7 +304,7 @@ impl Sampling {
 
     fn copy(&self, registers: &Registers, weight: u64, words: &mut [u64]) {
         let words = &mut words[..self.copied];
-        let copied = sys::peek_far(registers.sp, words);
+        let copied = sys::peek_far(self.pid, registers.sp, words);
         self.write_stack(registers, weight, &words[..copied]);
     }
 
@@ -332,6 +348,7 @@ mod tests {
 
     #[test]
     fn lengths_lie_in_their_steps() {
+        assert_eq!(Durations::default().least(), 0);
         for ticks in (0..5000).chain([1 << 17, (1 << 18) - 1]) {
             let step = Durations::step(ticks);
             let begin = step.checked_sub(1).map_or(0, Durations::end);
@@ -341,6 +358,7 @@ mod tests {
         assert_eq!(durations.median(), (0, 0));
         [1000, 1000, 1000, 5, u64::MAX].into_iter().for_each(|ticks| durations.count(ticks));
         let (all, median) = durations.median();
-        assert!(all == 5 && (1000..=1250).contains(&median), "{median}");
+        assert!(all == 5 && (1000..=1063).contains(&median), "{median}");
+        assert_eq!(durations.least(), 5);
     }
 }

@@ -5,6 +5,8 @@
 //! locks, with two exceptions that are documented: what a callback did is told before the next one
 //! runs.
 
+use crate::running::RunningCallback;
+use crate::stall::Stall;
 use crate::sync::unexplored::{AtomicPtr, AtomicUsize};
 use crate::sync::{Ordering, constant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -44,6 +46,21 @@ pub enum Event<'e> {
     CallbackPanicked {
         /// What it panicked with, if that was text.
         message: &'e str,
+    },
+    /// A grace period does not end. Told where and as often as the hook of [`Domain::on_stall`](crate::Domain::on_stall)
+    /// is called, whether there is a hook or not: when it is older than
+    /// [`stalled_after`](crate::Domain::stalled_after), and again each time it is twice as old.
+    #[non_exhaustive]
+    GracePeriodStalled {
+        /// Who waits, for what, and who holds it up.
+        stall: &'e Stall,
+    },
+    /// A callback does not return. Told where and as often as the hook of
+    /// [`Domain::on_callback_stall`](crate::Domain::on_callback_stall) is called, whether there is a hook or not.
+    #[non_exhaustive]
+    CallbackStalled {
+        /// Which, where it runs, and what waits behind it.
+        running: &'e RunningCallback,
     },
 }
 

@@ -7,6 +7,7 @@ use crate::backtrace;
 use crate::clock;
 use crate::domain::Domain;
 use crate::kernel_state::KernelState;
+use crate::observer::Event;
 use crate::region::Region;
 use crate::stall::{HeldCallbacks, Link, Node, Waiter};
 use crate::threads::{self, ThreadInfo};
@@ -15,7 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A callback that has begun to run and not ended, and what waits behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunningCallback {
     /// The domain's name.
@@ -130,11 +131,12 @@ impl Region {
         })
     }
 
-    /// Tells the hook of [`Domain::on_callback_stall`], if there is one and it is time: by who drives or waits.
+    /// Tells the hook of [`Domain::on_callback_stall`] and the observer, if there is one and it is time: by who drives
+    /// or waits.
     /// (Not by who queues callbacks: he may hold a lock that the hook takes.)
     #[inline]
     pub(crate) fn watch_callbacks(&'static self) {
-        if self.watch.has_callback_hook() {
+        if self.watch.has_callback_hook() || self.engine.observed.is_on() {
             self.tell_of_callback();
         }
     }
@@ -147,7 +149,10 @@ impl Region {
         let now = self.running_callback().filter(|now| now.number == running.number);
         if let Some(now) = now {
             let now = now.look_closer();
-            crate::watch::catching(|| hook(&now));
+            if let Some(hook) = hook {
+                crate::watch::catching(|| hook(&now));
+            }
+            self.engine.observed.tell(&Event::CallbackStalled { running: &now });
         }
     }
 }

@@ -44,7 +44,7 @@ pub enum Phase {
 }
 
 /// A grace period that is running and has not ended, and everybody who is involved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stall {
     /// The grace period.
@@ -67,7 +67,7 @@ pub struct Stall {
 }
 
 /// A thread that waits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Waiter {
     /// The thread's index.
@@ -93,7 +93,7 @@ pub struct HeldCallbacks {
 }
 
 /// A reader that the grace period waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Culprit {
     /// Who it is, and how many sections it has open.

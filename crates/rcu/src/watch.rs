@@ -2,8 +2,8 @@
 //!
 //! Nobody has a thread for this. Whoever drives looks at the clock when told to come back later, and once in a
 //! while at the readers, so that it is known since when a section is open. When the grace period is
-//! older than the domain's threshold, the driver that notices calls the domain's hook: after its step, outside
-//! of every lock of the engine and of this file's, so that the hook may use the domain as anybody else.
+//! older than the domain's threshold, the driver that notices calls the domain's hook and tells its observer: after its
+//! step, outside of every lock of the engine and of this file's, so that they may use the domain as anybody else.
 //!
 //! A grace period that ends within one step costs nothing here; one that does not costs a look at the clock per
 //! step. When it began is taken to be when a driver first left it unfinished, which is its first step.
@@ -16,6 +16,7 @@ use crate::counters::{Pair, RANKS, Slot, certainly_open};
 use crate::domain::Domain;
 use crate::engine::Progress;
 use crate::holdouts::Sightings;
+use crate::observer::Event;
 use crate::region::Region;
 use crate::running::RunningCallback;
 use crate::stall::Stall;
@@ -99,10 +100,14 @@ impl State {
         due
     }
 
-    /// Whether this grace period, of this age, is to be reported now. If so it is taken as done.
+    /// Whether this grace period, of this age, is to be reported now, if anybody wants to know. If so it is taken as
+    /// done.
     ///
     /// The same one again at twice the age, and nothing sooner after the last report than the threshold.
-    fn is_due(&mut self, number: u64, age: u64, now: u64) -> bool {
+    fn is_due(&mut self, observed: bool, number: u64, age: u64, now: u64) -> bool {
+        if !observed && self.hook.is_none() {
+            return false;
+        }
         let (last, when, next_age) = self.reported;
         let due = if last == number {
             age >= next_age
@@ -110,11 +115,11 @@ impl State {
             let pause = self.threshold.max(REPORT_EVERY);
             age >= self.threshold && (when == 0 || now.saturating_sub(when) >= pause)
         };
-        if due && self.hook.is_some() {
+        if due {
             let next_age = age.saturating_mul(2).max(age.saturating_add(REPORT_EVERY));
             self.reported = (number, now, next_age);
         }
-        due && self.hook.is_some()
+        due
     }
 }
 
@@ -160,12 +165,15 @@ impl Watch {
         self.callbacks.load(Ordering::Relaxed)
     }
 
-    /// Whom to tell of this callback, which has run for so long, if it is time: then it is taken as told.
-    pub(crate) fn callback_hook_if_due(&self, number: u64, age: u64) -> Option<CallbackHook> {
+    /// Whether it is time to tell of this callback, which has run for so long: then it is taken as told, and here is
+    /// the hook, if there is one.
+    pub(crate) fn callback_hook_if_due(
+        &self,
+        number: u64,
+        age: u64,
+    ) -> Option<Option<CallbackHook>> {
         let mut held = self.state.try_lock(arch::thread_token())?;
-        held.with(|state| {
-            state.callback_hook.clone().filter(|_| state.is_callback_due(number, age))
-        })
+        held.with(|state| state.is_callback_due(number, age).then(|| state.callback_hook.clone()))
     }
 
     pub(crate) fn inherited_nameless(&self, rank: usize) -> u64 {
@@ -265,24 +273,26 @@ impl Region {
         }
     }
 
-    /// Looks at the readers, and tells the hook if it is time.
+    /// Looks at the readers, and tells the hook and the observer if it is time.
     #[cold]
     fn look(&'static self, number: u64, now: u64) {
         let Some(mut held) = self.watch.state.try_lock(arch::thread_token()) else { return };
         let age = self.watch.age(number, now);
         let told = held.with(|state| {
-            if state.is_due(number, age, now) {
-                let stall = self.stall(&mut state.sightings, now);
-                state.hook.clone().zip(stall)
+            if state.is_due(self.engine.observed.is_on(), number, age, now) {
+                self.stall(&mut state.sightings, now).map(|stall| (stall, state.hook.clone()))
             } else {
                 state.sightings.look(self, now, |_, _, _, _| {});
                 None
             }
         });
         drop(held);
-        if let Some((hook, mut stall)) = told {
+        if let Some((mut stall, hook)) = told {
             stall.look_closer();
-            catching(|| hook(&stall));
+            if let Some(hook) = hook {
+                catching(|| hook(&stall));
+            }
+            self.engine.observed.tell(&Event::GracePeriodStalled { stall: &stall });
         }
     }
 }

@@ -40,7 +40,7 @@ shipped!(
 mod door;
 
 use counters::{Pair, RANKS, Slot, enter, enter_among_many, leave, leave_among_many};
-use door::{arch, barrier, clock, sync};
+use door::{arch, barrier, clock, running, stall, sync};
 use engine::{Engine, Progress};
 use grace::{Readers, Step};
 use loom::cell::UnsafeCell;

@@ -31,7 +31,7 @@ shipped!(
 mod door;
 
 use counters::RANKS;
-use door::{arch, barrier, clock, sync};
+use door::{arch, barrier, clock, running, stall, sync};
 use engine::Engine;
 use grace::Readers;
 use loom::sync::Arc;

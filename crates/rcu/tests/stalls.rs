@@ -1,6 +1,8 @@
 //! Stalls as values: who waits, for what, and who holds it up.
 
-use gracepoint_rcu::{Culprit, Domain, GracePeriod, Link, Node, Progress, Stall, WaitKind};
+use gracepoint_rcu::{
+    Culprit, Domain, Event, GracePeriod, Link, Node, Observer, Progress, Stall, WaitKind,
+};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, mpsc};
 use std::thread;
@@ -421,4 +423,80 @@ fn a_hook_for_callbacks_that_panics_stops_nobody() {
         drop(tell);
     });
     assert_eq!(DOMAIN.pending_callbacks(), 0);
+}
+
+/// What an observer was told of stalls, with the thread that told it.
+#[derive(Default)]
+struct Stalls(Mutex<Vec<(thread::ThreadId, Stall)>>, Mutex<Vec<gracepoint_rcu::RunningCallback>>);
+
+impl Observer for Stalls {
+    fn event(&self, domain: &str, event: &Event<'_>) {
+        let Self(stalls, callbacks) = self;
+        match event {
+            Event::GracePeriodStalled { stall, .. } => {
+                assert_eq!(stall.grace_period.domain, domain);
+                stalls.lock().expect("stalls").push((thread::current().id(), (*stall).clone()));
+            }
+            Event::CallbackStalled { running, .. } => {
+                assert_eq!(running.domain, domain);
+                callbacks.lock().expect("callbacks").push((*running).clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn an_observer_is_told_of_a_stall_without_a_hook_as_seldom_as_a_hook() {
+    static DOMAIN: Domain = Domain::new("stall observed");
+    let told: &'static Stalls = Box::leak(Box::default());
+    DOMAIN.observe(told);
+    let begun = Instant::now();
+    with_reader(&DOMAIN, "observed", |_| {
+        begin(&DOMAIN);
+        DOMAIN.stalled_after(Duration::ZERO);
+        while told.0.lock().expect("stalls").len() < 3 {
+            DOMAIN.poll();
+        }
+        for _ in 0..1000 {
+            DOMAIN.poll();
+        }
+        let stalls = told.0.lock().expect("stalls");
+        let doublings = begun.elapsed().as_micros().ilog2() as usize;
+        assert!(stalls.len() <= doublings + 2, "{} in {:?}", stalls.len(), begun.elapsed());
+        let (driver, stall) = &stalls[0];
+        assert_eq!(*driver, thread::current().id());
+        assert_eq!(stall.culprits.len(), 1, "{stall}");
+        for [(_, before), (_, after)] in stalls.windows(2).map(|pair| [&pair[0], &pair[1]]) {
+            assert_eq!(before.grace_period, after.grace_period);
+            assert!(after.age >= 2 * before.age);
+        }
+    });
+    DOMAIN.barrier().expect("outside");
+}
+
+#[test]
+fn an_observer_is_told_of_a_callback_that_hangs_beside_the_hook() {
+    static DOMAIN: Domain = Domain::new("hang observed");
+    static HOOK: AtomicUsize = AtomicUsize::new(0);
+    let told: &'static Stalls = Box::leak(Box::default());
+    DOMAIN.observe(told);
+    DOMAIN.stalled_after(Duration::from_millis(1));
+    DOMAIN.on_callback_stall(|_| {
+        HOOK.fetch_add(1, Ordering::Relaxed);
+    });
+    let (tell, wait) = mpsc::channel::<()>();
+    let (send_begun, begun) = mpsc::channel();
+    DOMAIN.call(move || hang_until_told(&send_begun, &wait));
+    thread::scope(|scope| {
+        scope.spawn(|| DOMAIN.barrier().expect("outside"));
+        begun.recv().expect("it began");
+        while told.1.lock().expect("callbacks").len() < 2 {
+            DOMAIN.drive();
+        }
+        drop(tell);
+    });
+    let callbacks = told.1.lock().expect("callbacks");
+    assert_eq!(callbacks.len(), HOOK.load(Ordering::Relaxed), "both, each time");
+    assert!(callbacks[0].name.contains("observer_is_told_of_a_callback"), "{}", callbacks[0].name);
 }

@@ -153,3 +153,15 @@ pub(crate) mod clock {
         1
     }
 }
+
+/// What an observer may be told of; nobody tells it here.
+pub(crate) mod stall {
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) struct Stall;
+}
+
+/// As `stall`.
+pub(crate) mod running {
+    #[derive(Debug, PartialEq, Eq)]
+    pub(crate) struct RunningCallback;
+}

@@ -117,6 +117,7 @@ mod counters;
 mod domain;
 mod engine;
 mod executor;
+mod fast;
 #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork there"))]
 mod fork;
 mod future;
@@ -124,7 +125,9 @@ mod grace;
 mod guard;
 mod holdouts;
 mod indices;
+mod jobs;
 mod kernel_state;
+mod marker;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod mirror;
 #[cfg(not(all(target_os = "linux", not(miri))))]
@@ -133,6 +136,7 @@ mod mirror;
 mod observer;
 mod owners;
 mod prove;
+mod record;
 mod region;
 mod running;
 mod sites;

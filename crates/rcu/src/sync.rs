@@ -5,6 +5,7 @@
 //! `tests/loom.rs` compiles those same files a second time with doors of its own made
 //! of loom's types, so that what is explored is the text that ships and not a copy.
 
+pub(crate) use std::sync::Mutex;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };

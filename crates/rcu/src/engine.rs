@@ -36,7 +36,7 @@ use crate::arch;
 use crate::blocks::Spent;
 use crate::callbacks::{self, Buckets, Chain, Kind, Node, Scout};
 use crate::clock;
-use crate::grace::{Grace, Readers, Step};
+use crate::grace::{Grace, Readers, Step, number_of_cookie};
 use crate::observer::{Event, Observed};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering, constant, fence, unexplored};
 use crate::trylock::TryLock;
@@ -108,6 +108,8 @@ pub(crate) struct Engine {
     barriers_before: unexplored::AtomicU64,
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
     oldest_filed: AtomicU64,
+    /// The cookies that callbacks in the buckets wait for, 0 where none do; for reports. The driver's.
+    awaited: [unexplored::AtomicU64; 2],
     /// Whether callbacks are ready that no runner has taken. The driver's.
     ready: unexplored::AtomicBool,
     asleep: AtomicBool,
@@ -206,6 +208,7 @@ impl Engine {
                 before: (unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)),
                 barriers_before: unexplored::AtomicU64::new(0),
                 oldest_filed: AtomicU64::new(0),
+                awaited: [unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)],
                 ready: unexplored::AtomicBool::new(false),
                 asleep: AtomicBool::new(false),
                 wakers: Wakers::new(),
@@ -484,13 +487,31 @@ impl Engine {
         self.grace.request(cookie);
         // Relaxed: nobody concludes anything from callbacks being there.
         self.oldest_filed.store(buckets.oldest(), Ordering::Relaxed);
+        self.note_awaited(buckets);
     }
 
     /// Makes ready what waits for it no longer, whoever ended its grace period.
     fn sweep(&self, buckets: &mut Buckets) {
         if buckets.sweep(|cookie| self.grace.is_done(cookie)) {
             self.ready.store(true, Ordering::Relaxed);
+            self.note_awaited(buckets);
         }
+    }
+
+    fn note_awaited(&self, buckets: &Buckets) {
+        for (word, cookie) in self.awaited.iter().zip(buckets.cookies()) {
+            word.store(cookie, Ordering::Relaxed);
+        }
+    }
+
+    /// Which grace periods callbacks wait for while the one of this number runs: for that, for the one after. Neither
+    /// is true where all that there are could run.
+    pub(crate) fn callbacks_wait_for(&self, running: u64) -> (bool, bool) {
+        let number = |word: &unexplored::AtomicU64| number_of_cookie(word.load(Ordering::Relaxed));
+        let is_for = |wanted| self.awaited.iter().any(|word| number(word) == wanted);
+        // What no driver has taken yet gets a cookie for the one after.
+        let queued = !is_empty(self.queue.incoming.load(Ordering::Relaxed));
+        (is_for(running), queued || is_for(running + 1))
     }
 
     /// One step of `poll`, and up to [`RUN_AT_MOST`] ready callbacks, outside the driver's lock.
@@ -615,6 +636,7 @@ impl Engine {
         self.expedited.store(0, Ordering::Relaxed);
         self.ready.store(false, Ordering::Relaxed);
         self.oldest_filed.store(0, Ordering::Relaxed);
+        self.note_awaited(&Buckets::new());
         self.ran.since.store(0, Ordering::Relaxed);
         self.wakers.clear(me);
         loop {
@@ -681,6 +703,7 @@ impl Engine {
             }
             self.ready.store(false, Ordering::Relaxed);
             self.oldest_filed.store(0, Ordering::Relaxed);
+            self.note_awaited(&Buckets::new());
         }
         if self.runner.abandon_unless_mine(me) {
             self.ran.now.kind.store(ptr::null_mut(), Ordering::Relaxed);

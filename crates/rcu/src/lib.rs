@@ -43,7 +43,7 @@
 //!
 //! A section is two increments of counters of the thread's own and no barrier; the updater's
 //! `membarrier` system call supplies the order that is missing. Where that call is not to be had, or
-//! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence. Every thread
+//! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence ([`requested_strategy`]). Every thread
 //! may read at any time: unregistered, in signal handlers, in destructors of thread-locals.
 //!
 //! # Who drives
@@ -155,7 +155,9 @@ mod wakers;
 mod watch;
 
 pub use backtrace::backtraces_by_signal;
-pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
+pub use barrier::{
+    Strategy, UnknownStrategy, heavy_barrier, heavy_barrier_code, requested_strategy, strategy,
+};
 #[cfg(feature = "canary")]
 #[doc(hidden)]
 pub use canary::Canary;
@@ -172,7 +174,9 @@ pub use mirror::word as mirror_word;
 pub use observer::{Event, Observer};
 pub use prove::{Checks, Finding};
 pub use running::RunningCallback;
-pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
+pub use stall::{
+    Culprit, Entered, GracePeriod, HeldCallbacks, HeldFutures, Link, Node, Phase, Stall, Waiter,
+};
 pub use stats::Stats;
 pub use survey::{Drives, Survey, survey};
 pub use threads::{

@@ -9,4 +9,4 @@ mod retire;
 
 pub use liburcu::{Liburcu, Registered, flavours};
 pub use membarriers::{CountError, Counter};
-pub use retire::retire;
+pub use retire::{retire, retire_hazard};

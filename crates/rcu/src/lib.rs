@@ -67,6 +67,8 @@
 //! * `tests/loom.rs` compiles the files of the algorithm with loom's types and explores small
 //!   programs, each with twins that lack one part and must fail. `cargo test` runs it.
 //! * `tests/loom_updaters.rs` does so for what wakes threads and tasks: that no wakeup is lost.
+//! * `tests/loom/orderings.rs` weakens one ordering of these files at a time, each acquire, release and fence, and prints what
+//!   happens then: no ordering is without a twin, or a reason why loom cannot show it.
 //! * `tests/model` compiles them with the types of `gracepoint-model`, in which memory is x86's,
 //!   readers execute no barrier, and `membarrier` is an instruction: every schedule of small programs, with
 //!   a table of twins. What loom takes for granted, and the other way round. The kernel's SRCU-fast
@@ -89,7 +91,7 @@
 //!   freed any more and a stall says why.
 //! * `tests/fork.rs` and `tests/fork_served.rs` fork while others read, drive and serve; `tests/threads.rs`,
 //!   `tests/domain.rs`, `tests/executors.rs`, `tests/futures.rs`, `tests/owned.rs`, `tests/stalls.rs`, `tests/prove.rs`
-//!   and `tests/deadlocks.rs` say what is promised, case by case.
+//!   and `tests/deadlocks.rs` say what is promised, case by case; `tests/ui.rs` what does not compile.
 //! * `cargo run --release --example pair` prints what sections cost, `--example updates` what grace periods
 //!   and callbacks do; `-p gracepoint-bench -- reader` and `-- grace-period` do so beside liburcu, crossbeam-epoch,
 //!   seize, haphazard, arc-swap and locks.

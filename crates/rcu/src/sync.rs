@@ -1,7 +1,8 @@
 //! The one door to atomics, fences and shared cells.
 //!
 //! The files that hold the algorithm (`counters`, `grace`, `trylock`, `blocks`, `callbacks`,
-//! `engine`) name nothing but `crate::sync`, `crate::arch` and `crate::barrier`.
+//! `engine`, and the small protocols beside it: `fast`, `jobs`, `marker`, `record`, `wakers`) name nothing but
+//! `crate::sync`, `crate::arch` and `crate::barrier`.
 //! `tests/loom.rs` compiles those same files a second time with doors of its own made
 //! of loom's types, so that what is explored is the text that ships and not a copy.
 
@@ -11,7 +12,7 @@ pub(crate) use std::sync::atomic::{
 };
 
 /// Atomics of numbers and settings on which the algorithm does not rest. Here they are the same; loom's
-/// twin of this does not explore them, which would take its programs hours.
+/// twin of this explores them only in programs that are about them: others would take hours.
 pub(crate) mod unexplored {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 }

@@ -37,7 +37,8 @@ shipped!(
     fast "../src/fast.rs",
     jobs "../src/jobs.rs",
     marker "../src/marker.rs",
-    record "../src/record.rs"
+    record "../src/record.rs",
+    waiters "../src/waiters.rs"
 );
 
 #[allow(dead_code, reason = "each of the two tests that have it uses a part")]
@@ -47,7 +48,7 @@ mod door;
 mod orderings;
 
 use counters::{Pair, RANKS, Slot, enter, enter_among_many, leave, leave_among_many};
-use door::{arch, barrier, clock, running, stall, sync, system};
+use door::{arch, barrier, clock, region, running, stall, sync, system, threads};
 use engine::{Engine, Progress};
 use grace::{Readers, Step};
 use loom::cell::UnsafeCell;

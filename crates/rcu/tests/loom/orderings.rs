@@ -16,6 +16,7 @@ use crate::marker::Marker;
 use crate::observer::{Event, Observed, Observer};
 use crate::record::{Known, LIVE};
 use crate::trylock::TryLock;
+use crate::waiters::{Entry, Wait};
 use crate::{Data, Object, Twin, World};
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
@@ -89,6 +90,14 @@ const TWINS: &[Row] = rows![
     "record.rs" "fn occupy" "fence(" Fence occupied_record,
     "record.rs" "fn read" "version.load" Acquire occupied_record,
     "record.rs" "fn read" "fence(" Fence occupied_record,
+    "waiters.rs" "fn set" "cookie.store" Release changed_wait,
+    "waiters.rs" "fn set" "since.store" Release changed_wait,
+    "waiters.rs" "fn set" "kind.store" Release changed_wait,
+    "waiters.rs" "fn set" "region.store(wait" Release changed_wait,
+    "waiters.rs" "fn get" "region.load(Ordering::Acquire" Acquire changed_wait,
+    "waiters.rs" "fn get" "cookie.load" Acquire changed_wait,
+    "waiters.rs" "fn get" "since.load" Acquire changed_wait,
+    "waiters.rs" "fn get" "kind.load" Acquire changed_wait,
 ];
 
 /// Orderings without a twin here, and why.
@@ -161,6 +170,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("jobs.rs", include_str!("../../src/jobs.rs")),
     ("marker.rs", include_str!("../../src/marker.rs")),
     ("record.rs", include_str!("../../src/record.rs")),
+    ("waiters.rs", include_str!("../../src/waiters.rs")),
 ];
 
 /// The number of the first line with this text at or after the function's.
@@ -776,4 +786,28 @@ fn changed_record(count: &Count, change: fn(&Known, u32)) {
         meant(count);
     }
     writer.join().expect("the writer");
+}
+
+/// A thread that waits for another domain than before, while its entry is read.
+fn changed_wait(count: &Count) {
+    let wait = |number: usize| Wait {
+        region: std::ptr::without_provenance(number * 64),
+        cookie: number as u64,
+        since: number as u64,
+        kind: number,
+    };
+    let entry = Arc::new(Entry::new());
+    entry.set(wait(1));
+    let thread = {
+        let entry = Arc::clone(&entry);
+        thread::spawn(move || entry.set(wait(2)))
+    };
+    let seen = entry.get();
+    if !seen.region.is_null() {
+        let number = seen.region.addr() / 64;
+        let words = (seen.cookie as usize, seen.since as usize, seen.kind);
+        assert_eq!(words, (number, number, number), "an entry is torn");
+        meant(count);
+    }
+    thread.join().expect("the thread");
 }

@@ -6,6 +6,5 @@ use std::rc::Rc;
 static DOMAIN: Domain = Domain::new("ui");
 
 fn main() {
-    let cell = RcuCell::new(&DOMAIN, Rc::new(1));
-    drop(cell);
+    RcuCell::new(&DOMAIN, Rc::new(1));
 }

@@ -36,7 +36,7 @@ use crate::arch;
 use crate::blocks::Spent;
 use crate::callbacks::{self, Buckets, Chain, Kind, Node, Scout};
 use crate::clock;
-use crate::grace::{Grace, Readers, Step, number_of_cookie};
+use crate::grace::{Counting, Grace, Readers, Step, number_of_cookie};
 use crate::observer::{Event, Observed};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering, constant, fence, unexplored};
 use crate::trylock::TryLock;
@@ -246,7 +246,7 @@ impl Engine {
                 Ordering::Relaxed,
             );
             match pushed {
-                // Release: pairs with the acquire in `is_asleep`; the thread that is woken sees what was queued
+                // Release: pairs with `is_asleep` and the fence in `announce_sleep`; the thread that is woken sees what was queued
                 // before it sleeps again.
                 Ok(_) => return top == ASLEEP && self.asleep.swap(false, Ordering::Release),
                 Err(now) => top = now,
@@ -777,8 +777,9 @@ impl Engine {
 
     /// Whether the thread still sleeps: nobody has taken it upon himself to wake it.
     pub(crate) fn is_asleep(&self) -> bool {
-        // Acquire: pairs with the release in `push`, and with the fence in `must_wake`.
-        self.asleep.load(Ordering::Acquire)
+        // Relaxed: the fence in `announce_sleep`, before it would sleep again, makes an acquire of it, which pairs with the
+        // release in `push` and the fence in `must_wake`.
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// After asking for something: whether the caller has to wake the domain's thread.
@@ -799,25 +800,4 @@ struct Told {
     began: bool,
     /// When it had begun, and its heavy barriers, if it has ended.
     ended: Option<(u64, u64)>,
-}
-
-/// Counts the heavy barriers of a step.
-struct Counting<'r, R> {
-    readers: &'r R,
-    barriers: &'r unexplored::AtomicU64,
-}
-
-impl<R: Readers> Readers for Counting<'_, R> {
-    fn unlocks(&self) -> [u64; crate::counters::RANKS] {
-        self.readers.unlocks()
-    }
-
-    fn locks(&self) -> [u64; crate::counters::RANKS] {
-        self.readers.locks()
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        self.barriers.fetch_add(1, Ordering::Relaxed);
-        self.readers.heavy_barrier()
-    }
 }

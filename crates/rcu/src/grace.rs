@@ -112,6 +112,28 @@ pub(crate) trait Readers {
     fn heavy_barrier(&self) -> bool;
 }
 
+/// Counts the heavy barriers of a step.
+#[derive(Debug)]
+pub(crate) struct Counting<'r, R> {
+    pub(crate) readers: &'r R,
+    pub(crate) barriers: &'r unexplored::AtomicU64,
+}
+
+impl<R: Readers> Readers for Counting<'_, R> {
+    fn unlocks(&self) -> [u64; RANKS] {
+        self.readers.unlocks()
+    }
+
+    fn locks(&self) -> [u64; RANKS] {
+        self.readers.locks()
+    }
+
+    fn heavy_barrier(&self) -> bool {
+        self.barriers.fetch_add(1, Ordering::Relaxed);
+        self.readers.heavy_barrier()
+    }
+}
+
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {

@@ -70,7 +70,7 @@ pub(crate) mod sync {
                 }
             }
         };
-        (@exchange $name:ident, $value:ty, $number:expr) => {
+        (@exchange $name:ident, $value:ty, $number:expr, $weak:expr) => {
             #[track_caller]
             pub(crate) fn $name(
                 &self,
@@ -82,6 +82,16 @@ pub(crate) mod sync {
                 let number: Option<fn($value) -> u64> = $number;
                 let releases = number.is_none_or(|number| RELEASES_FROM.get()(number(from)));
                 let order = if releases { weaken(order) } else { Ordering::Relaxed };
+                // One that fails need not have read the newest value, as loom's has. (A loop has time for that.)
+                if !$weak && weaken::STALE_FAILURES.get() {
+                    let now = match self {
+                        Self::Explored(atomic) => atomic.load(failure),
+                        Self::Plain(atomic) => atomic.load(failure),
+                    };
+                    if now != from {
+                        return Err(now);
+                    }
+                }
                 match self {
                     Self::Explored(atomic) => atomic.$name(from, to, order, failure),
                     Self::Plain(atomic) => atomic.$name(from, to, order, failure),
@@ -123,8 +133,8 @@ pub(crate) mod sync {
                 atomic!(@method store(value: $value) -> ());
                 atomic!(@method swap(value: $value) -> $value);
                 $(atomic!(@method $method($($arg: $ty),*) -> $ret);)*
-                atomic!(@exchange compare_exchange, $value, $number);
-                atomic!(@exchange compare_exchange_weak, $value, $number);
+                atomic!(@exchange compare_exchange, $value, $number, false);
+                atomic!(@exchange compare_exchange_weak, $value, $number, true);
             }
         };
     }
@@ -257,6 +267,8 @@ pub(crate) mod weaken {
         pub(crate) static MADE: Cell<u64> = const { Cell::new(0) };
         /// Whether the program explores what is unexplored in others.
         pub(crate) static EVERYTHING: Cell<bool> = const { Cell::new(false) };
+        /// Whether exchanges that fail may have read an older value.
+        pub(crate) static STALE_FAILURES: Cell<bool> = const { Cell::new(false) };
     }
 
     /// What the caller's caller's access loses, if it is the one.

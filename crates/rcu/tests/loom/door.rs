@@ -386,20 +386,3 @@ pub(crate) mod running {
 pub(crate) mod system {
     pub(crate) const NAME_LEN: usize = 16;
 }
-
-/// Whom a thread waits for: addresses alone.
-pub(crate) mod region {
-    #[derive(Debug)]
-    pub(crate) struct Region;
-}
-
-/// No thread has an index here.
-pub(crate) mod threads {
-    pub(crate) fn thread_index() -> Option<u32> {
-        None
-    }
-
-    pub(crate) fn wait_entry(_: u32) -> Option<&'static crate::waiters::Entry> {
-        None
-    }
-}

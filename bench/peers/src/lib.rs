@@ -11,4 +11,4 @@ mod retire;
 pub use deep::deep;
 pub use liburcu::{Liburcu, Registered, flavours};
 pub use membarriers::{CountError, Counter};
-pub use retire::retire;
+pub use retire::{retire, retire_hazard};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use gracepoint_bench_peers::{Registered, flavours, retire};
+use gracepoint_bench_peers::{Registered, flavours, retire, retire_hazard};
 use gracepoint_rcu::{Domain, Progress};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -86,6 +86,7 @@ enum Deferrer {
     Served,
     Epoch,
     Seize(Box<seize::Collector>),
+    Hazard,
     Peer(&'static str, &'static gracepoint_bench_peers::Liburcu, Registered),
 }
 
@@ -94,7 +95,7 @@ impl Deferrer {
         let seize = Deferrer::Seize(Box::default());
         let ours = [Deferrer::Boxed, Deferrer::Base, Deferrer::Value, Deferrer::Served];
         let mut all = Vec::from(ours);
-        all.extend([Deferrer::Epoch, seize]);
+        all.extend([Deferrer::Epoch, seize, Deferrer::Hazard]);
         let peers = flavours().iter();
         all.extend(peers.map(|peer| Deferrer::Peer(peer.name, peer, peer.register())));
         all
@@ -108,6 +109,7 @@ impl Deferrer {
             Deferrer::Served => SERVED.to_owned(),
             Deferrer::Epoch => EPOCH.to_owned(),
             Deferrer::Seize(_) => "seize retire".to_owned(),
+            Deferrer::Hazard => "haphazard retire_ptr".to_owned(),
             Deferrer::Peer(name, ..) => format!("liburcu {name} call_rcu"),
         }
     }
@@ -133,6 +135,7 @@ impl Deferrer {
                 crossbeam_epoch::pin().defer(move || drop(object));
             }),
             Deferrer::Seize(collector) => numbers.for_each(|n| retire(collector, Object::new(n))),
+            Deferrer::Hazard => numbers.for_each(|n| retire_hazard(Object::new(n))),
             Deferrer::Peer(_, _, here) => {
                 here.defer(numbers.end - numbers.start);
                 here.quiescent();
@@ -159,6 +162,9 @@ impl Deferrer {
                 Deferrer::Seize(collector) => {
                     use seize::Guard;
                     collector.enter().flush();
+                }
+                Deferrer::Hazard => {
+                    haphazard::Domain::global().eager_reclaim();
                 }
                 Deferrer::Peer(_, _, here) => here.barrier(),
             }
@@ -287,6 +293,8 @@ pub(crate) fn flood(rounds: usize) -> Section {
         notes: vec![
             format!("floods of {count} and {} objects of 64 bytes, medians of {FLOODS}", 4 * count),
             "section: the longest of the reader, who is inside nearly always, 2 µs at a time"
+                .to_owned(),
+            "haphazard has no sections: its pointers guard one object each, and none of these"
                 .to_owned(),
             format!(
                 "over: of {} floods, those in which more waited than twice what is made in that time",

@@ -7,6 +7,9 @@
 //! * **fence** (everything else, or `GRACEPOINT_RCU=fence` in the environment): both are
 //!   SeqCst fences.
 //!
+//! Any other value of that variable is a mistake that would go unnoticed: whoever misspells `fence` believes that it is
+//! in force. A line on stderr says so when the program starts, and [`requested_strategy`] is for those who refuse to.
+//!
 //! Which, is decided once, before the first read section. Readers do not test it: in the fence
 //! form a domain does not offer its fast path (`Domain::fast` stays null), so `light` below is only
 //! ever run in the membarrier form.
@@ -16,6 +19,8 @@
 
 use crate::sync::{AtomicBool, AtomicU32, Ordering, compiler_fence, fence};
 use crate::system;
+use std::fmt;
+use std::sync::OnceLock;
 
 const UNDECIDED: u32 = 0;
 const MEMBARRIER: u32 = 1;
@@ -54,8 +59,13 @@ pub(crate) fn decide() {
     if MODE.load(Ordering::Acquire) != UNDECIDED {
         return;
     }
+    let asked = system::with_wish(Asked::new).unwrap_or(Asked::NOTHING);
+    if ASKED.set(asked).is_ok() && asked.strategy().is_none() {
+        complain(&asked);
+    }
+    let fence = asked.strategy() == Some(Some(Strategy::Fence));
     // Registered also where read sections are told to do without: `heavy_barrier` uses it.
-    let cheap = system::register_membarrier() && !system::fences_are_forced();
+    let cheap = system::register_membarrier() && !fence;
     let code = system::register_membarrier_for_code();
     CODE.store(u32::from(code), Ordering::Relaxed);
     let mode = if cheap { MEMBARRIER } else { FENCE };
@@ -66,6 +76,109 @@ pub(crate) fn decide() {
 /// Whether readers may do without fences.
 pub(crate) fn readers_are_cheap() -> bool {
     MODE.load(Ordering::Acquire) == MEMBARRIER
+}
+
+/// What `GRACEPOINT_RCU` was when the form was decided, cut to a length that is worth telling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    text: [u8; Self::LEN],
+    len: usize,
+    cut: bool,
+}
+
+static ASKED: OnceLock<Asked> = OnceLock::new();
+
+impl Asked {
+    const LEN: usize = 40;
+    const NOTHING: Self = Self { text: [0; Self::LEN], len: 0, cut: false };
+
+    fn new(wish: &[u8]) -> Self {
+        let mut asked = Self { cut: wish.len() > Self::LEN, ..Self::NOTHING };
+        for (to, from) in asked.text.iter_mut().zip(wish) {
+            // It goes to a terminal.
+            *to = if from.is_ascii_graphic() || *from == b' ' { *from } else { b'?' };
+            asked.len += 1;
+        }
+        asked
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.len]).unwrap_or("")
+    }
+
+    /// `None` if that is no strategy; of nothing, it is none in particular.
+    fn strategy(&self) -> Option<Option<Strategy>> {
+        match self.text() {
+            "" => Some(None),
+            "fence" if !self.cut => Some(Some(Strategy::Fence)),
+            _ => None,
+        }
+    }
+}
+
+/// One line, without memory and locks: the program has hardly begun.
+#[cold]
+fn complain(asked: &Asked) {
+    let dots = if asked.cut { "…" } else { "" };
+    let parts =
+        ["gracepoint-rcu: GRACEPOINT_RCU=", asked.text(), dots, UNKNOWN, "; it is ignored\n"];
+    let (mut line, mut len) = ([0_u8; 256], 0);
+    for byte in parts.into_iter().flat_map(str::bytes) {
+        line[len] = byte;
+        len = (len + 1).min(line.len() - 1);
+    }
+    system::write_to_stderr(&line[..len]);
+}
+
+const UNKNOWN: &str =
+    " is not known: set it to \"fence\", with which readers execute fences, or to nothing";
+
+/// `GRACEPOINT_RCU` has a value that means nothing. See [`requested_strategy`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct UnknownStrategy(Asked);
+
+impl UnknownStrategy {
+    /// The value, or how it begins. What is not printable ASCII is `?`.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        self.0.text()
+    }
+}
+
+impl fmt::Debug for UnknownStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("UnknownStrategy").field(&self.value()).finish()
+    }
+}
+
+/// For people: the variable, its value, and what it may be.
+impl fmt::Display for UnknownStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dots = if self.0.cut { "…" } else { "" };
+        write!(f, "GRACEPOINT_RCU={}{dots}{UNKNOWN}", self.value())
+    }
+}
+
+impl std::error::Error for UnknownStrategy {}
+
+/// What `GRACEPOINT_RCU` in the environment asked for when the program started: `None` if it asked for nothing.
+///
+/// [`strategy`] is what is in force, which can be [`Strategy::Fence`] also where nobody asked for it.
+///
+/// # Errors
+/// [`UnknownStrategy`] if its value means nothing. It is ignored then, and a line on stderr has said so.
+///
+/// ```
+/// use gracepoint_rcu::{Strategy, requested_strategy, strategy};
+///
+/// if requested_strategy().expect("GRACEPOINT_RCU is right") == Some(Strategy::Fence) {
+///     assert_eq!(strategy(), Strategy::Fence);
+/// }
+/// ```
+pub fn requested_strategy() -> Result<Option<Strategy>, UnknownStrategy> {
+    decide();
+    let asked = *ASKED.get().unwrap_or(&Asked::NOTHING);
+    asked.strategy().ok_or(UnknownStrategy(asked))
 }
 
 /// Which form of the barrier is in force in this process.

@@ -380,6 +380,14 @@ impl Buckets {
         any
     }
 
+    /// The cookies that callbacks in here wait for; 0 where none do.
+    pub(crate) fn cookies(&self) -> [u64; 2] {
+        [&self.next, &self.after].map(|bucket| match bucket.chain.is_empty() {
+            true => 0,
+            false => bucket.cookie,
+        })
+    }
+
     /// When the oldest callback in here was queued; 0 if there is none.
     pub(crate) fn oldest(&self) -> u64 {
         let stages = [self.ready, self.next.chain, self.after.chain];

@@ -89,6 +89,7 @@ impl Slot {
 /// `lock`s are read first. So if the `unlock`s, read later, are fewer, some section that was counted
 /// is still open. (A scan that must not miss one reads the other way round.)
 pub(crate) fn certainly_open(slots: &[Slot], rank: usize) -> u64 {
+    // (The acquire in `entered` keeps them in this order.)
     let entered = entered(slots, rank);
     // Later sections may have ended in between, and then these are more.
     let open = entered.wrapping_sub(left(slots, rank));
@@ -103,7 +104,7 @@ pub(crate) fn entered(slots: &[Slot], rank: usize) -> u64 {
 
 /// Sections of a rank left on any of these slots, ever.
 pub(crate) fn left(slots: &[Slot], rank: usize) -> u64 {
-    let counts = slots.iter().map(|slot| slot.pairs[rank].unlock.load(Ordering::Acquire));
+    let counts = slots.iter().map(|slot| slot.pairs[rank].unlock.load(Ordering::Relaxed));
     counts.fold(0, u64::wrapping_add)
 }
 

@@ -14,6 +14,7 @@ use crate::barrier;
 use crate::canary::Canary;
 use crate::counters::{self, ActiveRank, RANKS, Slot};
 use crate::engine::Progress;
+use crate::fast::Fast;
 use crate::grace::Readers;
 use crate::guard::sealed::Counted;
 use crate::guard::{FENCED, Guard, NOTED, OwnedGuard, QuickGuard, SHARED};
@@ -56,7 +57,7 @@ pub struct Domain {
     name: &'static str,
     /// `Region::base` once readers may take the fast path; null before, and for ever where they
     /// may not.
-    fast: AtomicPtr<u8>,
+    fast: Fast,
     /// See `Domain::with_thread`.
     pub(crate) own_thread: bool,
     #[cfg(feature = "canary")]
@@ -78,7 +79,7 @@ impl Domain {
     pub const fn new(name: &'static str) -> Self {
         Self {
             beside_counters: [0; 32],
-            fast: AtomicPtr::new(ptr::null_mut()),
+            fast: Fast::new(),
             region: AtomicPtr::new(ptr::null_mut()),
             name,
             own_thread: false,
@@ -148,8 +149,7 @@ impl Domain {
     #[track_caller]
     pub fn read(&self) -> Guard<'_> {
         let word = arch::slot_word();
-        // Acquire: pairs with the release in `read_slow`; the region is whole before it is used.
-        let base = self.fast.load(Ordering::Acquire);
+        let base = self.fast.get();
         if word & base.addr() == 0 {
             return self.read_slow();
         }
@@ -169,8 +169,7 @@ impl Domain {
     #[inline(always)]
     pub fn read_quick(&self) -> Option<QuickGuard<'_>> {
         let word = arch::slot_word();
-        // As in `read`.
-        let base = self.fast.load(Ordering::Acquire);
+        let base = self.fast.get();
         if word & base.addr() == 0 {
             return None;
         }
@@ -201,14 +200,7 @@ impl Domain {
             return Guard::new(counters::enter_among_many(rank, &region.shared), SHARED);
         };
         if barrier::readers_are_cheap() && !noting {
-            // Release: pairs with the acquire in `read`.
-            self.fast.store(region.base(), Ordering::Release);
-            // Pairs with the fence in `keep_off_fast_path`: if that does not see the store above
-            // come before its own, this sees that sections are to be noted.
-            fence(Ordering::SeqCst);
-            if region.sites.is_noting() {
-                self.fast.store(ptr::null_mut(), Ordering::Relaxed);
-            }
+            self.fast.offer(region.base(), || region.sites.is_noting());
             return Guard::new(counters::enter(rank, slot), 0);
         }
         let pair = rank.pair(slot);
@@ -227,9 +219,7 @@ impl Domain {
     /// Makes all sections that are entered from now on come by `read_slow`, while it sees that
     /// sections are to be noted.
     pub(crate) fn keep_off_fast_path(&self) {
-        // Pairs with the fence in `read_slow`.
-        fence(Ordering::SeqCst);
-        self.fast.store(ptr::null_mut(), Ordering::Relaxed);
+        self.fast.withdraw();
     }
 
     /// Enters a read section that belongs to no thread, but to an owner with a name: its guard may be

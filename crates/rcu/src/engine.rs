@@ -36,7 +36,7 @@ use crate::arch;
 use crate::blocks::Spent;
 use crate::callbacks::{self, Buckets, Chain, Kind, Node, Scout};
 use crate::clock;
-use crate::grace::{Grace, Readers, Step};
+use crate::grace::{Counting, Grace, Readers, Step, number_of_cookie};
 use crate::observer::{Event, Observed};
 use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering, constant, fence, unexplored};
 use crate::trylock::TryLock;
@@ -108,6 +108,8 @@ pub(crate) struct Engine {
     barriers_before: unexplored::AtomicU64,
     /// When the oldest callback in the buckets was queued; 0 if there is none. The driver's.
     oldest_filed: AtomicU64,
+    /// The cookies that callbacks in the buckets wait for, 0 where none do; for reports. The driver's.
+    awaited: [unexplored::AtomicU64; 2],
     /// Whether callbacks are ready that no runner has taken. The driver's.
     ready: unexplored::AtomicBool,
     asleep: AtomicBool,
@@ -206,6 +208,7 @@ impl Engine {
                 before: (unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)),
                 barriers_before: unexplored::AtomicU64::new(0),
                 oldest_filed: AtomicU64::new(0),
+                awaited: [unexplored::AtomicU64::new(0), unexplored::AtomicU64::new(0)],
                 ready: unexplored::AtomicBool::new(false),
                 asleep: AtomicBool::new(false),
                 wakers: Wakers::new(),
@@ -232,7 +235,7 @@ impl Engine {
             let below = if was_empty { ptr::null_mut() } else { top };
             // SAFETY: the node is ours alone until the exchange below succeeds.
             unsafe { (*node).next = below };
-            // Release: pairs with the acquire in `collect`; what the caller removed and what it
+            // Release: pairs with the acquire and the fence in `collect`; what the caller removed and what it
             // wrote into the callback come before the cookie and the run. Acquire: pairs with the
             // release in `fall_asleep`, so that who finds ASLEEP sees `asleep` too. No ABA: nodes
             // leave the stack only all at once.
@@ -243,13 +246,15 @@ impl Engine {
                 Ordering::Relaxed,
             );
             match pushed {
-                Ok(_) => return top == ASLEEP && self.asleep.swap(false, Ordering::AcqRel),
+                // Release: pairs with `is_asleep` and the fence in `announce_sleep`; the thread that is woken sees what was queued
+                // before it sleeps again.
+                Ok(_) => return top == ASLEEP && self.asleep.swap(false, Ordering::Release),
                 Err(now) => top = now,
             }
         }
     }
 
-    /// Whether callbacks are queued or running. If not, what they did is seen.
+    /// Whether callbacks are queued or running. If not, and nobody drives, what they did is seen.
     pub(crate) fn has_callbacks(&self) -> bool {
         self.oldest().is_some()
     }
@@ -294,12 +299,15 @@ impl Engine {
     /// When the oldest callback that has not run was queued, by `clock::coarse`.
     pub(crate) fn oldest(&self) -> Option<u64> {
         // In the order in which callbacks move, so that one that moves meanwhile is seen at least
-        // once. One that has only just run may be seen too.
+        // once (but while a driver has it in his hands). One that has only just run may be seen too.
+        // Acquire: pairs with the release in `push`; `since` is of what is there, and not 0.
         let incoming = match is_empty(self.queue.incoming.load(Ordering::Acquire)) {
             true => 0,
             false => self.queue.since.load(Ordering::Relaxed),
         };
+        // Acquire: pairs with the release in `take_ready`.
         let filed = self.oldest_filed.load(Ordering::Acquire);
+        // Acquire: pairs with the release in `run_ready`; what has run is seen.
         let running = self.ran.since.load(Ordering::Acquire);
         [running, filed, incoming].into_iter().find(|since| *since != 0)
     }
@@ -469,22 +477,41 @@ impl Engine {
             return;
         }
         let since = self.queue.since.load(Ordering::Relaxed);
-        // Acquire: pairs with the release in `push`. Not ASLEEP, since the thread only puts that
-        // in place of null, and only a driver makes it null.
-        let stack = incoming.swap(ptr::null_mut(), Ordering::Acquire);
+        // Relaxed: the fence in `snapshot`, behind it, makes an acquire of it, which pairs with the release in `push`.
+        // Not ASLEEP, since the thread only puts that in place of null, and only a driver makes it null.
+        let stack = incoming.swap(ptr::null_mut(), Ordering::Relaxed);
         let cookie = self.grace.snapshot();
         // After that: then what is left waits for this cookie, or for the one before.
         self.sweep(buckets);
         buckets.file(Chain::of_stack(stack, since), cookie);
         self.grace.request(cookie);
-        self.oldest_filed.store(buckets.oldest(), Ordering::Release);
+        // Relaxed: nobody concludes anything from callbacks being there.
+        self.oldest_filed.store(buckets.oldest(), Ordering::Relaxed);
+        self.note_awaited(buckets);
     }
 
     /// Makes ready what waits for it no longer, whoever ended its grace period.
     fn sweep(&self, buckets: &mut Buckets) {
         if buckets.sweep(|cookie| self.grace.is_done(cookie)) {
             self.ready.store(true, Ordering::Relaxed);
+            self.note_awaited(buckets);
         }
+    }
+
+    fn note_awaited(&self, buckets: &Buckets) {
+        for (word, cookie) in self.awaited.iter().zip(buckets.cookies()) {
+            word.store(cookie, Ordering::Relaxed);
+        }
+    }
+
+    /// Which grace periods callbacks wait for while the one of this number runs: for that, for the one after. Neither
+    /// is true where all that there are could run.
+    pub(crate) fn callbacks_wait_for(&self, running: u64) -> (bool, bool) {
+        let number = |word: &unexplored::AtomicU64| number_of_cookie(word.load(Ordering::Relaxed));
+        let is_for = |wanted| self.awaited.iter().any(|word| number(word) == wanted);
+        // What no driver has taken yet gets a cookie for the one after.
+        let queued = !is_empty(self.queue.incoming.load(Ordering::Relaxed));
+        (is_for(running), queued || is_for(running + 1))
     }
 
     /// One step of `poll`, and up to [`RUN_AT_MOST`] ready callbacks, outside the driver's lock.
@@ -518,8 +545,10 @@ impl Engine {
     }
 
     /// Whether callbacks could run now if somebody ran them.
+    ///
+    /// Relaxed: a hint. Who runs them finds them under the locks.
     pub(crate) fn has_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) || !self.ran.running.load(Ordering::Acquire).is_null()
+        self.ready.load(Ordering::Relaxed) || !self.ran.running.load(Ordering::Relaxed).is_null()
     }
 
     /// Runs what is ready, up to [`RUN_AT_MOST`]. `None` if another thread is at it.
@@ -566,8 +595,10 @@ impl Engine {
         let Some(mut driver) = self.driver.try_lock(me) else { return false };
         let ready = driver.with(|buckets| {
             let ready = buckets.take_ready();
-            // Before the buckets say that they do not have it.
+            // Before the buckets say that they do not have it. Release: if there was nothing more, all has run, and
+            // this pairs with the acquire in `oldest`.
             self.ran.since.store(ready.since().unwrap_or(0), Ordering::Release);
+            // Release: pairs with the acquire in `oldest`; who does not find it here any more finds it there.
             self.oldest_filed.store(buckets.oldest(), Ordering::Release);
             self.ready.store(false, Ordering::Relaxed);
             ready
@@ -605,15 +636,17 @@ impl Engine {
         self.expedited.store(0, Ordering::Relaxed);
         self.ready.store(false, Ordering::Relaxed);
         self.oldest_filed.store(0, Ordering::Relaxed);
+        self.note_awaited(&Buckets::new());
         self.ran.since.store(0, Ordering::Relaxed);
         self.wakers.clear(me);
         loop {
-            let left = self.ran.running.swap(ptr::null_mut(), Ordering::Acquire);
+            // Relaxed, here and below: whatever let nobody else reach the engine came after what they did.
+            let left = self.ran.running.swap(ptr::null_mut(), Ordering::Relaxed);
             self.run_list(left);
             let Some(mut driver) = self.driver.try_lock(me) else { return };
             let old = driver.with(Buckets::take_all);
             drop(driver);
-            let stack = self.queue.incoming.swap(ptr::null_mut(), Ordering::Acquire);
+            let stack = self.queue.incoming.swap(ptr::null_mut(), Ordering::Relaxed);
             if old.is_empty() && is_empty(stack) {
                 self.asleep.store(false, Ordering::Relaxed);
                 self.observed.clear();
@@ -670,6 +703,7 @@ impl Engine {
             }
             self.ready.store(false, Ordering::Relaxed);
             self.oldest_filed.store(0, Ordering::Relaxed);
+            self.note_awaited(&Buckets::new());
         }
         if self.runner.abandon_unless_mine(me) {
             self.ran.now.kind.store(ptr::null_mut(), Ordering::Relaxed);
@@ -743,14 +777,16 @@ impl Engine {
 
     /// Whether the thread still sleeps: nobody has taken it upon himself to wake it.
     pub(crate) fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::Acquire)
+        // Relaxed: the fence in `announce_sleep`, before it would sleep again, makes an acquire of it, which pairs with the
+        // release in `push` and the fence in `must_wake`.
+        self.asleep.load(Ordering::Relaxed)
     }
 
     /// After asking for something: whether the caller has to wake the domain's thread.
     pub(crate) fn must_wake(&self) -> bool {
-        // Pairs with the fence in `announce_sleep`.
+        // Pairs with the fence in `announce_sleep`; and makes a release of the exchange.
         fence(Ordering::SeqCst);
-        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::AcqRel)
+        self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -764,25 +800,4 @@ struct Told {
     began: bool,
     /// When it had begun, and its heavy barriers, if it has ended.
     ended: Option<(u64, u64)>,
-}
-
-/// Counts the heavy barriers of a step.
-struct Counting<'r, R> {
-    readers: &'r R,
-    barriers: &'r unexplored::AtomicU64,
-}
-
-impl<R: Readers> Readers for Counting<'_, R> {
-    fn unlocks(&self) -> [u64; crate::counters::RANKS] {
-        self.readers.unlocks()
-    }
-
-    fn locks(&self) -> [u64; crate::counters::RANKS] {
-        self.readers.locks()
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        self.barriers.fetch_add(1, Ordering::Relaxed);
-        self.readers.heavy_barrier()
-    }
 }

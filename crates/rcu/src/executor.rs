@@ -41,9 +41,10 @@ use crate::counters::Slot;
 use crate::domain::Domain;
 use crate::engine::{self, Progress};
 use crate::grace::Readers;
+use crate::jobs::Jobs;
 use crate::region::Region;
 use crate::survey::Drives;
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::system;
 use crate::threads;
 use crate::wait;
@@ -140,14 +141,7 @@ impl Job {
     /// Runs `f` unless the domain was dropped, which then waits for the end of this.
     fn with_domain(&self, f: impl FnOnce(&'static Region, usize)) {
         let service = &self.region.service;
-        // SeqCst, as the load: pairs with `wait_for_jobs`. Either that sees this count, or
-        // this sees the new generation.
-        service.jobs_inside.fetch_add(1, Ordering::SeqCst);
-        if service.generation.load(Ordering::SeqCst) == self.generation {
-            f(self.region, arch::thread_token());
-        }
-        // Release: pairs with the acquire in `wait_for_jobs`.
-        service.jobs_inside.fetch_sub(1, Ordering::Release);
+        service.jobs.enter(self.generation, || f(self.region, arch::thread_token()));
     }
 }
 
@@ -175,9 +169,7 @@ pub(crate) struct Service {
     submit: AtomicPtr<Submit>,
     /// A job was submitted and has neither run nor been dropped.
     submitted: AtomicBool,
-    /// Changes when the domain is dropped, so that late jobs notice.
-    generation: AtomicU64,
-    jobs_inside: AtomicUsize,
+    jobs: Jobs,
     /// The token of the thread that runs a job.
     job_runner: AtomicUsize,
     /// Somebody has taken it upon himself to start the thread.
@@ -213,8 +205,7 @@ impl Service {
             mode: AtomicUsize::new(DRIVER),
             submit: AtomicPtr::new(ptr::null_mut()),
             submitted: AtomicBool::new(false),
-            generation: AtomicU64::new(0),
-            jobs_inside: AtomicUsize::new(0),
+            jobs: Jobs::new(),
             job_runner: AtomicUsize::new(0),
             started: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -238,7 +229,7 @@ impl Service {
     /// so are jobs. What belonged to them is leaked. True if there is to be a thread and is none.
     fn child_after_fork(&self, me: usize) -> bool {
         let mine = self.job_runner.load(Ordering::Relaxed) == me;
-        self.jobs_inside.store(usize::from(mine), Ordering::Relaxed);
+        self.jobs.child_after_fork(usize::from(mine));
         self.submitted.store(mine, Ordering::Relaxed);
         if !mine {
             // A thread of this process may have the same token.
@@ -255,13 +246,7 @@ impl Service {
 
     /// Makes late jobs do nothing, and waits for those that run.
     fn wait_for_jobs(&self) {
-        // SeqCst: pairs with `Job::with_domain`.
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        let mut vain = 0;
-        while self.jobs_inside.load(Ordering::SeqCst) != 0 {
-            wait::pause(engine::delay(vain));
-            vain += 1;
-        }
+        self.jobs.end(|vain| wait::pause(engine::delay(vain)));
     }
 
     fn reset(&self) {
@@ -432,7 +417,7 @@ impl Region {
         }
         // Acquire: pairs with the release in `set_executor`.
         let submit = service.submit.load(Ordering::Acquire);
-        let job = Job { region: self, generation: service.generation.load(Ordering::Relaxed) };
+        let job = Job { region: self, generation: service.jobs.generation() };
         // SAFETY: null, or from `Box::into_raw` in `set_executor`; freed only when the thread, which alone
         // calls this, has ended.
         if let Some(submit) = unsafe { submit.as_ref() } {

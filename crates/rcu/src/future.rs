@@ -14,14 +14,14 @@
 use crate::arch;
 use crate::domain::{Cookie, Domain};
 use crate::engine::Progress;
+use crate::marker::Marker;
 use crate::region::Region;
-use crate::sync::{AtomicBool, Ordering, fence};
 use crate::wait::{BarrierError, InReadSection};
 use crate::wakers::RUNNER;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// Steps made by one poll of a future at most.
@@ -133,42 +133,6 @@ impl fmt::Debug for Synchronized<'_> {
     }
 }
 
-/// The last callback that a [`Barrier`] waits for.
-#[derive(Debug)]
-struct Marker {
-    reached: AtomicBool,
-    /// `None` once reached, or nobody waits. Locked for moments.
-    waker: Mutex<Option<Waker>>,
-}
-
-impl Marker {
-    /// Puts a waker there, or takes it away. Then the caller looks again whether the marker was reached.
-    fn waits(&self, waker: Option<Waker>) {
-        let mut place = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *place, waker);
-        drop(place);
-        drop(old);
-        // Pairs with the fence in `reach`.
-        fence(Ordering::SeqCst);
-    }
-
-    fn reach(&self) {
-        // Release: pairs with the acquire in `Barrier::poll`; what the callbacks did is seen after.
-        self.reached.store(true, Ordering::Release);
-        // Pairs with the fence in `waits`: if the lock is found taken, its owner sees `reached` afterwards.
-        // (Waiting for it could be for ever, in a forked child that does not have the owner.)
-        fence(Ordering::SeqCst);
-        let waker = match self.waker.try_lock() {
-            Ok(mut place) => place.take(),
-            Err(TryLockError::Poisoned(place)) => place.into_inner().take(),
-            Err(TryLockError::WouldBlock) => None,
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
 /// Ends when the callbacks that were queued before have run. See [`Domain::barrier_async`].
 #[must_use = "a future does nothing unless it is awaited"]
 pub struct Barrier<'d> {
@@ -211,7 +175,7 @@ impl Barrier<'_> {
         }
         self.domain.refuse_inside()?;
         self.domain.refuse_in_callback()?;
-        let marker = Arc::new(Marker { reached: AtomicBool::new(false), waker: Mutex::new(None) });
+        let marker = Arc::new(Marker::new());
         self.marker = Some(Arc::clone(&marker));
         // Callbacks run in order: once this one has run, those before it have.
         let last = Arc::clone(&marker);
@@ -225,7 +189,7 @@ impl Barrier<'_> {
         let mut progress = Progress::Idle;
         for _ in 0..STEPS {
             progress = if by_users { self.domain.drive() } else { self.domain.poll() };
-            if marker.reached.load(Ordering::Acquire) {
+            if marker.is_reached() {
                 return (progress, true);
             }
             if progress != Progress::Advanced {
@@ -258,7 +222,7 @@ impl Future for Barrier<'_> {
             this.place.take(until, cx.waker());
             (progress, reached) = this.drive(&marker);
         }
-        if reached || marker.reached.load(Ordering::Acquire) {
+        if reached || marker.is_reached() {
             return Poll::Ready(Ok(()));
         }
         if progress == Progress::Advanced {

@@ -112,6 +112,28 @@ pub(crate) trait Readers {
     fn heavy_barrier(&self) -> bool;
 }
 
+/// Counts the heavy barriers of a step.
+#[derive(Debug)]
+pub(crate) struct Counting<'r, R> {
+    pub(crate) readers: &'r R,
+    pub(crate) barriers: &'r unexplored::AtomicU64,
+}
+
+impl<R: Readers> Readers for Counting<'_, R> {
+    fn unlocks(&self) -> [u64; RANKS] {
+        self.readers.unlocks()
+    }
+
+    fn locks(&self) -> [u64; RANKS] {
+        self.readers.locks()
+    }
+
+    fn heavy_barrier(&self) -> bool {
+        self.barriers.fetch_add(1, Ordering::Relaxed);
+        self.readers.heavy_barrier()
+    }
+}
+
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -162,9 +184,9 @@ impl Grace {
     pub(crate) fn snapshot(&self) -> u64 {
         // Pairs with the heavy barrier of the grace period that will be waited for. Without
         // it the caller's removal may become visible after that barrier although the load
-        // below still reads idle.
+        // below still reads idle. (Relaxed: it only tells which end to wait for.)
         fence(Ordering::SeqCst);
-        (self.seq.load(Ordering::Acquire) + ONE + AWAITED) & !AWAITED
+        (self.seq.load(Ordering::Relaxed) + ONE + AWAITED) & !AWAITED
     }
 
     /// Asks for `cookie` to become done.
@@ -311,9 +333,9 @@ impl Grace {
     /// Ends whatever runs: for a domain that is being dropped, in which no section is open
     /// and which nobody else can reach.
     pub(crate) fn end_unobserved(&self) {
-        // Release: pairs with the acquire in `is_done`.
+        // Relaxed: whatever let nobody else reach it comes between.
         let idle = (self.seq.load(Ordering::Relaxed) + AWAITED) & !AWAITED;
-        self.seq.store(idle, Ordering::Release);
+        self.seq.store(idle, Ordering::Relaxed);
         self.needed.store(0, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@
 //! | low bits | slot | entered by | left by |
 //! |---|---|---|---|
 //! | 0 | own | `inc`, compiler fence | `inc` with release |
-//! | FENCED | own | `inc`, SeqCst fence | release fence, `inc` |
+//! | FENCED | own | `inc`, SeqCst fence | `inc` with release |
 //! | SHARED | the region's | atomic add, barrier of the form in force | atomic add (release) |
 //! | NOTED, with one of the above | | and noted (see `sites`) | and noted |
 //!
@@ -19,7 +19,7 @@ use crate::arch;
 use crate::counters::{self, Pair};
 use crate::domain::Domain;
 use crate::sites;
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
@@ -178,11 +178,8 @@ fn leave_slowly(pair: *const Pair) {
         counters::leave_among_many(pair);
         arch::with_thread(|thread| thread.shared.fetch_sub(1, Ordering::Relaxed));
     } else {
-        // Release: a section whose end is counted has done its accesses. Pairs with the heavy
-        // barrier that follows the read of `unlock`. (More than a noted section needs where readers
-        // execute no barrier.)
-        fence(Ordering::Release);
-        arch::increment(&pair.unlock);
+        // (More than a noted section needs where readers execute no barrier.)
+        counters::leave(pair);
     }
 }
 

@@ -43,7 +43,7 @@
 //!
 //! A section is two increments of counters of the thread's own and no barrier; the updater's
 //! `membarrier` system call supplies the order that is missing. Where that call is not to be had, or
-//! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence. Every thread
+//! with `GRACEPOINT_RCU=fence` in the environment, readers execute a fence ([`requested_strategy`]). Every thread
 //! may read at any time: unregistered, in signal handlers, in destructors of thread-locals.
 //!
 //! # Who drives
@@ -67,6 +67,8 @@
 //! * `tests/loom.rs` compiles the files of the algorithm with loom's types and explores small
 //!   programs, each with twins that lack one part and must fail. `cargo test` runs it.
 //! * `tests/loom_updaters.rs` does so for what wakes threads and tasks: that no wakeup is lost.
+//! * `tests/loom/orderings.rs` weakens one ordering of these files at a time, each acquire, release and fence, and prints what
+//!   happens then: no ordering is without a twin, or a reason why loom cannot show it.
 //! * `tests/model` compiles them with the types of `gracepoint-model`, in which memory is x86's,
 //!   readers execute no barrier, and `membarrier` is an instruction: every schedule of small programs, with
 //!   a table of twins. What loom takes for granted, and the other way round. The kernel's SRCU-fast
@@ -89,7 +91,7 @@
 //!   freed any more and a stall says why.
 //! * `tests/fork.rs` and `tests/fork_served.rs` fork while others read, drive and serve; `tests/threads.rs`,
 //!   `tests/domain.rs`, `tests/executors.rs`, `tests/futures.rs`, `tests/owned.rs`, `tests/stalls.rs`, `tests/prove.rs`
-//!   and `tests/deadlocks.rs` say what is promised, case by case.
+//!   and `tests/deadlocks.rs` say what is promised, case by case; `tests/ui.rs` what does not compile.
 //! * `cargo run --release --example pair` prints what sections cost, `--example updates` what grace periods
 //!   and callbacks do; `-p gracepoint-bench -- reader` and `-- grace-period` do so beside liburcu, crossbeam-epoch,
 //!   seize, haphazard, arc-swap and locks.
@@ -117,6 +119,7 @@ mod counters;
 mod domain;
 mod engine;
 mod executor;
+mod fast;
 #[cfg_attr(not(unix), allow(dead_code, reason = "there is no fork there"))]
 mod fork;
 mod future;
@@ -124,7 +127,9 @@ mod grace;
 mod guard;
 mod holdouts;
 mod indices;
+mod jobs;
 mod kernel_state;
+mod marker;
 #[cfg(all(target_os = "linux", not(miri)))]
 mod mirror;
 #[cfg(not(all(target_os = "linux", not(miri))))]
@@ -133,6 +138,7 @@ mod mirror;
 mod observer;
 mod owners;
 mod prove;
+mod record;
 mod region;
 mod running;
 mod sites;
@@ -151,7 +157,9 @@ mod wakers;
 mod watch;
 
 pub use backtrace::backtraces_by_signal;
-pub use barrier::{Strategy, heavy_barrier, heavy_barrier_code, strategy};
+pub use barrier::{
+    Strategy, UnknownStrategy, heavy_barrier, heavy_barrier_code, requested_strategy, strategy,
+};
 #[cfg(feature = "canary")]
 #[doc(hidden)]
 pub use canary::Canary;
@@ -168,7 +176,9 @@ pub use mirror::word as mirror_word;
 pub use observer::{Event, Observer};
 pub use prove::{Checks, Finding};
 pub use running::RunningCallback;
-pub use stall::{Culprit, Entered, GracePeriod, HeldCallbacks, Link, Node, Phase, Stall, Waiter};
+pub use stall::{
+    Culprit, Entered, GracePeriod, HeldCallbacks, HeldFutures, Link, Node, Phase, Stall, Waiter,
+};
 pub use stats::Stats;
 pub use survey::{Drives, Survey, survey};
 pub use threads::{

@@ -80,7 +80,8 @@ impl<const NAMES: usize, const SHARDS: usize> Owners<NAMES, SHARDS> {
             if entry.name.load(Ordering::Relaxed).cast_const() != address {
                 continue;
             }
-            // Acquire: pairs with the release in `publish`; see the module's text.
+            // Acquire: pairs with the release in `publish`; see the module's text. (For scans, the barrier of
+            // the section that is entered after this would do.)
             match entry.length.load(Ordering::Acquire) {
                 0 => return None,
                 length if length == name.len() + 1 => return Some(entry),

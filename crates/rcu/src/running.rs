@@ -113,6 +113,9 @@ impl Region {
         // Itself is one of those.
         let number = self.pending().saturating_sub(1);
         let oldest = self.engine.oldest().filter(|_| number != 0).map(ago);
+        let period = self.engine.grace.running().filter(|_| number != 0);
+        let (for_running, for_next) =
+            period.map_or((false, false), |period| self.engine.callbacks_wait_for(period));
         let waiters = self.waiters(domain, None, clock::now());
         Some(RunningCallback {
             domain,
@@ -121,7 +124,7 @@ impl Region {
             ran_for: ago(running.since),
             index,
             thread: index.and_then(threads::thread_info),
-            behind: HeldCallbacks { number, oldest },
+            behind: HeldCallbacks { number, oldest, for_running, for_next },
             waiters: waiters
                 .into_iter()
                 .filter(|waiter| waiter.kind == WaitKind::Callbacks)

@@ -5,6 +5,7 @@
 //! kernel's number for their thread, so that chains of several domains, or with other locks, can be
 //! joined.
 
+use crate::arch;
 use crate::backtrace;
 use crate::barrier;
 use crate::clock;
@@ -18,6 +19,7 @@ use crate::running::RunningCallback;
 use crate::sites;
 use crate::threads::{self, ThreadInfo};
 use crate::waiters::WaitKind;
+use crate::wakers::RUNNER;
 use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
@@ -57,6 +59,8 @@ pub struct Stall {
     pub waiters: Vec<Waiter>,
     /// Futures that wait, of which no thread is known.
     pub async_waiters: usize,
+    /// The same by what they wait for.
+    pub futures: HeldFutures,
     /// Callbacks that wait.
     pub callbacks: HeldCallbacks,
     /// Whom it waits for. Empty if they left while this was looked at.
@@ -90,6 +94,23 @@ pub struct HeldCallbacks {
     pub number: usize,
     /// The oldest has waited at least this long, if there is any.
     pub oldest: Option<Duration>,
+    /// Some wait for the grace period that runs.
+    pub for_running: bool,
+    /// Some were queued after it had begun, and wait for the next. (Those of neither kind could run, if
+    /// somebody ran them.)
+    pub for_next: bool,
+}
+
+/// How many futures wait, by what for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldFutures {
+    /// For the grace period that runs. (All of them, if their list was in use when this was looked at.)
+    pub for_running: usize,
+    /// For the next.
+    pub for_next: usize,
+    /// For callbacks that another thread is running.
+    pub for_callbacks: usize,
 }
 
 /// A reader that the grace period waits for.
@@ -148,8 +169,8 @@ pub enum Node<'s> {
 }
 
 impl Stall {
-    /// Who waits for whom: waiters and callbacks for a grace period, the next grace period for the running one, and that
-    /// for readers.
+    /// Who waits for whom: waiters, futures and callbacks for a grace period, each for its own; the next grace period for
+    /// the running one, and that for readers.
     ///
     /// ```
     /// # static DOMAIN: gracepoint_rcu::Domain = gracepoint_rcu::Domain::new("doc");
@@ -181,14 +202,26 @@ impl Stall {
             };
             link(Node::Waiter(waiter), to);
         }
-        if self.waiters.iter().any(|waiter| waiter.grace_period == next) {
-            link(Node::GracePeriod(next), running);
+        let HeldFutures { for_running, for_next, for_callbacks } = self.futures;
+        let targets = [
+            (for_running, running),
+            (for_next, Node::GracePeriod(next)),
+            (for_callbacks, callbacks),
+        ];
+        for (count, to) in targets.into_iter().filter(|(count, _)| *count != 0) {
+            link(Node::Futures(count), to);
         }
-        if self.async_waiters != 0 {
-            link(Node::Futures(self.async_waiters), running);
-        }
-        if self.callbacks.number != 0 {
+        let HeldCallbacks { for_running, for_next, .. } = self.callbacks;
+        if for_running {
             link(callbacks, running);
+        }
+        if for_next {
+            link(callbacks, Node::GracePeriod(next));
+        }
+        let awaits_next =
+            |waiter: &Waiter| waiter.kind == WaitKind::GracePeriod && waiter.grace_period == next;
+        if for_next || self.futures.for_next != 0 || self.waiters.iter().any(awaits_next) {
+            link(Node::GracePeriod(next), running);
         }
         for culprit in &self.culprits {
             link(running, Node::Reader(culprit));
@@ -285,16 +318,39 @@ impl Region {
         let age = Duration::from_nanos(self.watch.age(number, now));
         let pending = self.pending();
         let waited = |since| Duration::from_nanos(clock::coarse().saturating_sub(since));
+        let (for_running, for_next) = self.engine.callbacks_wait_for(number);
+        let futures = self.held_futures(number);
         Some(Stall {
             grace_period: GracePeriod { domain, number },
             phase: if grace.has_flipped(number) { Phase::SecondScan } else { Phase::FirstScan },
             age,
             waiters: self.waiters(domain, Some(number), now),
-            async_waiters: self.engine.wakers.count(),
-            callbacks: HeldCallbacks { number: pending, oldest: self.engine.oldest().map(waited) },
+            async_waiters: futures.for_running + futures.for_next + futures.for_callbacks,
+            futures,
+            callbacks: HeldCallbacks {
+                number: pending,
+                oldest: self.engine.oldest().map(waited),
+                for_running: for_running && pending != 0,
+                for_next: for_next && pending != 0,
+            },
             culprits,
             barrier_refused: barrier::is_refused(),
         })
+    }
+
+    /// Futures that wait while the grace period of this number runs.
+    fn held_futures(&self, running: u64) -> HeldFutures {
+        let wakers = &self.engine.wakers;
+        let kind = |until| match until {
+            RUNNER => 2,
+            cookie => usize::from(grace::number_of_cookie(cookie) > running),
+        };
+        match wakers.count_by(arch::thread_token(), kind) {
+            Some([for_running, for_next, for_callbacks]) => {
+                HeldFutures { for_running, for_next, for_callbacks }
+            }
+            None => HeldFutures { for_running: wakers.count(), ..HeldFutures::default() },
+        }
     }
 
     /// Threads that wait for this domain; `running` is the number of the grace period that runs.

@@ -1,16 +1,18 @@
 //! The one door to atomics, fences and shared cells.
 //!
 //! The files that hold the algorithm (`counters`, `grace`, `trylock`, `blocks`, `callbacks`,
-//! `engine`) name nothing but `crate::sync`, `crate::arch` and `crate::barrier`.
+//! `engine`, and the small protocols beside it: `fast`, `jobs`, `marker`, `record`, `wakers`) name nothing but
+//! `crate::sync`, `crate::arch` and `crate::barrier`.
 //! `tests/loom.rs` compiles those same files a second time with doors of its own made
 //! of loom's types, so that what is explored is the text that ships and not a copy.
 
+pub(crate) use std::sync::Mutex;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence,
 };
 
 /// Atomics of numbers and settings on which the algorithm does not rest. Here they are the same; loom's
-/// twin of this does not explore them, which would take its programs hours.
+/// twin of this explores them only in programs that are about them: others would take hours.
 pub(crate) mod unexplored {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 }

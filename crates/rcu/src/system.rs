@@ -33,9 +33,9 @@ pub(crate) use exit::{notify_exit, prepare_exit_notice};
 #[cfg(all(target_os = "linux", not(miri)))]
 pub(crate) use imp::keep_from_children;
 pub(crate) use imp::{
-    Errno, NAME_LEN, fences_are_forced, map_zeroed, membarrier, membarrier_for_code,
-    register_membarrier, register_membarrier_for_code, task_name, thread_id, thread_is_gone,
-    thread_name,
+    Errno, NAME_LEN, map_zeroed, membarrier, membarrier_for_code, register_membarrier,
+    register_membarrier_for_code, task_name, thread_id, thread_is_gone, thread_name, with_wish,
+    write_to_stderr,
 };
 pub(crate) use signal::{handle, read_words, send_to_thread};
 pub(crate) use signals::with_signals_blocked;

@@ -29,6 +29,7 @@
 use crate::arch;
 use crate::blocks;
 use crate::indices;
+use crate::record::{ENDED, FREE, Known, LIVE, Read};
 use crate::region;
 use crate::start;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
@@ -65,23 +66,11 @@ static HIGH_WATER: AtomicU32 = AtomicU32::new(0);
 /// The records, `MAX_THREADS` of them, once mapped.
 static RECORDS: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 
-const FREE: u32 = 0;
-const LIVE: u32 = 1;
-/// The thread ended inside a section.
-const ENDED: u32 = 2;
-/// Being written.
-const CHANGING: u32 = 3;
-const STATE: u32 = 3;
-
 /// What is known of the thread that has an index. All zero is a free record.
 #[derive(Debug)]
 #[repr(C, align(128))]
 struct Record {
-    /// Low two bits the state, the rest counts changes: read before and after, it tells
-    /// whether what was read in between belongs together.
-    version: AtomicU32,
-    tid: AtomicU32,
-    name: [AtomicU64; 2],
+    known: Known,
     /// Whom the thread waits for.
     wait: waiters::Entry,
 }
@@ -89,72 +78,14 @@ struct Record {
 const _: () = assert!(size_of::<Record>() == 128);
 
 impl Record {
-    /// Somebody who is not the owner changes the record from version `from` to `state`, unless
-    /// it is changed by another in between. (If the index changes hands just while `change`
-    /// writes a name, the new owner shows that name until the next refresh.)
-    fn amend(&self, from: u32, state: u32, change: impl FnOnce(&Self)) -> bool {
-        let busy = (from | STATE).wrapping_add(STATE + 1);
-        let order = (Ordering::Acquire, Ordering::Relaxed);
-        if self.version.compare_exchange(from, busy, order.0, order.1).is_err() {
-            return false;
-        }
-        // Pairs with the fence in `read`, as in `occupy`.
-        fence(Ordering::Release);
-        change(self);
-        // Not a store: the owner may have ended, and its index gone on, meanwhile.
-        let done = (busy & !STATE) | state;
-        self.version.compare_exchange(busy, done, Ordering::Release, Ordering::Relaxed).is_ok()
-    }
-
-    /// The owner ends a change, or its ownership.
-    fn end(&self, state: u32) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store((version & !STATE) | state, Ordering::Release);
-    }
-
-    fn set_name(&self, name: [u8; NAME_LEN]) {
-        let (low, high) = name.split_at(8);
-        for (word, bytes) in self.name.iter().zip([low, high]) {
-            let bytes = bytes.try_into().unwrap_or([0; 8]);
-            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
-        }
-    }
-
-    /// The owner fills in its record. Nobody else writes a record whose index was just taken,
-    /// but a change by `refresh_names` may be under way; its outcome is overwritten.
-    fn occupy(&self) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store((version | STATE).wrapping_add(STATE + 1), Ordering::Relaxed);
-        // Pairs with the fence in `read`: the version is seen to change before the fields.
-        fence(Ordering::Release);
-        self.tid.store(system::thread_id(), Ordering::Relaxed);
-        self.set_name(system::thread_name());
-        self.end(LIVE);
-    }
-
-    /// Version and contents, if they belong together. A few tries, never a wait: the
-    /// writer may be the code that this (a signal handler) interrupted.
+    /// What is in it, if it belongs together.
     fn read(&self) -> Option<(u32, ThreadInfo)> {
-        for _ in 0..3 {
-            let before = self.version.load(Ordering::Acquire);
-            let state = before & STATE;
-            if state == FREE {
-                return None;
-            }
-            let tid = self.tid.load(Ordering::Relaxed);
-            let mut name = [0; NAME_LEN];
-            for (bytes, word) in name.chunks_exact_mut(8).zip(&self.name) {
-                bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-            }
-            // Pairs with the release fence in `occupy`: fields of a later change imply
-            // that its version is seen.
-            fence(Ordering::Acquire);
-            if state != CHANGING && self.version.load(Ordering::Relaxed) == before {
-                let ended = state == ENDED;
-                return Some((before, ThreadInfo { tid, name: ThreadName(name), ended }));
-            }
-        }
-        None
+        let Read { version, tid, name, ended } = self.known.read()?;
+        Some((version, ThreadInfo { tid, name: ThreadName(name), ended }))
+    }
+
+    fn occupy(&self) {
+        self.known.occupy(system::thread_id(), system::thread_name());
     }
 }
 
@@ -210,9 +141,9 @@ pub(crate) fn places() -> [usize; 7] {
         ptr::from_ref(&RECORDS).addr(),
         ptr::from_ref(&HIGH_WATER).addr(),
         size_of::<Record>(),
-        std::mem::offset_of!(Record, version),
-        std::mem::offset_of!(Record, tid),
-        std::mem::offset_of!(Record, name),
+        std::mem::offset_of!(Record, known.version),
+        std::mem::offset_of!(Record, known.tid),
+        std::mem::offset_of!(Record, known.name),
         std::mem::offset_of!(Record, wait),
     ]
 }
@@ -285,7 +216,7 @@ pub(crate) fn register() -> Word {
 fn free_record(index: u32) {
     if let Some(record) = record(index) {
         record.wait.clear();
-        record.end(FREE);
+        record.known.end(FREE);
     }
     indices::put_back(&TAKEN, index);
 }
@@ -309,7 +240,7 @@ pub(crate) fn thread_ends() {
     tell_hook(index);
     if region::is_inside_any(index) {
         if let Some(record) = record(index) {
-            record.end(ENDED);
+            record.known.end(ENDED);
         }
     } else {
         free_record(index);
@@ -451,14 +382,14 @@ pub fn refresh_names() {
             // Pairs with the release of the sections' ends, which a thread that has ended may have counted late, from
             // destructors after ours; that was the last of what it did with its index.
             fence(Ordering::Acquire);
-            if record.amend(version, FREE, |_| ()) {
+            if record.known.amend(version, FREE, None) {
                 if !info.ended {
                     tell_hook(index); // It was told when the thread ended.
                 }
                 indices::put_back(&TAKEN, index);
             }
         } else if let Some(name) = system::task_name(info.tid) {
-            record.amend(version, LIVE, |record| record.set_name(name));
+            record.known.amend(version, LIVE, Some(name));
         }
     }
 }
@@ -480,7 +411,7 @@ pub(crate) fn child_after_fork(neutralise: impl Fn(u32)) {
             let Some(record) = record(index) else { return };
             if Some(index) == mine {
                 record.occupy();
-            } else if record.version.load(Ordering::Relaxed) & STATE != ENDED {
+            } else if record.known.state() != ENDED {
                 neutralise(index);
                 free_record(index);
             }

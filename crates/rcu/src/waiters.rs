@@ -2,15 +2,16 @@
 //!
 //! A thread that has to wait says so in an entry that goes with its index, before it first pauses:
 //! four stores, by the thread alone. Who looks (a report) takes no lock and may see an entry
-//! that is being changed: `region` is written last and checked after, and what is torn all the same is a line
-//! in a report.
+//! that is being changed: `region` is emptied first, written last, and checked after; and each of the words between
+//! releases that it is empty. So who sees a word of another wait sees another region. (Each of the four pairs has its twins in
+//! `tests/loom/orderings.rs`. Two waits for the same region may be mixed up all the same, in a line of a report.)
 //!
 //! Waiting nests: a thread in `barrier` runs callbacks, and one of those may wait too. The inner wait
 //! is shown while it lasts, and then the outer one again.
 
 use crate::clock;
 use crate::region::Region;
-use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, AtomicUsize, Ordering, constant};
 use crate::threads;
 use std::ptr;
 
@@ -37,12 +38,12 @@ pub(crate) struct Entry {
 /// What an entry says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
-    region: *const Region,
+    pub(crate) region: *const Region,
     /// Done when the wait is.
     pub(crate) cookie: u64,
     /// By `clock::now`.
     pub(crate) since: u64,
-    kind: usize,
+    pub(crate) kind: usize,
 }
 
 impl Wait {
@@ -61,7 +62,19 @@ impl Entry {
         std::mem::offset_of!(Entry, kind),
     ];
 
-    fn set(&self, wait: Wait) {
+    constant! {
+        #[allow(dead_code, reason = "for tests/loom/orderings.rs: elsewhere memory comes zeroed")]
+        pub(crate) fn new() -> Self {
+            Self {
+                region: AtomicPtr::new(ptr::null_mut()),
+                cookie: AtomicU64::new(0),
+                since: AtomicU64::new(0),
+                kind: AtomicUsize::new(0),
+            }
+        }
+    }
+
+    pub(crate) fn set(&self, wait: Wait) {
         self.region.store(ptr::null_mut(), Ordering::Relaxed);
         // Release: who sees what follows sees that the entry was empty before. Pairs with the acquire
         // of `cookie`, `since` and `kind` in `get`.
@@ -72,7 +85,7 @@ impl Entry {
         self.region.store(wait.region.cast_mut(), Ordering::Release);
     }
 
-    fn get(&self) -> Wait {
+    pub(crate) fn get(&self) -> Wait {
         let region = self.region.load(Ordering::Acquire);
         Wait {
             cookie: self.cookie.load(Ordering::Acquire),

@@ -108,6 +108,20 @@ impl Wakers {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// How many tasks wait for what, by `kind`'s numbers for that; `None` if the list is in use. For reports.
+    pub(crate) fn count_by<const KINDS: usize>(
+        &self,
+        me: usize,
+        kind: impl Fn(u64) -> usize,
+    ) -> Option<[usize; KINDS]> {
+        let mut held = self.list.try_lock(me)?;
+        held.with(|list| {
+            let mut counts = [0; KINDS];
+            list.entries.iter().for_each(|entry| counts[kind(entry.until)] += 1);
+            Some(counts)
+        })
+    }
+
     /// Wakes those whose `until` satisfies `is_done`, which has just come true for some.
     pub(crate) fn wake(&self, me: usize, is_done: impl Fn(u64) -> bool) {
         // Pairs with the fence in `register`; see the module's text.

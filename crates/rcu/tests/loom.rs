@@ -8,7 +8,8 @@
 //! other means: signals and thread churn are in `tests/torture.rs`, `fork` in `tests/fork.rs`.
 //!
 //! For each thing the argument in `src/grace.rs` needs there is a *twin* that lacks it, and
-//! the same program must then find the error.
+//! the same program must then find the error. Those that lack one ordering, of an access or a fence, are in
+//! `tests/loom/orderings.rs`: each ordering of these files has one there, or a reason why not.
 //!
 //! Programs of two threads are explored whole. Those of three would take hours, so
 //! there an execution has at most two or three preemptions; `GRACEPOINT_LOOM=4 cargo test -p gracepoint-rcu
@@ -32,15 +33,39 @@ shipped!(
     wakers "../src/wakers.rs",
     indices "../src/indices.rs",
     owners "../src/owners.rs",
-    engine "../src/engine.rs"
+    engine "../src/engine.rs",
+    fast "../src/fast.rs",
+    jobs "../src/jobs.rs",
+    marker "../src/marker.rs",
+    record "../src/record.rs",
+    waiters "../src/waiters.rs"
 );
 
 #[allow(dead_code, reason = "each of the two tests that have it uses a part")]
 #[path = "loom/door.rs"]
 mod door;
+#[path = "loom/orderings.rs"]
+mod orderings;
+
+/// For `waiters`: whom a thread waits for. Addresses alone.
+mod region {
+    #[derive(Debug)]
+    pub(crate) struct Region;
+}
+
+/// No thread has an index here.
+mod threads {
+    pub(crate) fn thread_index() -> Option<u32> {
+        None
+    }
+
+    pub(crate) fn wait_entry(_: u32) -> Option<&'static crate::waiters::Entry> {
+        None
+    }
+}
 
 use counters::{Pair, RANKS, Slot, enter, enter_among_many, leave, leave_among_many};
-use door::{arch, barrier, clock, running, stall, sync};
+use door::{arch, barrier, clock, running, stall, sync, system};
 use engine::{Engine, Progress};
 use grace::{Readers, Step};
 use loom::cell::UnsafeCell;
@@ -149,11 +174,13 @@ impl World {
                 let owned = self.owners.iter().flat_map(|owners| owners.used());
                 for slot in self.slots.iter().chain(owned.flat_map(|owner| &owner.slots)) {
                     let pair = &slot.pairs[rank];
-                    // Loom's own load, which `RelaxedSeq` does not weaken.
-                    let (lock, unlock): (&AtomicU64, &AtomicU64) = (&pair.lock, &pair.unlock);
+                    let sync::AtomicU64::Explored(unlock) = &pair.unlock else {
+                        panic!("explored")
+                    };
                     *sum += match (locks, self.twin) {
-                        (true, _) => lock.load(Ordering::Relaxed),
+                        (true, _) => pair.lock.load(Ordering::Relaxed),
                         (_, Twin::RelaxedScan) => unlock.load(Ordering::Relaxed),
+                        // Loom's own load, which `RelaxedSeq` does not weaken.
                         _ => unlock.load(Ordering::Acquire),
                     };
                 }
@@ -286,6 +313,7 @@ fn explore(
         .unwrap_or("");
     let expected = ["Causality violation", "read after it was freed", "an increment was lost"];
     assert!(expected.iter().any(|cause| text.contains(cause)), "failed otherwise: {text}");
+    door::tell_of_twin(&format!("{twin:?}"), text);
     false
 }
 

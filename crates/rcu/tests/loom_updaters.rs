@@ -95,6 +95,7 @@ fn explore(twin: Twin, program: impl Fn(Twin, &Count) + Sync + Send + 'static) -
     };
     let text = payload.downcast_ref::<&str>().copied().unwrap_or("");
     assert!(text.contains("lost wakeup"), "failed otherwise: {text}");
+    door::tell_of_twin(&format!("{twin:?}"), text);
     false
 }
 
@@ -250,6 +251,7 @@ fn blocks_hold(fences: bool) -> bool {
     let Err(payload) = outcome else { return true };
     let text = payload.downcast_ref::<String>().map_or("", |text| text);
     assert!(text.contains("Causality violation"), "failed otherwise: {text}");
+    door::tell_of_twin("NoFences", text);
     false
 }
 

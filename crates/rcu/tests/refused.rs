@@ -6,10 +6,13 @@
 #[path = "child/process.rs"]
 mod process;
 
-use gracepoint_rcu::{Domain, Progress, RcuCell, Strategy, heavy_barrier, strategy};
+use gracepoint_rcu::{
+    Domain, Progress, RcuCell, Strategy, heavy_barrier, requested_strategy, strategy,
+};
 use process::in_child;
 use std::io;
 use std::mem::offset_of;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::Barrier;
@@ -45,15 +48,17 @@ fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// Runs a test of this file in a program of its own, which is told `how` before it begins.
-fn expect_good(test: &str, how: impl FnOnce(&mut Command)) {
+/// Runs a test of this file in a program of its own, which is told `how` before it begins; what it wrote to stderr.
+fn expect_good(test: &str, how: impl FnOnce(&mut Command)) -> String {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "--nocapture", test]).env_remove("GRACEPOINT_RCU").env(CHILD, "1");
     how(&mut command);
     let output = command.output().expect("a child");
     let text = String::from_utf8_lossy(&output.stdout);
     let good = output.status.success() && text.contains("1 passed");
-    assert!(good, "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(good, "{text}{stderr}");
+    stderr
 }
 
 #[test]
@@ -74,11 +79,62 @@ fn refused_from_the_start() {
 #[test]
 fn told_to_fence() {
     if is_child() {
+        assert_eq!(requested_strategy(), Ok(Some(Strategy::Fence)));
         return works_with_fences();
     }
-    expect_good("told_to_fence", |command| {
+    let stderr = expect_good("told_to_fence", |command| {
         command.env("GRACEPOINT_RCU", "fence");
     });
+    assert!(!stderr.contains("GRACEPOINT_RCU"), "{stderr}");
+}
+
+#[test]
+fn told_nothing() {
+    if is_child() {
+        assert_eq!(requested_strategy(), Ok(None));
+        return;
+    }
+    for empty in [false, true] {
+        let stderr = expect_good("told_nothing", |command| {
+            if empty {
+                command.env("GRACEPOINT_RCU", "");
+            }
+        });
+        assert!(!stderr.contains("GRACEPOINT_RCU"), "{stderr}");
+    }
+}
+
+/// A value that means nothing is told, once and at the start, and in a way that a program can refuse.
+#[test]
+fn told_what_is_not_known() {
+    let long = format!("fence{}", "s".repeat(400));
+    if is_child() {
+        let unknown = requested_strategy().expect_err("no strategy");
+        assert_eq!(requested_strategy(), Err(unknown.clone()));
+        let value = std::env::var_os("GRACEPOINT_RCU").expect("told");
+        let value = value.to_str().unwrap_or("fe?nse");
+        assert!(value.starts_with(unknown.value()) && unknown.value().starts_with("fe"));
+        let text = unknown.to_string();
+        assert!(
+            text.starts_with("GRACEPOINT_RCU=fe") && text.contains("set it to \"fence\""),
+            "{text}"
+        );
+        Domain::new("ignored").synchronize().expect("outside");
+        return;
+    }
+    for (value, told) in [
+        (&b"fense"[..], "GRACEPOINT_RCU=fense is not known: set it to \"fence\""),
+        (b"fe\x9bnse", "GRACEPOINT_RCU=fe?nse is not known"),
+        (b"fence ", "GRACEPOINT_RCU=fence  is not known"),
+        (long.as_bytes(), "sss… is not known"),
+    ] {
+        let stderr = expect_good("told_what_is_not_known", |command| {
+            command.env("GRACEPOINT_RCU", std::ffi::OsStr::from_bytes(value));
+        });
+        let lines: Vec<_> =
+            stderr.lines().filter(|line| line.contains("gracepoint-rcu:")).collect();
+        assert!(matches!(lines[..], [line] if line.contains(told)), "{stderr}");
+    }
 }
 
 /// A value that shows that it was dropped.

@@ -312,6 +312,75 @@ fn the_domains_thread_tells_of_a_stall_when_nobody_waits() {
     DOMAIN.barrier().expect("outside");
 }
 
+/// Where the links from these nodes go, by number of the grace period.
+fn targets(links: &[Link<'_>], from: fn(&Node<'_>) -> bool) -> Vec<u64> {
+    let to = |link: &Link<'_>| match link.to {
+        Node::GracePeriod(period) => period.number,
+        _ => panic!("{link:?}"),
+    };
+    links.iter().filter(|link| from(&link.from)).map(to).collect()
+}
+
+/// What was there when a grace period began waits for that, what came later for the next, and what is ready for none.
+#[test]
+fn callbacks_and_futures_wait_each_for_their_own_grace_period() {
+    use std::future::Future as _;
+    use std::task::{Context, Waker};
+
+    static DOMAIN: Domain = Domain::new("own");
+    static OTHER: Domain = Domain::new("own, too");
+    let callbacks =
+        |stall: &Stall| targets(&stall.links(), |node| matches!(node, Node::Callbacks(_)));
+    let futures = |stall: &Stall| targets(&stall.links(), |node| matches!(node, Node::Futures(_)));
+    let next = |stall: &Stall| {
+        let links = stall.links();
+        let running = stall.grace_period;
+        let is_next = |node: &Node<'_>| matches!(node, Node::GracePeriod(period) if period.number == running.number + 1);
+        links.iter().any(|link| {
+            is_next(&link.from) && matches!(link.to, Node::GracePeriod(to) if to == running)
+        })
+    };
+    let mut cx = Context::from_waker(Waker::noop());
+    // A ready callback that nobody has run.
+    DOMAIN.call(|| {});
+    while DOMAIN.poll() != Progress::Idle {}
+    with_reader(&DOMAIN, "holder", |_| {
+        begin(&DOMAIN);
+        let number = one(&DOMAIN).grace_period.number;
+        let stall = one(&DOMAIN);
+        assert_eq!((stall.callbacks.number, callbacks(&stall)), (1, vec![]), "it could run");
+        assert!(!next(&stall));
+
+        DOMAIN.call(|| {});
+        assert_eq!(callbacks(&one(&DOMAIN)), [number + 1], "in the queue");
+        DOMAIN.poll();
+        assert_eq!(callbacks(&one(&DOMAIN)), [number + 1], "in its bucket");
+        assert!(next(&one(&DOMAIN)), "{:?}", one(&DOMAIN).links());
+        let mut late = std::pin::pin!(DOMAIN.synchronized());
+        assert!(late.as_mut().poll(&mut cx).is_pending());
+        let stall = one(&DOMAIN);
+        assert_eq!((futures(&stall), stall.async_waiters), (vec![number + 1], 1));
+        assert_eq!((stall.futures.for_running, stall.futures.for_next), (0, 1));
+    });
+    DOMAIN.barrier().expect("outside");
+
+    // Both are there when it begins. (In a domain in which the future has not left a thread that drives.)
+    with_reader(&OTHER, "holder", |_| {
+        OTHER.call(|| {});
+        let mut early = std::pin::pin!(OTHER.synchronized());
+        assert!(early.as_mut().poll(&mut cx).is_pending());
+        let stall = one(&OTHER);
+        let number = stall.grace_period.number;
+        assert_eq!((callbacks(&stall), futures(&stall)), (vec![number], vec![number]));
+        assert!(!next(&stall));
+        OTHER.call(|| {});
+        let stall = one(&OTHER);
+        assert_eq!(callbacks(&stall), [number, number + 1], "some of each");
+        assert!(next(&stall));
+    });
+    OTHER.barrier().expect("outside");
+}
+
 #[test]
 fn tasks_that_wait_are_counted() {
     use std::future::Future as _;

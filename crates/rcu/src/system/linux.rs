@@ -64,13 +64,19 @@ pub(crate) fn membarrier_for_code() -> bool {
     call_membarrier(PRIVATE_EXPEDITED_SYNC_CORE) == 0
 }
 
-/// Whether the environment says `GRACEPOINT_RCU=fence`. Not for signal handlers.
-pub(crate) fn fences_are_forced() -> bool {
+/// Gives `f` the value of `GRACEPOINT_RCU`, if it is in the environment. Not for signal handlers.
+pub(crate) fn with_wish<R>(f: impl FnOnce(&[u8]) -> R) -> Option<R> {
     // SAFETY: the name is a C string. This runs at load time, before the program can have
     // threads that change the environment.
     let value = unsafe { libc::getenv(c"GRACEPOINT_RCU".as_ptr()) };
     // SAFETY: getenv returns null or a C string, which is read at once.
-    !value.is_null() && unsafe { std::ffi::CStr::from_ptr(value) } == c"fence"
+    (!value.is_null()).then(|| f(unsafe { std::ffi::CStr::from_ptr(value) }.to_bytes()))
+}
+
+/// Writes to stderr, past everything that could allocate or lock; what cannot be written is lost.
+pub(crate) fn write_to_stderr(bytes: &[u8]) {
+    // SAFETY: the address and length of a slice.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
 }
 
 /// The kernel's number for this thread.

@@ -15,9 +15,14 @@ impl Errno {
     }
 }
 
-/// There is nothing else here.
-pub(crate) fn fences_are_forced() -> bool {
-    true
+/// Gives `f` the value of `GRACEPOINT_RCU`, if it is in the environment. Not for signal handlers.
+pub(crate) fn with_wish<R>(f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    std::env::var_os("GRACEPOINT_RCU").map(|value| f(value.as_encoded_bytes()))
+}
+
+/// Writes to stderr; what cannot be written is lost.
+pub(crate) fn write_to_stderr(bytes: &[u8]) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), bytes);
 }
 
 /// Cannot be had.

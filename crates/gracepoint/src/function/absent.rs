@@ -42,7 +42,7 @@ pub struct Call;
 impl Call {
     /// A call that is not traced.
     #[inline(always)]
-    #[expect(clippy::new_without_default, reason = "for the macro alone")]
+    #[allow(clippy::new_without_default, reason = "for the macro alone")]
     pub const fn new() -> Call {
         Call
     }

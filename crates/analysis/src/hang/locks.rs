@@ -338,13 +338,10 @@ fn by_function(incident: &Incident, waiter: &Waiter<'_>, node: &Node, graph: &mu
     for task in incident.tasks.values() {
         let stack = incident.stack(task.pid);
         let at = stack.iter().position(|f| functions.iter().any(|p| fits(p, &f.function)));
-        // It may wait for the lock in that function.
-        let asks = at.is_some_and(|at| {
-            at < 4
-                && waits::classify(stack, false).is_some_and(|w| {
-                    w.rule.what == What::Lock && lock_name(stack, &w) == Some(name)
-                })
-        });
+        // Who waits for the lock in that function has it not.
+        let asks = at.is_some()
+            && waits::classify(stack, false)
+                .is_some_and(|w| w.rule.what == What::Lock && lock_name(stack, &w) == Some(name));
         if let (Some(at), false) = (at, asks) {
             found.insert(task.pid, stack[at].line);
         }

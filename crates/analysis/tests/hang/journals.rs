@@ -197,3 +197,23 @@ fn who_asks_for_a_lock_is_not_said_to_have_it() {
     let told = log(&[(90, "unshare", "", copies), (91, "kworker/u8:1", "netns cleanup_net", has)]);
     assert!(edge(&told, "lock:pernet_ops_rwsem", "task:91"));
 }
+
+/// One device is named, and by the thread of a journal: what is on it is of that kind of file system.
+#[test]
+fn io_of_another_file_system_is_of_another_device() {
+    let journal = (
+        100,
+        "jbd2/sda1-8",
+        "",
+        "io_schedule bit_wait_io __wait_on_bit __wait_on_buffer jbd2_journal_commit_transaction",
+    );
+    let sync = |write: &str| {
+        let stack = format!(
+            "io_schedule folio_wait_bit_common folio_wait_writeback {write} vfs_fsync_range"
+        );
+        log(&[(101, "sync", "", &stack), journal])
+    };
+    assert!(edge(&sync("ext4_sync_file"), "task:101", "io:sda1"));
+    assert!(edge(&sync("blkdev_fsync"), "task:101", "io:sda1"), "which is as good as any");
+    assert!(edge(&sync("nilfs_sync_file"), "task:101", "io:block device"));
+}

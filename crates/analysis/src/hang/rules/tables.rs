@@ -595,6 +595,39 @@ pub(in crate::hang) const IO_SERVERS: &[(&str, &str)] = &[
     ("orangefs_*", "the OrangeFS server"),
 ];
 
+/// `(function, kind of file system)`: those that are on a block device.
+pub(in crate::hang) const FILE_SYSTEMS: &[(&str, &str)] = &[
+    ("ext4_*", "ext4"),
+    ("__ext4_*", "ext4"),
+    ("jbd2_*", "ext4"),
+    ("ocfs2_*", "ext4"),
+    ("ext2_*", "ext2"),
+    ("xfs_*", "xfs"),
+    ("xlog_*", "xfs"),
+    ("btrfs_*", "btrfs"),
+    ("f2fs_*", "f2fs"),
+    ("bch2_*", "bcachefs"),
+    ("nilfs_*", "nilfs2"),
+    ("gfs2_*", "gfs2"),
+    ("jfs_*", "jfs"),
+    ("reiserfs_*", "reiserfs"),
+    ("ntfs_*", "ntfs"),
+    ("hfs_*", "hfs"),
+    ("hfsplus_*", "hfs"),
+    ("udf_*", "udf"),
+    ("exfat_*", "exfat"),
+    ("fat_*", "fat"),
+    ("msdos_*", "fat"),
+    ("vfat_*", "fat"),
+    ("isofs_*", "isofs"),
+    ("erofs_*", "erofs"),
+    ("z_erofs_*", "erofs"),
+    ("squashfs_*", "squashfs"),
+    ("minix_*", "minix"),
+    ("ufs_*", "ufs"),
+    ("zonefs_*", "zonefs"),
+];
+
 /// Functions that run inside of a handle of a journal, whose end a commit waits for.
 pub(in crate::hang) const IN_HANDLE: &[&str] = &[
     "jbd2_journal_get_*",

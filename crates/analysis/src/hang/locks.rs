@@ -7,7 +7,9 @@
 use super::frame::Frame;
 use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
-use super::rules::{LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, OBJECT_LOCKS, What, fits, fits_any};
+use super::rules::{
+    FILE_SYSTEMS, LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, OBJECT_LOCKS, What, beside, fits, fits_any,
+};
 use super::waits::{self, Wait};
 use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
 use std::collections::{BTreeMap, BTreeSet};
@@ -338,13 +340,10 @@ fn by_function(incident: &Incident, waiter: &Waiter<'_>, node: &Node, graph: &mu
     for task in incident.tasks.values() {
         let stack = incident.stack(task.pid);
         let at = stack.iter().position(|f| functions.iter().any(|p| fits(p, &f.function)));
-        // It may wait for the lock in that function.
-        let asks = at.is_some_and(|at| {
-            at < 4
-                && waits::classify(stack, false).is_some_and(|w| {
-                    w.rule.what == What::Lock && lock_name(stack, &w) == Some(name)
-                })
-        });
+        // Who waits for the lock in that function has it not.
+        let asks = at.is_some()
+            && waits::classify(stack, false)
+                .is_some_and(|w| w.rule.what == What::Lock && lock_name(stack, &w) == Some(name));
         if let (Some(at), false) = (at, asks) {
             found.insert(task.pid, stack[at].line);
         }
@@ -384,11 +383,30 @@ pub(super) fn device(incident: &Incident, waiter: &Waiter<'_>) -> Option<String>
         return Some(own);
     }
     let only = || {
-        let all: BTreeSet<String> = incident.tasks.values().filter_map(device_of).collect();
-        let one = all.len() == 1;
-        all.into_iter().next().filter(|_| one)
+        let named = |task: &'_ Task| Some((device_of(task)?, file_system_of(incident, task)));
+        let all: BTreeSet<_> = incident.tasks.values().filter_map(named).collect();
+        let names: BTreeSet<&String> = all.iter().map(|(name, _)| name).collect();
+        let name = names.first().filter(|_| names.len() == 1)?;
+        Some(((*name).clone(), all.iter().filter_map(|(_, system)| *system).collect()))
     };
-    incident.device.get_or_init(only).clone()
+    let (name, systems) = incident.device.get_or_init(only).as_ref()?;
+    // What is in a file system of another kind is on another device.
+    let fits =
+        file_system(&waiter.stack).is_none_or(|own| systems.is_empty() || systems.contains(&own));
+    fits.then(|| name.clone())
+}
+
+/// The kind of a task's file system: a journal's thread has one by its name.
+fn file_system_of(incident: &Incident, task: &Task) -> Option<&'static str> {
+    let threads =
+        [("jbd2/", "ext4"), ("xfsaild/", "xfs"), ("xfs-buf/", "xfs"), ("f2fs_ckpt-", "f2fs")];
+    let by_name = threads.iter().find(|(start, _)| task.comm.starts_with(start));
+    by_name.map(|(_, system)| *system).or_else(|| file_system(incident.stack(task.pid)))
+}
+
+/// The kind of the file system that a stack is in.
+fn file_system(stack: &[Frame]) -> Option<&'static str> {
+    stack.iter().find_map(|f| beside(FILE_SYSTEMS, &f.function))
 }
 
 fn device_of(task: &Task) -> Option<String> {

@@ -5,7 +5,7 @@
 use super::frame::Frame;
 use super::order::LockOrder;
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tasks of one incident.
 pub(super) const TASKS: usize = 2048;
@@ -39,8 +39,8 @@ pub(super) struct Incident {
     pub(super) dropped: u64,
     pub(super) first_line: u32,
     pub(super) last_line: u32,
-    /// The block device of the log, if it names only one.
-    pub(super) device: OnceCell<Option<String>>,
+    /// The block device of the log, if it names only one, and the kinds of file systems that are seen on it.
+    pub(super) device: OnceCell<Option<(String, BTreeSet<&'static str>)>>,
 }
 
 impl Incident {

@@ -1,5 +1,6 @@
 //! What is known of the kernel's functions, as data: in which function a task waits, for what, and
-//! who ends the wait. Each row carries a stack that it must recognise; the test reads it from a log.
+//! who ends the wait. Each row carries a stack that it must recognise; the tests read it from a log, and a
+//! stack for each of its functions.
 //!
 //! A pattern ending in `*` is the beginning of a name. To teach the program something, add a row.
 

@@ -123,7 +123,7 @@ fn a_lock_has_no_name_of_a_caller_further_out() {
         log(&[(50, "sh", "", "schedule_preempt_disabled __mutex_lock qx_init_task copy_process")]);
     assert_eq!(chain(&told).0, ["task:50", "lock:mutex in qx_init_task"]);
     let told =
-        log(&[(50, "sh", "", "percpu_rwsem_wait __percpu_down_read copy_process kernel_clone")]);
+        log(&[(50, "sh", "", "percpu_rwsem_wait __percpu_down_read cgroup_can_fork copy_process")]);
     assert_eq!(chain(&told).0, ["task:50", "lock:cgroup_threadgroup_rwsem"]);
 }
 
@@ -183,4 +183,37 @@ fn a_control_group_that_drains_waits_for_the_worker_that_removes_it() {
     // Since 7.0 it waits for tasks that die, which no worker removes.
     let dying = (80, "sh", "", "cgroup_drain_dying cgroup_rmdir kernfs_iop_rmdir vfs_rmdir");
     assert_eq!(chain(&log(&[dying, worker])).0, ["task:80", "wait:control group to drain"]);
+}
+
+/// A function in which a task has a lock is also the one that asks for it.
+#[test]
+fn who_asks_for_a_lock_is_not_said_to_have_it() {
+    let asks = "schedule_preempt_disabled rwsem_down_write_slowpath down_write cleanup_net process_one_work";
+    let copies =
+        "schedule_preempt_disabled rwsem_down_read_slowpath down_read_killable copy_net_ns unshare";
+    let has = "schedule_timeout wait_for_completion rcu_barrier ops_undo_list cleanup_net process_one_work";
+    let told = log(&[(90, "unshare", "", copies), (91, "kworker/u8:1", "netns cleanup_net", asks)]);
+    assert_eq!(chain(&told).0, ["task:90", "lock:pernet_ops_rwsem"]);
+    let told = log(&[(90, "unshare", "", copies), (91, "kworker/u8:1", "netns cleanup_net", has)]);
+    assert!(edge(&told, "lock:pernet_ops_rwsem", "task:91"));
+}
+
+/// One device is named, and by the thread of a journal: what is on it is of that kind of file system.
+#[test]
+fn io_of_another_file_system_is_of_another_device() {
+    let journal = (
+        100,
+        "jbd2/sda1-8",
+        "",
+        "io_schedule bit_wait_io __wait_on_bit __wait_on_buffer jbd2_journal_commit_transaction",
+    );
+    let sync = |write: &str| {
+        let stack = format!(
+            "io_schedule folio_wait_bit_common folio_wait_writeback {write} vfs_fsync_range"
+        );
+        log(&[(101, "sync", "", &stack), journal])
+    };
+    assert!(edge(&sync("ext4_sync_file"), "task:101", "io:sda1"));
+    assert!(edge(&sync("blkdev_fsync"), "task:101", "io:sda1"), "which is as good as any");
+    assert!(edge(&sync("nilfs_sync_file"), "task:101", "io:block device"));
 }

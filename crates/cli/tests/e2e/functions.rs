@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("functions_are_listed", are_listed),
         ("functions_errors_say_what_to_do", errors_say_what_to_do),
         ("functions_are_asked_for_by_number", are_asked_for_by_number),
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("functions_of_pieces_have_names", pieces_have_names),
         ("functions_of_a_panic_end", a_panic_ends_calls),
         ("functions_with_sleds_are_recorded", with_sleds),
+        ("a_stack_is_told_by_its_functions", a_stack_has_names),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -313,7 +314,7 @@ fn sleds() -> &'static Path {
             .arg(&folder)
             .current_dir(root)
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", "-Z instrument-xray=always")
+            .env("RUSTFLAGS", "-Z instrument-xray=always -C force-frame-pointers=yes")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
             .env_remove("GRACEPOINT_PATCH")
             .output()
@@ -358,6 +359,35 @@ fn of_cpp() {
     assert!(drawn.contains("    sleds::Store::get(long)"), "{drawn}");
     let table = done(scene.run(&["report", dir, "--functions=sleds::Store::get*"]));
     assert!(table.lines().count() == 2 && table.contains("sleds::Store::get(long)"), "{table}");
+    program.end();
+}
+
+/// The program has frame pointers: its stacks are told by name when they are read.
+fn a_stack_has_names() {
+    if cfg!(not(target_arch = "x86_64")) || option_env!("GRACEPOINT_PATCH") == Some("branch") {
+        return; // that program is not built
+    }
+    let scene = Scene::new();
+    let mut command = scene.command(sleds());
+    command.arg("serve");
+    let mut program = Running::start(command);
+    program.expect("/");
+    let pid = program.pid().to_string();
+    let args = ["record", "-p", &pid, "-e", "sleds:there", "--context", "stack", "-d", "100ms"];
+    done(scene.run(&[&args[..], &["-o", "t.trace"]].concat()));
+    let events = json(&done(scene.run(&["report", "t.trace", "--json", "--limit", "10"])));
+    assert_eq!(events.len(), 10);
+    for event in events {
+        let frames = event["frames"].as_array().unwrap();
+        let addresses = event["fields"]["callstack"].as_array().unwrap();
+        assert_eq!(frames.len(), addresses.len(), "{event:#}");
+        let at =
+            |end: &str| frames.iter().position(|f| f.as_str().is_some_and(|f| f.ends_with(end)));
+        let (inner, outer) = (at("::serve::second"), at("::serve::first"));
+        assert!(inner.is_some() && outer == inner.map(|at| at + 1), "{event:#}");
+    }
+    let text = done(scene.run(&["report", "t.trace", "--limit", "1"]));
+    assert!(text.contains("::serve::second, gracepoint_sleds::serve::first, "), "{text}");
     program.end();
 }
 

@@ -27,7 +27,7 @@ fn build(package: &str) -> PathBuf {
         .arg(&folder)
         .current_dir(root)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTFLAGS", "-Z instrument-xray=always")
+        .env("RUSTFLAGS", "-Z instrument-xray=always -C force-frame-pointers=yes")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("GRACEPOINT_PATCH")
         .output()

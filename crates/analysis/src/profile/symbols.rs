@@ -15,12 +15,12 @@ const MOST_KNOWN: usize = 1 << 20;
 
 /// Where an object lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lies {
-    pub(super) base: u64,
-    pub(super) size: u64,
+pub(crate) struct Lies {
+    pub(crate) base: u64,
+    pub(crate) size: u64,
     /// Hexadecimal; empty if there is none.
-    pub(super) build_id: String,
-    pub(super) path: String,
+    pub(crate) build_id: String,
+    pub(crate) path: String,
 }
 
 impl Lies {
@@ -89,13 +89,8 @@ impl Symbols {
     }
 
     fn look_up(&mut self, address: u64) -> String {
-        let after = self.objects.partition_point(|object| object.base <= address);
-        let Some(at) = after.checked_sub(1) else { return "[unknown]".into() };
-        let object = &self.objects[at];
+        let Some((at, object)) = find(&self.objects, address) else { return "[unknown]".into() };
         let offset = address - object.base;
-        if offset >= object.size {
-            return "[unknown]".into();
-        }
         let table = self.tables[at].get_or_insert_with(|| read(object));
         let nameless = || {
             let file = Path::new(&object.path).file_name().unwrap_or_default();
@@ -110,6 +105,11 @@ impl Symbols {
         }
     }
 
+    /// The object at an address, with its position among all.
+    pub(super) fn object(&self, address: u64) -> Option<(usize, &Lies)> {
+        find(&self.objects, address)
+    }
+
     /// Objects that were needed and have no names, and why.
     pub(super) fn unnamed(&self) -> BTreeMap<String, String> {
         let why = |(object, table): (&Lies, &Option<Result<Table, String>>)| {
@@ -118,6 +118,12 @@ impl Symbols {
         };
         self.objects.iter().zip(&self.tables).filter_map(why).collect()
     }
+}
+
+fn find(objects: &[Lies], address: u64) -> Option<(usize, &Lies)> {
+    let at = objects.partition_point(|object| object.base <= address).checked_sub(1)?;
+    let object = &objects[at];
+    (address - object.base < object.size).then_some((at, object))
 }
 
 fn read(lies: &Lies) -> Result<Table, String> {

@@ -13,17 +13,21 @@ mod functions;
 mod page;
 mod perfetto;
 mod proto;
+mod sched;
 mod spans;
+mod stacks;
 mod visits;
 
 use crate::filter::{Choice, Filter};
 use crate::hist::{is_number, no_such_field};
+use crate::profile::{Sample, Sampler};
 use crate::read::{Event, Reader};
 use crate::report::spell::push_json_value;
 use crate::trace::is_loss;
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
 use calls::{Calls, is_call};
 use gracepoint_wire::schema::{Field, LOSS_ID, Role, THROTTLE_ID, Type, UNTHROTTLE_ID};
+use sched::{Part, Sched, State};
 use serde::Serialize;
 use spans::{Open, Spans};
 use std::collections::{HashMap, HashSet};
@@ -54,7 +58,8 @@ pub enum Format {
 pub struct Options {
     /// What to write.
     pub format: Format,
-    /// Which events. What tells of losses and throttling of these is exported with them.
+    /// Which events. What tells of losses and throttling of these is exported with them; samples of a profile and
+    /// when threads ran where no events are named, or these (`gp:sample`, `gp:switch`) among them.
     pub filter: Filter,
     /// Stacks of functions from a profile, in place of spans: for folded and flame graphs.
     pub profile: bool,
@@ -91,6 +96,10 @@ pub struct Exported {
     pub without_begin: u64,
     /// Values of counters.
     pub samples: u64,
+    /// Samples of a profile that are drawn beside, with their stacks.
+    pub stacks: u64,
+    /// Slices of threads on CPUs.
+    pub runs: u64,
     /// Events lost, as far as what was exported tells.
     pub lost: u64,
     /// Threads.
@@ -210,6 +219,18 @@ trait Sink {
     fn instant(&mut self, thread: usize, ns: u64, record: Record<'_>);
     fn note(&mut self, note: &Note<'_>);
     fn sample(&mut self, counter: usize, ns: u64, value: &Value<'_>);
+    /// Where a thread was on its CPU.
+    fn stack(&mut self, thread: usize, ns: u64, sample: &Sample, sampler: &mut Sampler) {
+        let _ = (thread, ns, sample, sampler);
+    }
+    /// A thread ran on a CPU between these times.
+    fn ran(&mut self, cpu: u32, thread: &Thread, of: (u64, u64)) {
+        let _ = (cpu, thread, of);
+    }
+    /// What a thread did between these times; without an end where that is not known.
+    fn state(&mut self, at: usize, thread: &Thread, state: State, of: (u64, Option<u64>)) {
+        let _ = (at, thread, state, of);
+    }
     /// An arrow with an id between slices that begin on these threads at these times.
     fn flow(&mut self, id: u64, from: (usize, u64), to: (usize, u64)) {
         let _ = (id, from, to);
@@ -253,6 +274,7 @@ pub fn export(
     }
     let counters = counters(trace, &options.counters)?;
     let mut choice = trace.choose(&options.filter)?;
+    let parts = sched::parts(trace.events(), options, &choice);
     with_notes(trace, &mut choice);
     let whole = options.filter.is_empty();
     let mut reader = trace.reader_of(&choice);
@@ -265,7 +287,7 @@ pub fn export(
         Format::Flamegraph => Box::new(folded::Folded::new(trace, kinds, true)),
         Format::Page => Box::new(page::Page::new(trace, kinds, &counters)),
     };
-    let mut export = Export::new(trace, sink, &counters, calls);
+    let mut export = Export::new(trace, sink, &counters, calls, parts);
     export.run(&mut reader, out, go_on)?;
     if whole {
         export.untold();
@@ -369,6 +391,11 @@ struct Export<'t> {
     /// Which of the trace's events are begins and ends of spans that are entered and left.
     visited: Vec<bool>,
     calls: Calls,
+    /// What each of the trace's events tells of samples and scheduling.
+    parts: Vec<Part>,
+    sched: Sched,
+    /// Made when the first sample comes.
+    sampler: Option<Sampler>,
     /// Names by id, of `gp:loss` and its like.
     names: HashMap<u32, u32>,
     /// Per stream, events discarded by the first and the last packet's header.
@@ -385,6 +412,7 @@ impl<'t> Export<'t> {
         sink: Box<dyn Sink + 't>,
         counters: &'t [Counter],
         calls: Calls,
+        parts: Vec<Part>,
     ) -> Export<'t> {
         let events = trace.events();
         Export {
@@ -397,6 +425,9 @@ impl<'t> Export<'t> {
             visits: Visits::default(),
             visited: visited(events),
             calls,
+            parts,
+            sched: Sched::default(),
+            sampler: None,
             names: events.iter().zip(0..).map(|(event, i)| (event.declared.id, i)).collect(),
             discarded: HashMap::new(),
             own: events.iter().map(EventType::is_own).collect(),
@@ -445,6 +476,9 @@ impl<'t> Export<'t> {
         }
         if let Some(hit) = self.calls.functions.hit(event) {
             return self.call(hit, event, thread);
+        }
+        if self.parts[event.index as usize] != Part::Nothing {
+            self.kernel(event, thread);
         }
         if self.own[event.index as usize] {
             return self.own(event, thread);
@@ -656,6 +690,7 @@ impl<'t> Export<'t> {
         };
         if about == About::Loss {
             self.done.lost = self.done.lost.saturating_add(count);
+            self.kernel_lost(id, thread);
         }
         let of = match self.names.get(&(id as u32)) {
             Some(&index) => escape::name(&self.trace.events()[index as usize].name),
@@ -694,6 +729,7 @@ impl<'t> Export<'t> {
         for life in self.visits.rest() {
             self.live(life, None);
         }
+        self.kernel_ends();
         self.sink.finish()
     }
 }

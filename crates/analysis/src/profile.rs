@@ -13,22 +13,23 @@
 //! preempted and could have gone on, else *blocked*. Spans are those that are open on the thread at the
 //! sample; the innermost counts.
 
-pub(crate) mod symbols;
+mod sampler;
+mod symbols;
 mod text;
 mod unwind;
 
 use crate::export::{role_fields, visited};
-use crate::filter::{Choice, Filter};
-use crate::read::{Event, Reader};
+use crate::filter::Filter;
+use crate::read::Event;
 use crate::{Damage, Error, EventType, Result, Trace, Value, escape};
 use gracepoint_wire::profile::{
     SAMPLE_ID, SAMPLE_NAME, STACK_ID, STACK_NAME, SWITCH_ID, SWITCH_NAME,
 };
-use gracepoint_wire::schema::{LOSS_ID, MODULE_ID, Role};
+use gracepoint_wire::schema::{LOSS_ID, Role};
+pub(crate) use sampler::{Sample, Sampler};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use symbols::Symbols;
-use unwind::{Copied, Tables};
+pub(crate) use symbols::Lies;
 
 /// Different stacks; more are counted where they were called from.
 const MOST_NODES: usize = 1 << 20;
@@ -189,11 +190,8 @@ pub fn profile(trace: &Trace, filter: &Filter) -> Result<Profile> {
             escape::name(&trace.dir().display().to_string())
         )));
     }
-    let objects = objects(trace);
     let mut adding = Adding {
-        tables: None,
-        symbols: Symbols::new(objects.clone()),
-        objects,
+        sampler: Sampler::new(trace),
         profile: Profile { knows_off_cpu: has(SWITCH_NAME), ..Profile::default() },
         totals: HashMap::new(),
         threads: BTreeMap::new(),
@@ -218,46 +216,8 @@ fn matters(event: &EventType) -> bool {
     own || event.declared.role != Role::Event
 }
 
-/// Where objects lay: base, size, build id, path.
-pub(crate) fn objects(trace: &Trace) -> Vec<symbols::Lies> {
-    let is_module = |event: &EventType| event.is_own() && event.declared.id == MODULE_ID;
-    let choice = Choice::of(trace.events().iter().map(is_module).collect());
-    let mut reader: Reader<'_> = trace.reader_of(&choice);
-    let mut found = Vec::new();
-    while let Some(event) = reader.next_event() {
-        let number = |name: &str| match event.kind.field(name).and_then(|at| event.value(at)) {
-            Some(Value::Uint(n)) => n,
-            _ => 0,
-        };
-        let text = |name: &str| match event.kind.field(name).and_then(|at| event.value(at)) {
-            Some(Value::Text(text)) => text.to_string_lossy().into_owned(),
-            _ => String::new(),
-        };
-        let (base, size) = (number("base"), number("size"));
-        found.push(symbols::Lies { base, size, build_id: text("build_id"), path: text("path") });
-    }
-    found
-}
-
-fn field<'e>(event: &'e Event<'_>, name: &str) -> Option<Value<'e>> {
-    event.kind.field(name).and_then(|at| event.value(at))
-}
-
-/// The numbers of a sequence.
-fn words(event: &Event<'_>, name: &str) -> Vec<u64> {
-    let Some(Value::Seq { kept, .. }) = field(event, name) else { return Vec::new() };
-    let word = |value| match value {
-        Value::Uint(word) => Some(word),
-        _ => None,
-    };
-    kept.iter().filter_map(word).collect()
-}
-
 struct Adding {
-    symbols: Symbols,
-    objects: Vec<symbols::Lies>,
-    /// Read when the first copied stack comes.
-    tables: Option<Tables>,
+    sampler: Sampler,
     profile: Profile,
     /// By name: the time with what it called.
     totals: HashMap<u32, u64>,
@@ -287,8 +247,7 @@ impl Adding {
             (Role::End, _) if self.visited[event.index as usize] => {}
             (Role::End | Role::Exit, _) => self.end(event),
             (Role::Record | Role::Follows, _) => {}
-            (_, SAMPLE_ID) => self.sample(event),
-            (_, STACK_ID) => self.stack(event),
+            (_, SAMPLE_ID | STACK_ID) => self.sample(event),
             (_, SWITCH_ID) => self.switch(event),
             (_, LOSS_ID) => {
                 let value = |name: &str| event.kind.field(name).and_then(|at| event.value(at));
@@ -315,25 +274,8 @@ impl Adding {
     }
 
     fn sample(&mut self, event: &Event<'_>) {
-        self.add(event, &words(event, "stack"));
-    }
-
-    fn stack(&mut self, event: &Event<'_>) {
-        let register = |name: &str| match field(event, name) {
-            Some(Value::Uint(word)) => word,
-            _ => 0,
-        };
-        let [pc, sp, fp] = ["pc", "sp", "fp"].map(register);
-        let memory = words(event, "memory");
-        let tables = self.tables.get_or_insert_with(|| Tables::new(&self.objects));
-        let addresses = tables.unwind(&Copied { pc, sp, fp, memory: &memory });
-        self.add(event, &addresses);
-    }
-
-    /// A sample: where it was, then return addresses.
-    fn add(&mut self, event: &Event<'_>, addresses: &[u64]) {
-        let Some(Value::Duration(weight)) = field(event, "weight") else { return };
-        let kernel = field(event, "kernel") == Some(Value::Bool(true));
+        let Some(sample) = self.sampler.read(event) else { return };
+        let Sample { weight, kernel, places, .. } = sample;
         let Some(thread) = self.threads.get_mut(&event.tid) else { return };
         thread.cpu_ns += weight;
         let profile = &mut self.profile;
@@ -349,12 +291,9 @@ impl Adding {
             let name = stacks.name(&label);
             stacks.node(None, name)
         });
-        let mut names = Vec::with_capacity(addresses.len() + 1);
-        for (depth, &address) in addresses.iter().enumerate().rev() {
-            // A return address follows the call, which may have been the function's last instruction.
-            let caller = depth > 0 || kernel;
-            let name = self.symbols.name(address.saturating_sub(u64::from(caller)));
-            names.push(stacks.name(name));
+        let mut names = Vec::with_capacity(places.len() + 1);
+        for &place in places.iter().rev() {
+            names.push(stacks.name(self.sampler.name(place)));
         }
         if kernel {
             names.push(stacks.name("[kernel]"));
@@ -430,7 +369,7 @@ impl Adding {
         };
         profile.spans = self.spans.into_iter().map(span).collect();
         profile.spans.sort_by(|a, b| b.cpu_ns.cmp(&a.cpu_ns).then_with(|| a.span.cmp(&b.span)));
-        profile.unnamed = self.symbols.unnamed();
+        profile.unnamed = self.sampler.unnamed();
         profile
     }
 }

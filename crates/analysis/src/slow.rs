@@ -23,7 +23,7 @@ const MOST_OPEN: usize = 1 << 12;
 /// Spans that no thread is in.
 const MOST_OUTSIDE: usize = 1 << 17;
 /// What the kernel's times and the program's own are apart at most, in nanoseconds.
-const APART_NS: u64 = 50_000;
+pub(crate) const APART_NS: u64 = 50_000;
 
 /// Where time went, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -198,7 +198,7 @@ impl Looking {
         }
         let (tid, ns, kind) = (event.tid, event.ns, event.index);
         let id = role_fields(event).map(|(id, _)| id);
-        if is_on_cpu(event) {
+        if is_on_cpu(event.kind) {
             thread.runs(ns);
         }
         match (event.kind.declared.role, id) {
@@ -355,9 +355,9 @@ impl Looking {
 
 /// Whether whoever recorded this was running then: it is an event of the program's own, or of the way in and out of
 /// a system call. What the kernel does on the way to another thread still counts as the first one's.
-fn is_on_cpu(event: &Event<'_>) -> bool {
-    let name = &event.kind.name;
-    match event.kind.declared.id < FIRST_KERNEL_ID {
+pub(crate) fn is_on_cpu(kind: &EventType) -> bool {
+    let name = &kind.name;
+    match kind.declared.id < FIRST_KERNEL_ID {
         true => !name.starts_with("gp:"),
         false => name.starts_with("syscalls:") || name.starts_with("raw_syscalls:"),
     }

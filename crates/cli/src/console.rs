@@ -39,6 +39,12 @@ impl Console {
         }
     }
 
+    /// One for tests: `live` says whether its stderr is as if a person were watching.
+    #[cfg(test)]
+    pub(crate) fn of(out: Box<dyn Write>, err: Box<dyn Write>, live: bool) -> Console {
+        Console { out, err, color: false, live, progress_shown: false }
+    }
+
     /// Decides about colour.
     pub(crate) fn set_color(&mut self, color: Color) {
         self.color = match color {

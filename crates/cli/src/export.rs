@@ -160,14 +160,19 @@ fn run(
         if shown_at.elapsed() >= PROGRESS {
             interrupted = interrupts.take().is_some();
             shown_at = Instant::now();
-            if console.is_live() {
-                console.progress(bar(progress, whole));
-            }
+            show(progress, whole, console);
         }
         !interrupted
     };
     let done = write_out(trace, options, out, &mut go_on)?;
     Ok((!interrupted).then_some(done))
+}
+
+/// Draws how far it is, where somebody is watching.
+fn show(progress: Progress, whole: u64, console: &mut Console) {
+    if console.is_live() {
+        console.progress(bar(progress, whole));
+    }
 }
 
 /// `[#####     ]  50%  1,234,567 events`
@@ -223,6 +228,12 @@ fn tell(
             bytes(done.bytes),
         );
     }
+    if done.stacks > 0 {
+        text += &format!("; {}", plural(done.stacks, "sample", "samples"));
+    }
+    if done.runs > 0 {
+        text += &format!("; {} on CPUs", plural(done.runs, "slice", "slices"));
+    }
     let parts = [
         (done.lost, "lost while recording"),
         (done.unfinished, "without an end"),
@@ -233,4 +244,82 @@ fn tell(
     }
     console.note(format_args!("{text}; {next}"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    /// What was written, which its clones share.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    fn at(bytes: u64, events: u64) -> Progress {
+        Progress { events, bytes }
+    }
+
+    #[test]
+    fn the_bar_grows_with_what_was_read() {
+        let full = |n: usize| format!("[{:30}]", "#".repeat(n));
+        for (bytes, whole, want) in [
+            (0, 1000, format!("{}   0%  0 events", full(0))),
+            (500, 1000, format!("{}  50%  1,234,567 events", full(15))),
+            (999, 1000, format!("{}  99%  1,234,567 events", full(29))),
+            (1000, 1000, format!("{} 100%  1,234,567 events", full(30))),
+            // A trace that grew meanwhile.
+            (5000, 1000, format!("{} 100%  1,234,567 events", full(30))),
+        ] {
+            let events = if bytes == 0 { 0 } else { 1_234_567 };
+            assert_eq!(bar(at(bytes, events), whole), want);
+        }
+    }
+
+    #[test]
+    fn it_is_one_line_that_is_rewritten_and_goes() {
+        let (out, err) = (Written::default(), Written::default());
+        let mut console = Console::of(Box::new(out.clone()), Box::new(err.clone()), true);
+        show(at(250, 8192), 1000, &mut console);
+        let first = err.take();
+        assert!(first.starts_with("\r\u{1b}[K[#######  "), "{first:?}");
+        assert!(first.ends_with("]  25%  8,192 events") && !first.contains('\n'), "{first:?}");
+        show(at(500, 16_384), 1000, &mut console);
+        let second = err.take();
+        assert!(second.starts_with("\r\u{1b}[K[") && second.contains(" 50%"), "{second:?}");
+        console.clear_progress();
+        assert_eq!(err.take(), "\r\u{1b}[K", "nothing is left of it");
+        console.clear_progress();
+        assert_eq!((err.take(), out.take()), (String::new(), String::new()));
+        // A message takes its place and does not stand behind it.
+        show(at(500, 16_384), 1000, &mut console);
+        err.take();
+        console.note("done");
+        assert_eq!(err.take(), "\r\u{1b}[Kgracepoint: done\n");
+    }
+
+    #[test]
+    fn nobody_who_watches_means_no_bar() {
+        let (out, err) = (Written::default(), Written::default());
+        let mut console = Console::of(Box::new(out.clone()), Box::new(err.clone()), false);
+        show(at(500, 16_384), 1000, &mut console);
+        console.clear_progress();
+        assert_eq!((err.take(), out.take()), (String::new(), String::new()));
+    }
 }

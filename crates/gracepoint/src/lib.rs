@@ -59,6 +59,7 @@
 //! | `GRACEPOINT=off` | [`init`] does nothing |
 //! | `GRACEPOINT_DIR` | directory of the agent's socket; must be the user's own, mode 0700 |
 //! | `GRACEPOINT_PATCH=text` (or `mem`, `branch`) | insists on one way to switch sites, of those that the build has; see [`patching`] |
+//! | `GRACEPOINT_RCU=fence` | grace periods work by fences on both sides, as where the kernel has no `membarrier` |
 //! | `GRACEPOINT_RECORDER` | set by `gracepoint record -- CMD`: [`init`] waits up to 1 s for it |
 //! | `GRACEPOINT_FLIGHT` | directory (on tmpfs, such as `/dev/shm/kv`) of a flight recorder: [`init`] begins to record into a file there, takes 10 ms more, and `gracepoint recover DIR` makes a trace of it, however the program ended; the directory must be the user's own, mode 0700, and is made if need be |
 //! | `GRACEPOINT_FLIGHT_EVENTS` | which events, as patterns with commas between: `kv:*,http:*`; all by default |

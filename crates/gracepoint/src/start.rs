@@ -53,6 +53,8 @@ pub(crate) fn start(options: Options) -> Result<Option<PathBuf>, Error> {
         return Ok(None);
     }
     patch::check().map_err(|error| Error::new(ErrorKind::System, error.to_string()))?;
+    gracepoint_rcu::requested_strategy()
+        .map_err(|error| Error::new(ErrorKind::System, error.to_string()))?;
     // The agent's thread runs this code for as long as the process lives.
     module::pin(&[]);
     tracer::patching(); // decides it now, before a sandbox that the program may build around itself

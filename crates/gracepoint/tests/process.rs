@@ -710,7 +710,9 @@ fn the_way_to_patch_is_the_builds() -> Result<(), Failed> {
     says(&output, "build it again with the variable set")?;
     let same = gracepoint::patching();
     let output = command("init", &place.0).env("GRACEPOINT_PATCH", same).output().unwrap();
-    says(&output, "listening on")
+    says(&output, "listening on")?;
+    let output = command("init", &place.0).env("GRACEPOINT_RCU", "fense").output().unwrap();
+    says(&output, "GRACEPOINT_RCU=fense is not known")
 }
 
 fn program_signals() {

@@ -10,7 +10,9 @@
 //! tracepoint `target:name` with a level, typed fields and its place in the source, which `gracepoint list`
 //! shows and `gracepoint record -e 'hyper::*' --level debug` switches on from another terminal. An event that
 //! the macro gave no name has the name of its file and its line: `hyper::proto::h1::conn:conn.rs:228`.
-//! A call site that is off costs what it costs with no subscriber at all: its interest is `never`.
+//! A call site that is off costs what it costs with no subscriber at all: its interest is `never`. A record of `log`
+//! that is off costs a look-up, since `log` has no call sites that could be told; how targets that a program
+//! makes up at run time are bounded: `records.rs`.
 //!
 //! Beside another subscriber, as a layer:
 //!

@@ -214,8 +214,9 @@ fn settle() {
     }
 }
 
-/// Stores in `tracing`'s cache what is. Once for each batch of changes.
+/// Stores in `tracing`'s cache what is, and for records of `log`. Once for each batch of changes.
 fn rebuild() {
+    crate::records::follow();
     let dispatch = {
         let dispatches = DISPATCHES.lock().unwrap_or_else(PoisonError::into_inner);
         dispatches.iter().find_map(WeakDispatch::upgrade)

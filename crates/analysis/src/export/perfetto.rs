@@ -2,15 +2,21 @@
 //!
 //! Each thread is a packet sequence of its own, which begins with the defaults of its packets (the
 //! clock, the thread's track); names of events, categories and fields are interned in it, each with the
-//! first event that needs it. What belongs to the process (its track, counters, losses) is on sequence 1.
+//! first event that needs it. What belongs to the process (its track, counters, losses, CPUs, what threads did) is on
+//! sequence 1, samples of a profile are on sequence 2 (`samples`).
 //! Times are nanoseconds of the realtime clock, which a snapshot makes the trace's clock.
 
+mod samples;
+
 use super::proto::{double, fixed, int, message, text, uint};
+use super::sched::State;
 use super::{About, Counter, Note, Record, Sink, Span, Thread};
+use crate::profile::{Sample, Sampler};
 use crate::value::Numbers;
 use crate::{EventType, Trace, Value};
 use gracepoint_wire::schema::Role;
-use std::collections::HashMap;
+use samples::Samples;
+use std::collections::{HashMap, HashSet};
 
 /// Clocks by their numbers in `BuiltinClock`.
 const REALTIME: u64 = 1;
@@ -25,8 +31,9 @@ const STATE_CLEARED: u64 = 1;
 const NEEDS_STATE: u64 = 2;
 /// Bits of `CounterDescriptor.Unit`.
 const UNIT_TIME_NS: u64 = 1;
-/// The process's sequence; a thread's is its position and this and one more.
+/// The process's sequence; that of samples; a thread's is its position and that and one more.
 const PROCESS_SEQUENCE: u64 = 1;
+const SAMPLES_SEQUENCE: u64 = 2;
 
 /// What a track is for; [`Perfetto::uuid`] makes its id of it.
 #[derive(Clone, Copy)]
@@ -38,6 +45,9 @@ enum Track {
     Thread(usize),
     /// The how manieth span with a track of its own.
     Apart(u64),
+    Cpu(u32),
+    /// What a thread did.
+    State(usize),
 }
 
 /// A kind of event, prepared.
@@ -65,9 +75,15 @@ pub(super) struct Perfetto<'t> {
     seed: u64,
     /// By thread, a bit for each kind whose names are interned on its sequence.
     known: Vec<Vec<u64>>,
+    /// By thread, its number.
+    tids: Vec<u32>,
     apart: u64,
     /// Whether the tracks of losses and of throttling have begun.
     noted: [bool; 2],
+    /// CPUs, and threads whose states, have tracks.
+    cpus: HashSet<u32>,
+    states: HashSet<usize>,
+    samples: Samples,
 }
 
 impl<'t> Perfetto<'t> {
@@ -83,8 +99,12 @@ impl<'t> Perfetto<'t> {
             pid,
             seed,
             known: Vec::new(),
+            tids: Vec::new(),
             apart: 0,
             noted: [false; 2],
+            cpus: HashSet::new(),
+            states: HashSet::new(),
+            samples: Samples::new(),
         };
         message(&mut perfetto.out, 1, |packet| {
             uint(packet, 10, PROCESS_SEQUENCE);
@@ -116,6 +136,8 @@ impl<'t> Perfetto<'t> {
             Track::Counter(at) => 1 << 60 | at as u64,
             Track::Thread(at) => 2 << 60 | at as u64,
             Track::Apart(n) => 3 << 60 | n,
+            Track::Cpu(cpu) => 4 << 60 | u64::from(cpu),
+            Track::State(at) => 5 << 60 | at as u64,
         };
         mix(self.seed.wrapping_add(number)).max(1)
     }
@@ -159,7 +181,11 @@ impl<'t> Perfetto<'t> {
 
     /// A track of the process that has a name and nothing else.
     fn start_plain(&mut self, sequence: u64, track: Track, name: &str) -> u64 {
-        let (uuid, parent) = (self.uuid(track), self.uuid(Track::Process));
+        self.start_below(Track::Process, sequence, track, name)
+    }
+
+    fn start_below(&mut self, above: Track, sequence: u64, track: Track, name: &str) -> u64 {
+        let (uuid, parent) = (self.uuid(track), self.uuid(above));
         message(&mut self.out, 1, |packet| {
             uint(packet, 10, sequence);
             message(packet, 60, |track| {
@@ -169,6 +195,39 @@ impl<'t> Perfetto<'t> {
             });
         });
         uuid
+    }
+
+    /// A slice of scheduling on a track.
+    fn scheduled(
+        &mut self,
+        track: u64,
+        name: &str,
+        tid: Option<u32>,
+        (begin_ns, end_ns): (u64, Option<u64>),
+    ) {
+        let times = [(begin_ns, SLICE_BEGIN)].into_iter().chain(end_ns.map(|ns| (ns, SLICE_END)));
+        for (ns, ty) in times {
+            message(&mut self.out, 1, |packet| {
+                uint(packet, 8, ns);
+                uint(packet, 10, PROCESS_SEQUENCE);
+                uint(packet, 13, NEEDS_STATE);
+                message(packet, 11, |event| {
+                    uint(event, 9, ty);
+                    uint(event, 11, track);
+                    if ty == SLICE_END {
+                        return;
+                    }
+                    text(event, 22, "sched");
+                    text(event, 23, name);
+                    if let Some(tid) = tid {
+                        message(event, 4, |annotation| {
+                            text(annotation, 10, "tid");
+                            uint(annotation, 3, u64::from(tid));
+                        });
+                    }
+                });
+            });
+        }
     }
 
     /// A packet with an event of a thread's.
@@ -205,7 +264,7 @@ impl<'t> Perfetto<'t> {
 }
 
 fn sequence(thread: usize) -> u64 {
-    PROCESS_SEQUENCE + 1 + thread as u64
+    SAMPLES_SEQUENCE + 1 + thread as u64
 }
 
 /// The first packet of a sequence says what is the same in all of them.
@@ -319,7 +378,9 @@ impl Sink for Perfetto<'_> {
         let new = self.known.len() <= at;
         if new {
             self.known.resize_with(at + 1, Vec::new);
+            self.tids.resize(at + 1, 0);
         }
+        self.tids[at] = thread.tid;
         let pid = self.pid;
         message(&mut self.out, 1, |packet| {
             match new {
@@ -418,6 +479,28 @@ impl Sink for Perfetto<'_> {
                 }
             });
         });
+    }
+
+    fn stack(&mut self, thread: usize, ns: u64, sample: &Sample, sampler: &mut Sampler) {
+        let ids = samples::Ids { pid: self.pid, tid: self.tids[thread], ns };
+        self.samples.take(&mut self.out, &ids, sample, sampler);
+    }
+
+    fn ran(&mut self, cpu: u32, thread: &Thread, (begin_ns, end_ns): (u64, u64)) {
+        let track = match self.cpus.insert(cpu) {
+            true => self.start_plain(PROCESS_SEQUENCE, Track::Cpu(cpu), &format!("CPU {cpu}")),
+            false => self.uuid(Track::Cpu(cpu)),
+        };
+        self.scheduled(track, &thread.label(), Some(thread.tid), (begin_ns, Some(end_ns)));
+    }
+
+    fn state(&mut self, at: usize, _: &Thread, state: State, of: (u64, Option<u64>)) {
+        let (track, above) = (Track::State(at), Track::Thread(at));
+        let track = match self.states.insert(at) {
+            true => self.start_below(above, PROCESS_SEQUENCE, track, "state"),
+            false => self.uuid(track),
+        };
+        self.scheduled(track, state.name(), None, of);
     }
 
     fn sample(&mut self, counter: usize, ns: u64, value: &Value<'_>) {

@@ -36,9 +36,13 @@ pub(super) fn double(out: &mut Vec<u8>, field: u64, n: f64) {
 }
 
 pub(super) fn text(out: &mut Vec<u8>, field: u64, text: &str) {
+    bytes(out, field, text.as_bytes());
+}
+
+pub(super) fn bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     varint(out, field << 3 | LENGTH);
-    varint(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+    varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// A message that `fill` writes. Its length takes one byte, or is moved in where it takes more.

@@ -14,17 +14,14 @@ pub(super) type ObjectFile<'a> = object::File<'a, &'a ReadCache<File>>;
 /// Addresses whose names are remembered.
 const MOST_KNOWN: usize = 1 << 20;
 
-/// Said of an address in no object.
-const UNKNOWN: &str = "[unknown]";
-
 /// Where an object lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lies {
-    pub(super) base: u64,
-    pub(super) size: u64,
+    pub(crate) base: u64,
+    pub(crate) size: u64,
     /// Hexadecimal; empty if there is none.
-    pub(super) build_id: String,
-    pub(super) path: String,
+    pub(crate) build_id: String,
+    pub(crate) path: String,
 }
 
 impl Lies {
@@ -95,13 +92,8 @@ impl Symbols {
     }
 
     fn look_up(&mut self, address: u64) -> String {
-        let after = self.objects.partition_point(|object| object.base <= address);
-        let Some(at) = after.checked_sub(1) else { return UNKNOWN.into() };
-        let object = &self.objects[at];
+        let Some((at, object)) = find(&self.objects, address) else { return "[unknown]".into() };
         let offset = address - object.base;
-        if offset >= object.size {
-            return UNKNOWN.into();
-        }
         let table = self.tables[at].get_or_insert_with(|| read(object));
         let nameless = || {
             let file = Path::new(&object.path).file_name().unwrap_or_default();
@@ -116,11 +108,9 @@ impl Symbols {
         }
     }
 
-    /// The function that a return address leads back into; `None` if its object is not known.
-    pub(crate) fn caller(&mut self, address: u64) -> Option<&str> {
-        // The call is what lies before: it may be the last instruction of a function that never returns.
-        let name = self.name(address.saturating_sub(1));
-        (name != UNKNOWN).then_some(name)
+    /// The object at an address, with its position among all.
+    pub(super) fn object(&self, address: u64) -> Option<(usize, &Lies)> {
+        find(&self.objects, address)
     }
 
     /// Objects that were needed and have no names, and why.
@@ -131,6 +121,12 @@ impl Symbols {
         };
         self.objects.iter().zip(&self.tables).filter_map(why).collect()
     }
+}
+
+fn find(objects: &[Lies], address: u64) -> Option<(usize, &Lies)> {
+    let at = objects.partition_point(|object| object.base <= address).checked_sub(1)?;
+    let object = &objects[at];
+    (address - object.base < object.size).then_some((at, object))
 }
 
 fn read(lies: &Lies) -> Result<Table, String> {

@@ -3,8 +3,7 @@
 
 use super::{Format, Time};
 use crate::escape::{self, push_hex, push_json, push_name, push_text};
-use crate::profile::objects;
-use crate::profile::symbols::Symbols;
+use crate::profile::Sampler;
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
 use crate::trace::tells_of_event;
@@ -39,7 +38,7 @@ pub struct Lines {
     functions: HashMap<u64, String>,
     events: HashMap<u64, String>,
     /// Names for return addresses, if they are asked for.
-    symbols: Option<Symbols>,
+    symbols: Option<Sampler>,
     first_ns: Option<u64>,
     previous_ns: u64,
     /// The second that `clock` spells, and what it spells, up to the point.
@@ -131,7 +130,7 @@ impl Lines {
     /// Reads where objects lay, and their symbol tables when they are first needed.
     pub fn with_symbols(mut self, trace: &Trace) -> Lines {
         if self.labels.iter().any(|label| label.stack.is_some()) {
-            self.symbols = Some(Symbols::new(objects(trace)));
+            self.symbols = Some(Sampler::new(trace));
         }
         self
     }
@@ -184,7 +183,7 @@ impl Lines {
     fn push_text_fields(
         &self,
         event: &Event<'_>,
-        symbols: &mut Option<Symbols>,
+        symbols: &mut Option<Sampler>,
         out: &mut Vec<u8>,
     ) {
         let Some(label) = self.labels.get(event.index as usize) else { return };
@@ -238,7 +237,7 @@ impl Lines {
     fn push_json_fields(
         &self,
         event: &Event<'_>,
-        symbols: &mut Option<Symbols>,
+        symbols: &mut Option<Sampler>,
         out: &mut Vec<u8>,
     ) {
         let Some(label) = self.labels.get(event.index as usize) else { return };
@@ -373,7 +372,7 @@ pub(crate) fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
 }
 
 /// `[kv::get, main, 0x7f12]`
-fn push_stack(addresses: Numbers<'_>, symbols: &mut Option<Symbols>, out: &mut Vec<u8>) {
+fn push_stack(addresses: Numbers<'_>, symbols: &mut Option<Sampler>, out: &mut Vec<u8>) {
     out.push(b'[');
     for (i, value) in addresses.iter().enumerate() {
         out.extend_from_slice(if i > 0 { b", " } else { b"" });

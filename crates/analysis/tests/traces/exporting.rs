@@ -21,12 +21,12 @@ pub(crate) fn try_export(dir: &Dir, options: &Options) -> Result<(Vec<u8>, Expor
     Ok((out, done))
 }
 
-fn perfetto(dir: &Dir) -> (Picture, Exported) {
+pub(crate) fn perfetto(dir: &Dir) -> (Picture, Exported) {
     let (bytes, done) = try_export(dir, &options(Format::Perfetto)).unwrap();
     (decode(&bytes), done)
 }
 
-fn chrome(dir: &Dir) -> (Vec<Value>, Exported) {
+pub(crate) fn chrome(dir: &Dir) -> (Vec<Value>, Exported) {
     let (bytes, done) = try_export(dir, &options(Format::Chrome)).unwrap();
     let json: Value = serde_json::from_slice(&bytes).unwrap();
     (json["traceEvents"].as_array().unwrap().clone(), done)

@@ -13,4 +13,5 @@ mod profiling;
 mod reading;
 mod recording;
 mod sample;
+mod scheduling;
 mod sidecar;

@@ -34,6 +34,18 @@ pub(crate) struct Track {
     pub(crate) unit: u64,
 }
 
+/// A sample of a profile.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Sampled {
+    pub(crate) ns: u64,
+    pub(crate) cpu: u64,
+    pub(crate) pid: u64,
+    pub(crate) tid: u64,
+    pub(crate) kernel: bool,
+    /// `function (object)+offset`, the outermost first.
+    pub(crate) frames: Vec<String>,
+}
+
 /// What is in a file.
 #[derive(Debug, Default)]
 pub(crate) struct Picture {
@@ -41,6 +53,9 @@ pub(crate) struct Picture {
     pub(crate) slices: Vec<Drawn>,
     pub(crate) instants: Vec<Drawn>,
     pub(crate) samples: Vec<Drawn>,
+    pub(crate) stacks: Vec<Sampled>,
+    /// How often the state of a sequence was cleared after it had begun.
+    pub(crate) cleared: usize,
     /// Clock and nanoseconds of the snapshot, and the trace's clock.
     pub(crate) clocks: Vec<(u64, u64)>,
     pub(crate) clock: u64,
@@ -85,6 +100,17 @@ impl Message {
             ReflectValueBox::Bool(b) => u64::from(b),
             other => panic!("{name} is {other:?}"),
         })
+    }
+
+    fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        self.all(name).pop().map(|value| match value {
+            ReflectValueBox::Bytes(bytes) => bytes,
+            other => panic!("{name} is {other:?}"),
+        })
+    }
+
+    fn numbers(&self, name: &str) -> Vec<u64> {
+        self.all(name).iter().map(Fixed::flow).collect()
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -137,6 +163,10 @@ struct Sequence {
     clock: Option<u64>,
     track: Option<u64>,
     names: HashMap<(&'static str, u64), String>,
+    frames: HashMap<u64, String>,
+    stacks: HashMap<u64, Vec<String>>,
+    /// Every number that a frame or stack had, which no other may have later.
+    used: HashMap<(&'static str, u64), Vec<String>>,
 }
 
 /// Decodes a file.
@@ -154,7 +184,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Picture {
     for (at, packet) in trace.messages("packet").iter().enumerate() {
         let sequence = packet.number("trusted_packet_sequence_id").expect("a sequence");
         let state = sequences.entry(sequence).or_default();
+        let before = state.cleared;
         state.take(packet);
+        let clears = packet.number("sequence_flags").unwrap_or(0) & 1 != 0;
+        picture.cleared += usize::from(before && clears);
         if let Some(snapshot) = packet.message("clock_snapshot") {
             assert_eq!(at, 0, "before everything that needs it");
             let clocks = snapshot.messages("clocks");
@@ -165,6 +198,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Picture {
         }
         if let Some(track) = packet.message("track_descriptor") {
             picture.tracks.insert(track.number("uuid").unwrap(), describe(&track));
+        }
+        if let Some(sample) = packet.message("perf_sample") {
+            assert!(state.cleared && packet.number("sequence_flags") == Some(2));
+            assert_eq!(state.clock, Some(picture.clock), "times need no conversion");
+            picture.stacks.push(state.sampled(packet, &sample));
         }
         let Some(event) = packet.message("track_event") else { continue };
         assert!(state.cleared && packet.number("sequence_flags") == Some(2));
@@ -229,7 +267,8 @@ fn describe(track: &Message) -> Track {
 impl Sequence {
     fn take(&mut self, packet: &Message) {
         if packet.number("sequence_flags").unwrap_or(0) & 1 != 0 {
-            *self = Sequence { cleared: true, ..Sequence::default() };
+            let used = std::mem::take(&mut self.used);
+            *self = Sequence { cleared: true, used, ..Sequence::default() };
         }
         if let Some(defaults) = packet.message("trace_packet_defaults") {
             self.clock = defaults.number("timestamp_clock_id");
@@ -244,6 +283,62 @@ impl Sequence {
                     assert!(before.is_none_or(|before| before == name), "{iid} has two meanings");
                 }
             }
+            self.intern(&data);
+        }
+    }
+
+    /// Strings, mappings, frames and stacks, each of what is known by then.
+    fn intern(&mut self, data: &Message) {
+        for of in ["build_ids", "mapping_paths", "function_names"] {
+            for entry in data.messages(of) {
+                let (iid, bytes) = (entry.number("iid").unwrap(), entry.bytes("str").unwrap());
+                let text = match of {
+                    "build_ids" => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                    _ => String::from_utf8(bytes).unwrap(),
+                };
+                assert_eq!(self.names.insert((of, iid), text), None, "{of} {iid} is told twice");
+            }
+        }
+        for entry in data.messages("mappings") {
+            let path = self.name("mapping_paths", entry.numbers("path_string_ids")[0]);
+            let build_id = entry.number("build_id").map(|iid| self.name("build_ids", iid));
+            let label = format!("{path}{}", build_id.map_or(String::new(), |id| format!("#{id}")));
+            let iid = entry.number("iid").unwrap();
+            assert_eq!(self.names.insert(("mappings", iid), label), None, "told twice");
+        }
+        for entry in data.messages("frames") {
+            let iid = entry.number("iid").unwrap();
+            let function = self.name("function_names", entry.number("function_name_id").unwrap());
+            let mapping = self.name("mappings", entry.number("mapping_id").unwrap());
+            let offset = entry.number("rel_pc").unwrap();
+            let frame = format!("{function} ({mapping})+{offset}");
+            assert_eq!(self.frames.insert(iid, frame.clone()), None, "told twice");
+            self.meant_once("frame", iid, vec![frame]);
+        }
+        for entry in data.messages("callstacks") {
+            let iid = entry.number("iid").unwrap();
+            let ids = entry.numbers("frame_ids");
+            let frames: Vec<String> = ids.iter().map(|id| self.frames[id].clone()).collect();
+            assert_eq!(self.stacks.insert(iid, frames.clone()), None, "told twice");
+            self.meant_once("stack", iid, frames);
+        }
+    }
+
+    /// It is illegal for a number to have two meanings, even after the state was cleared.
+    fn meant_once(&mut self, of: &'static str, iid: u64, what: Vec<String>) {
+        let before = self.used.insert((of, iid), what.clone());
+        assert!(before.is_none_or(|before| before == what), "{of} {iid} has two meanings");
+    }
+
+    fn sampled(&self, packet: &Message, sample: &Message) -> Sampled {
+        let number = |name: &str| sample.number(name).unwrap();
+        Sampled {
+            ns: packet.number("timestamp").unwrap(),
+            cpu: number("cpu"),
+            pid: number("pid"),
+            tid: number("tid"),
+            kernel: number("cpu_mode") == 1,
+            frames: self.stacks[&number("callstack_iid")].clone(),
         }
     }
 

@@ -64,8 +64,13 @@ pub(crate) fn membarrier_for_code() -> bool {
     call_membarrier(PRIVATE_EXPEDITED_SYNC_CORE) == 0
 }
 
-/// Gives `f` the value of `GRACEPOINT_RCU`, if it is in the environment. Not for signal handlers.
+/// Gives `f` the value of `GRACEPOINT_RCU`, if it is in the environment, and the environment is not that of a caller with
+/// fewer rights than the program. Not for signal handlers.
 pub(crate) fn with_wish<R>(f: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    // SAFETY: asks for a number; no precondition.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
     // SAFETY: the name is a C string. This runs at load time, before the program can have
     // threads that change the environment.
     let value = unsafe { libc::getenv(c"GRACEPOINT_RCU".as_ptr()) };

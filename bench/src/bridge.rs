@@ -7,6 +7,7 @@
 //!
 //! The recording is a real one, made by `gracepoint record` in another process, and must have every event.
 
+pub(crate) mod export;
 mod toggling;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,8 @@ const EMPTY: &str = "empty loop";
 const NONE: &str = "info!, no subscriber";
 const OFF: &str = "info!, ours, off";
 const ON: &str = "info!, ours, recorded";
+const LOG_NONE: &str = "log::info!, no logger";
+const LOG_OFF: &str = "log::info!, ours, off";
 const NOOP: &str = "info!, no-op subscriber that visits fields";
 const FMT: &str = "info!, fmt to a sink";
 const BESIDE: &str = "info!, fmt to a sink, our layer beside, recorded";
@@ -44,11 +47,13 @@ const SPAN_OFF: &str = "span, ours, off";
 const ON_TOGGLE: &str = "2,000 call sites on, ours";
 const OFF_TOGGLE: &str = "2,000 call sites off, ours";
 const RELOAD: &str = "2,000 call sites on or off, reload";
+const PERFETTO: &str = "an event exported, export --to perfetto";
+const PAGE: &str = "an event on a page, view";
 
 /// Ways, and the rows that each has.
 const PARTS: [(&str, &[&str]); 8] = [
-    ("none", &[EMPTY, NONE]),
-    ("off", &[OFF, SPAN_OFF]),
+    ("none", &[EMPTY, NONE, LOG_NONE]),
+    ("off", &[OFF, SPAN_OFF, LOG_OFF]),
     ("on", &[ON, SPAN]),
     ("noop", &[NOOP]),
     ("fmt", &[FMT]),
@@ -80,9 +85,15 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
         }
     }
     let names = PARTS.iter().flat_map(|(_, rows)| *rows).copied().chain([RELOAD]);
-    let costs = names.filter_map(|name| Some(middle(name, found.get_mut(name)?))).collect();
-    let notes = machine(None, rounds);
-    let mut outcome = Outcome { suite: "bridge", notes, costs, floor: EMPTY, ..Outcome::default() };
+    let mut costs: Vec<Cost> =
+        names.filter_map(|name| Some(middle(name, found.get_mut(name)?))).collect();
+    let exports = export::measure(turns)?;
+    costs.extend(exports.costs);
+    let mut notes = machine(None, rounds);
+    notes.extend(exports.notes);
+    let (floor, figures) = (EMPTY, exports.figures);
+    let mut outcome =
+        Outcome { suite: "bridge", notes, costs, figures, floor, ..Outcome::default() };
     let min = |name| outcome.cost(name).min_ns;
     let net = |name| min(name) - min(EMPTY);
     let (more, beside) = (min(OFF) - min(NONE), min(BESIDE) - min(FMT));
@@ -103,6 +114,7 @@ pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
         ),
     ];
     outcome.goals = goals.into_iter().map(|(what, met)| Goal { what, met }).collect();
+    outcome.goals.extend(exports.goals);
     Ok(outcome)
 }
 
@@ -118,13 +130,23 @@ pub(crate) fn part(name: &str, rounds: Option<usize>) -> Result<(), Box<dyn Erro
     let costs = match name {
         "none" => {
             pin()?;
-            measure(&mut [Row::new(EMPTY, CHUNK, empty), Row::new(NONE, CHUNK, events)], rounds)
+            let rows = &mut [
+                Row::new(EMPTY, CHUNK, empty),
+                Row::new(NONE, CHUNK, events),
+                Row::new(LOG_NONE, CHUNK, records),
+            ];
+            measure(rows, rounds)
         }
         "off" => {
             gracepoint_tracing::init()?;
             settled();
             pin()?;
-            measure(&mut [Row::new(OFF, CHUNK, events), Row::new(SPAN_OFF, CHUNK, spans)], rounds)
+            let rows = &mut [
+                Row::new(OFF, CHUNK, events),
+                Row::new(SPAN_OFF, CHUNK, spans),
+                Row::new(LOG_OFF, CHUNK, records),
+            ];
+            measure(rows, rounds)
         }
         "on" => on(rounds)?,
         "noop" => {
@@ -208,6 +230,13 @@ fn events(n: u64) {
     for i in 0..n {
         let number = black_box(i);
         tracing::info!(name: "sample", target: "bridge", number, size = number ^ 1, name = black_box(NAME));
+    }
+}
+
+#[inline(never)]
+fn records(n: u64) {
+    for i in 0..n {
+        log::info!(target: "bridge", "number {} of {}", black_box(i), black_box(NAME));
     }
 }
 

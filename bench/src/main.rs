@@ -14,7 +14,7 @@
 //! | `perf` | how long does it take to open and close perf events? what does a profile cost? | [`perf`] |
 //! | `function` | what does a traced function cost? | [`function`] |
 //! | `read` | how fast is a trace read? | [`read`] |
-//! | `bridge` | what do call sites of `tracing` cost that lead to us? | [`bridge`] |
+//! | `bridge` | what do call sites of `tracing` cost that lead to us? and an export? | [`bridge`] |
 //! | `drain` | does a recorder keep up? (`--seconds N` instead of rounds) | [`drain`] |
 //!
 //! `explain DIR` is no benchmark of time alone: it compares explanations of kernel logs with
@@ -87,7 +87,14 @@ fn main() -> ExitCode {
         perf::burning(&std::env::args().skip(2).collect::<Vec<_>>());
         return ExitCode::SUCCESS;
     }
+    if std::env::args().nth(1).is_some_and(|word| word == "export-part") {
+        return status(bridge::export::part(std::env::args_os().skip(2)));
+    }
     let done = parse(std::env::args().skip(1)).map_err(Into::into).and_then(|task| run(&task));
+    status(done)
+}
+
+fn status(done: Result<(), Box<dyn Error>>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

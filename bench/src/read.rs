@@ -38,7 +38,21 @@ const THEIR_TEXT: &str = "babeltrace2";
 const THEIR_DUMMY: &str = "babeltrace2 --output-format=dummy";
 
 /// A directory that goes away with its owner.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Of this process, which makes one of each name.
+    pub(crate) fn new(name: &str) -> Result<Folder, Box<dyn Error>> {
+        let name = format!("gracepoint-bench-{name}-{}", std::process::id());
+        let folder = Folder(std::env::temp_dir().join(name));
+        fs::create_dir(&folder.0)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -48,10 +62,8 @@ impl Drop for Folder {
 
 pub(crate) fn run(rounds: Option<usize>) -> Result<Outcome, Box<dyn Error>> {
     let rounds = rounds.unwrap_or(ROUNDS);
-    let name = format!("gracepoint-bench-read-{}", std::process::id());
-    let folder = Folder(std::env::temp_dir().join(name));
-    fs::create_dir(&folder.0)?;
-    let bytes = write(&folder.0)?;
+    let folder = Folder::new("read")?;
+    let bytes = write(&folder.0, EVENTS)?;
     let theirs = succeeds(Command::new("babeltrace2").arg("--version"));
     let costs = measure(&mut rows(&folder.0, theirs), rounds);
     let mut notes = machine(None, rounds);
@@ -125,8 +137,8 @@ fn read_all(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Writes the trace and returns its bytes.
-fn write(dir: &Path) -> Result<u64, Box<dyn Error>> {
+/// Writes a trace of so many events and returns its bytes.
+pub(crate) fn write(dir: &Path, events_of_all: u64) -> Result<u64, Box<dyn Error>> {
     let schema = Sample::DESC.schema();
     let events = [loss_event(), Declared { id: 16, role: Role::Event, schema }];
     let triple = Triple { ticks: 0, mono_ns: 0, real_ns: 1_767_323_045_000_000_000 };
@@ -145,7 +157,7 @@ fn write(dir: &Path) -> Result<u64, Box<dyn Error>> {
         let mut header = PacketHeader { stream, tid: 100 + stream as u32, ..Default::default() };
         header.thread[..6].copy_from_slice(b"worker");
         let mut page = vec![0; HEADER];
-        for i in (stream..EVENTS).step_by(STREAMS as usize) {
+        for i in (stream..events_of_all).step_by(STREAMS as usize) {
             let ticks = i * 400;
             if page.len() == HEADER {
                 header.begin = ticks;
@@ -156,7 +168,7 @@ fn write(dir: &Path) -> Result<u64, Box<dyn Error>> {
             page.extend(NAME.bytes());
             page.push(0);
             header.end = ticks;
-            if page.len() + 64 > PACKET || i + STREAMS >= EVENTS {
+            if page.len() + 64 > PACKET || i + STREAMS >= events_of_all {
                 let whole = packet::round_up(page.len() as u64);
                 header.content_bits = page.len() as u64 * 8;
                 header.packet_bits = whole * 8;

@@ -11,6 +11,8 @@ pub(crate) struct Outcome {
     /// How it was measured: machine, rounds, what else is worth knowing.
     pub(crate) notes: Vec<String>,
     pub(crate) costs: Vec<Cost>,
+    /// What is no time: a row, how much, and of what.
+    pub(crate) figures: Vec<(String, f64, &'static str)>,
     /// Name of the row that the others are compared with.
     pub(crate) floor: &'static str,
     pub(crate) goals: Vec<Goal>,
@@ -43,6 +45,12 @@ pub(crate) fn json(outcome: &Outcome) -> String {
             "min_ns": rounded(cost.min_ns),
             "median_ns": rounded(cost.median_ns),
             "floor_ns": rounded(floor),
+        });
+        text += &format!("{row}\n");
+    }
+    for (name, value, unit) in &outcome.figures {
+        let row = serde_json::json!({
+            "suite": outcome.suite, "row": name, "value": rounded(*value), "unit": unit,
         });
         text += &format!("{row}\n");
     }
@@ -82,6 +90,9 @@ pub(crate) fn text(outcome: &Outcome) -> String {
             cost.min_ns / floor.min_ns,
             cost.median_ns / floor.median_ns,
         );
+    }
+    for (name, value, unit) in &outcome.figures {
+        let _ = writeln!(text, "{name}: {value:.2} {unit}");
     }
     for peer in &outcome.absent {
         let _ = writeln!(text, "{peer}: not installed, so goals beside it are not checked");
@@ -124,6 +135,7 @@ mod tests {
             suite: "s",
             notes: vec!["a machine".to_owned()],
             costs: vec![cost("base", 2.0, 4.0), cost("other", 3.0, 12.0)],
+            figures: vec![("memory".to_owned(), 1.5, "MiB")],
             floor: "base",
             goals: vec![Goal { what: "be quick".to_owned(), met: false }],
             absent: vec!["nobody"],
@@ -138,12 +150,18 @@ mod tests {
             last,
             serde_json::json!({"suite": "s", "row": "other", "min_ns": 3.0, "median_ns": 12.0, "floor_ns": 2.0})
         );
+        let figure: serde_json::Value = serde_json::from_str(text.lines().nth(2).unwrap()).unwrap();
+        assert_eq!(
+            figure,
+            serde_json::json!({"suite": "s", "row": "memory", "value": 1.5, "unit": "MiB"})
+        );
     }
 
     #[test]
     fn a_table() {
         let text = text(&outcome());
         assert!(text.contains("other       3.00      12.00      1.50      3.00\n"), "{text}");
+        assert!(text.contains("memory: 1.50 MiB\n"), "{text}");
         assert!(text.contains("NOT MET: be quick"), "{text}");
         assert!(text.contains("nobody: not installed"), "{text}");
     }

@@ -367,9 +367,10 @@ fn missing_switches_leave_gaps() {
     one.loss(150_000, SAMPLE_ID, 2);
     comes(&mut one, 200_000, 2);
     one.event(16, 201_000, &[]);
+    // Somebody else is on its CPU meanwhile, so it was not there any more, and nobody knows where it is now.
+    one.event(16, 250_000, &[]);
     recording.close(one);
     let mut two = recording.packet(2, 102, "two", 1);
-    // Somebody else is on its CPU, so it is not there any more.
     comes(&mut two, 230_000, 2);
     leaves(&mut two, 240_000, 2, false);
     recording.close(two);

@@ -1,20 +1,19 @@
 //! The engine of one domain: grace periods, the callbacks that wait for them, and who drives.
 //!
-//! Nobody owns a thread here and nobody waits. Whoever calls [`Engine::poll`] tries to become the
-//! driver, does one bounded step, and goes. Whoever calls [`Engine::drive`] also tries to become the
-//! runner and runs callbacks that are ready. A lock that is taken means that someone else
-//! is doing that very thing: the answer is `Pending`, come back later. Unless it does not get done: a driver that was
-//! preempted or stopped inside of its step is left alone with its lock, and others step beside it (`poll_beside`).
+//! Nobody owns a thread here and nobody waits. Whoever calls [`Engine::poll`] tries to become the driver, does one
+//! bounded step, and goes. Whoever calls [`Engine::drive`] also tries to become the runner and runs callbacks that
+//! are ready. A lock that is taken means that someone else is doing that very thing: the answer is `Pending`, come
+//! back later. Unless it does not get done: a driver that was preempted or stopped inside of its step is left alone
+//! with its lock, and others step beside it (`poll_beside`).
 //!
-//! No request is lost by that: a request is a number (`needed`) or a node (`incoming`) that
-//! is written before the lock is tried, and every caller that finds the lock taken is told `Pending`,
-//! so it comes back. (Never `Idle`: what the owner of the lock has in its hands, a stack that it
-//! has taken and not yet filed, nobody else can see; and it may not come back itself.)
+//! No request is lost by that: a request is a number (`needed`) or a node (`incoming`) that is written before the
+//! lock is tried, and every caller that finds the lock taken is told `Pending`, so it comes back. (Never `Idle`: what
+//! the owner of the lock has in its hands, a stack that it has taken and not yet filed, nobody else can see; and it
+//! may not come back itself.)
 //!
 //! # A thread that sleeps
 //!
-//! A domain may have a thread (`service`), which sleeps while there is nothing to do. Two words
-//! wake it:
+//! A domain may have a thread (`service`), which sleeps while there is nothing to do. Two words wake it:
 //!
 //! * `incoming` holds `ASLEEP` in place of null. The thread puts it there by compare-exchange from
 //!   null, so if a callback was pushed first it fails, and does not sleep; and a callback that is pushed
@@ -28,9 +27,9 @@
 //!
 //! Whoever exchanges `asleep` from true to false has to wake the thread; nobody else.
 //!
-//! The thread's second look is under the driver's lock. A step of another may have taken the callback off
-//! `incoming` and not yet filed it, or ended its grace period and not yet said that it is ready: beside such a step
-//! there seems to be nothing to do. If that step began after the look, it found `ASLEEP`, or its caller did.
+//! The thread's second look is under the driver's lock. A step of another may have taken the callback off `incoming`
+//! and not yet filed it, or ended its grace period and not yet said that it is ready: beside such a step there seems
+//! to be nothing to do. If that step began after the look, it found `ASLEEP`, or its caller did.
 
 use crate::arch;
 use crate::blocks::Spent;

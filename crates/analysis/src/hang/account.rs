@@ -112,6 +112,7 @@ pub(super) fn name(incident: &Incident, pid: u32) -> String {
 }
 
 fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, String) {
+    let unknown = |words: String| (end.clone(), Verdict::Unknown, format!("unknown: {words}"));
     match &end {
         Node::Event(storm) if hops.last().is_some_and(|e| e.kind == EdgeKind::StarvedBy) => {
             let reader = hops[hops.len() - 1].from.clone();
@@ -128,62 +129,49 @@ fn end_words(incident: &Incident, end: Node, hops: &[Edge]) -> (Node, Verdict, S
             (end, verdict, words)
         }
         Node::Io(name) if name == links::SOME_DEVICE || name == links::SOME_PAGE => {
-            let words = format!("unknown: the log does not name the {name} that is waited for");
-            (end, Verdict::Unknown, words)
+            unknown(format!("the log does not name the {name} that is waited for"))
         }
         Node::Io(device) if device.starts_with(links::BELOW) => {
-            let words = format!("unknown: the log does not name {device}, whose I/O is waited for");
-            (end, Verdict::Unknown, words)
+            unknown(format!("the log does not name {device}, whose I/O is waited for"))
         }
         Node::Io(server) if IO_SERVERS.iter().any(|(_, known)| known == server) => {
-            let words = format!(
-                "unknown: {server} has not answered; whether it, the network or this machine is the cause, \
-                 the log does not say"
-            );
-            (end, Verdict::Unknown, words)
+            unknown(format!(
+                "{server} has not answered; whether it, the network or this machine is the cause, the log does not say"
+            ))
         }
         Node::Io(device) => {
             let words = format!("I/O of {device} does not come to an end, as far as the log shows");
             (end, Verdict::Culprit, words)
         }
         Node::Gp(flavour) if flavour.starts_with("srcu:") => {
-            let words = format!("unknown: the kernel cannot name the readers of {flavour}");
-            (end, Verdict::Unknown, words)
+            unknown(format!("the kernel cannot name the readers of {flavour}"))
         }
         Node::Gp(flavour) => {
-            let words =
-                format!("unknown: the log does not say which reader or CPU holds up {flavour}");
-            (end, Verdict::Unknown, words)
+            unknown(format!("the log does not say which reader or CPU holds up {flavour}"))
         }
-        Node::Lock(lock) => {
-            let words = format!("unknown: the log does not say who has {lock}");
-            (end, Verdict::Unknown, words)
-        }
-        Node::Work(work) => {
-            let words = format!("unknown: the log does not show the worker ({work})");
-            (end, Verdict::Unknown, words)
-        }
-        Node::Queue(name) => {
-            let words = format!("unknown: the log does not show the worker ({name})");
-            (end, Verdict::Unknown, words)
+        Node::Lock(lock) => unknown(format!("the log does not say who has {lock}")),
+        Node::Work(name) | Node::Queue(name) => {
+            unknown(format!("the log does not show the worker ({name})"))
         }
         Node::Cpu(number) => {
             let words = cpu_words(incident, *number);
             (end, Verdict::Unknown, words)
         }
-        other => {
-            let by = hops.last().and_then(|e| super::rules::RULES.iter().find(|r| r.id == e.rule));
-            let by = by.map_or_else(String::new, |rule| format!("; it is up to {}", rule.by));
-            let what = match other {
-                Node::Event(name) | Node::Unknown(name) => name.clone(),
-                Node::Commit(name) => format!("the commit of {name}"),
-                Node::Freeze => "the thaw of a file system".to_owned(),
-                other => other.to_string(),
-            };
-            let words = format!("unknown: nothing shows why the wait for {what} does not end{by}");
-            (end, Verdict::Unknown, words)
-        }
+        other => unknown(nothing_shows(other, hops)),
     }
+}
+
+/// Of an end that nothing in the log completes.
+fn nothing_shows(end: &Node, hops: &[Edge]) -> String {
+    let by = hops.last().and_then(|e| super::rules::RULES.iter().find(|r| r.id == e.rule));
+    let by = by.map_or_else(String::new, |rule| format!("; it is up to {}", rule.by));
+    let what = match end {
+        Node::Event(name) | Node::Unknown(name) => name.clone(),
+        Node::Commit(name) => format!("the commit of {name}"),
+        Node::Freeze => "the thaw of a file system".to_owned(),
+        other => other.to_string(),
+    };
+    format!("nothing shows why the wait for {what} does not end{by}")
 }
 
 /// Of a CPU that no task could be named for.

@@ -15,15 +15,13 @@
 //!
 //! A domain may have a thread (`service`), which sleeps while there is nothing to do. Two words wake it:
 //!
-//! * `incoming` holds `ASLEEP` in place of null. The thread puts it there by compare-exchange from
-//!   null, so if a callback was pushed first it fails, and does not sleep; and a callback that is pushed
-//!   onto it tells its caller to wake the thread. One word and one order of its changes, so no
-//!   fence: `call` costs the same with a thread and without.
-//! * `asleep` is for requests, which are another word (`needed`). The thread stores `asleep`, fence,
-//!   looks for requests; who requests stores `needed`, fence, looks at `asleep`. Whose fence comes
-//!   second sees the other's store. Without either fence, or without the second look, a
-//!   request that comes in between finds nobody asleep and nobody sees it (twins in
-//!   `tests/loom_updaters.rs`).
+//! * `incoming` holds `ASLEEP` in place of null. The thread puts it there by compare-exchange from null, so if a
+//!   callback was pushed first it fails, and does not sleep; and a callback that is pushed onto it tells its caller to
+//!   wake the thread. One word and one order of its changes, so no fence: `call` costs the same with a thread and without.
+//! * `asleep` is for requests, which are another word (`needed`). The thread stores `asleep`, fence, looks for
+//!   requests; who requests stores `needed`, fence, looks at `asleep`. Whose fence comes second sees the other's store.
+//!   Without either fence, or without the second look, a request that comes in between finds nobody asleep and nobody
+//!   sees it (twins in `tests/loom_updaters.rs`).
 //!
 //! Whoever exchanges `asleep` from true to false has to wake the thread; nobody else.
 //!

@@ -328,10 +328,14 @@ fn judge(found: &mut Findings) {
     {
         // Ours has no command in it that begins and ends.
         let theirs = theirs - floor;
-        let what = format!(
-            "over the socket {:.2} x lttng's time without its command's own, at most 0.5",
-            ours / theirs
-        );
+        let what = match theirs > 0.0 {
+            true => format!(
+                "over the socket {:.2} x lttng's time without its command's own, at most 0.5",
+                ours / theirs
+            ),
+            false => "over the socket: what lttng's command does is lost in what it takes to begin and end"
+                .to_owned(),
+        };
         found.goal(what, ours <= theirs / 2.0);
     }
     size::judge(found);

@@ -10,10 +10,10 @@ pub(super) enum Whose {
 }
 
 #[derive(Default)]
-pub(super) struct Leaders;
+pub(super) struct Leaders {}
 
 #[derive(Default)]
-pub(super) struct Counts;
+pub(super) struct Counts {}
 
 #[derive(Debug)]
 pub(super) enum Counter {}

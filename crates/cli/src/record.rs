@@ -114,7 +114,7 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
     let (pieces, dir) = place(args).map_err(ours)?;
     let mut interrupts = Interrupts::catch(false).map_err(ours)?;
     let mut command = Launched::spawn(&args.command)?;
-    let Some(live) = command.wait_for_program(&mut interrupts) else {
+    let Some(live) = command.wait_for_program(&mut interrupts, console) else {
         let what = if command.has_ended() { "ended and" } else { "goes on, and" };
         console.note(format_args!(
             "{} {what} nothing was recorded: it did not become traceable, or not for long enough \

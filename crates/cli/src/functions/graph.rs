@@ -2,7 +2,7 @@
 
 use crate::args::{GraphArgs, ReportArgs, SortBy};
 use crate::console::Console;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::quantity::count;
 use crate::traces::{verdict_of_chosen, warn, warn_further};
 use gracepoint_analysis::Trace;
@@ -38,18 +38,41 @@ pub(crate) fn graph(args: &GraphArgs, console: &mut Console) -> Result<u8> {
         let n = count(done.without_entry);
         console.note(format_args!("{n} exits are of calls that had begun before, or were lost"));
     }
+    tell_losses(&trace, console)?;
     warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
+/// Says how many records of functions are missing because they were lost.
+fn tell_losses(trace: &Trace, console: &mut Console) -> Result<()> {
+    let counted = gracepoint_analysis::info::info(trace)?;
+    let own = counted.per_event.iter().filter(|event| event.name.starts_with("gp:function"));
+    let lost: u64 = own.map(|event| event.lost).sum();
+    if lost > 0 {
+        console.note(format_args!(
+            "{} records of functions were lost: calls are missing, and some stand without their begin or end; \
+             record with a larger --buffer, or fewer functions",
+            count(lost)
+        ));
+    }
+    Ok(())
+}
+
 /// Runs `report --functions`.
 pub(crate) fn table(glob: &str, args: &ReportArgs, console: &mut Console) -> Result<u8> {
+    let filter = args.choose.filter();
+    if !filter.events.is_empty() || filter.last.is_some() {
+        return Err(Failure::new(
+            "the table of functions adds up calls: choose them by --functions GLOB, --thread, --since and \
+             --until, not by -e or --last",
+        ));
+    }
     let trace = Trace::open(&args.dir)?;
     warn(trace.damage(), console);
     let options = table::Options {
         // Without a sidecar there are no names, and all functions all the same.
         functions: if glob == "*" { Vec::new() } else { vec![glob.to_owned()] },
-        filter: args.choose.filter(),
+        filter,
         sort: args.sort.sort(),
         limit: args.limit,
     };
@@ -57,6 +80,7 @@ pub(crate) fn table(glob: &str, args: &ReportArgs, console: &mut Console) -> Res
     let text = if args.json { table.to_json() } else { table.to_text() };
     console.bytes(text.as_bytes())?;
     console.flush()?;
+    tell_losses(&trace, console)?;
     warn_further(&trace, &table.damage, console);
     verdict_of_chosen(&trace, table.damage.len(), &args.choose, console)
 }

@@ -108,7 +108,11 @@ impl Launched {
 
     /// Waits until the first traceable program has said hello; `None` when the command ended
     /// before, or is left.
-    pub(crate) fn wait_for_program(&mut self, interrupts: &mut Interrupts) -> Option<Live> {
+    pub(crate) fn wait_for_program(
+        &mut self,
+        interrupts: &mut Interrupts,
+        console: &mut Console,
+    ) -> Option<Live> {
         let started = Instant::now();
         loop {
             // In this order, so that a program that is already gone is not missed.
@@ -121,6 +125,7 @@ impl Launched {
             if ended || self.heed(interrupts.take()) {
                 return None;
             }
+            self.remind(console);
             let eager = started.elapsed() < EAGER_FOR;
             let pause = Duration::from_millis(if eager { 1 } else { 10 });
             wait_for(&interrupts.interest(), pause);
@@ -129,13 +134,7 @@ impl Launched {
 
     /// Looks for further programs and lets them go on.
     pub(crate) fn tend(&mut self, console: &mut Console) {
-        if !self.told && self.interrupted.is_some_and(|at| at.elapsed() > ENDS_WITHIN) {
-            self.told = true;
-            console.note(format_args!(
-                "{} has Ctrl-C too, and goes on; once more ends the recording and leaves it running",
-                self.name
-            ));
-        }
+        self.remind(console);
         for live in self.watch.look() {
             console.note(format_args!(
                 "{} (pid {}) is not recorded: one program at a time is",
@@ -143,6 +142,17 @@ impl Launched {
                 live.pid
             ));
             self.wave_on(live);
+        }
+    }
+
+    /// Says what another Ctrl-C does, where the first one was not heeded.
+    fn remind(&mut self, console: &mut Console) {
+        if !self.told && self.interrupted.is_some_and(|at| at.elapsed() > ENDS_WITHIN) {
+            self.told = true;
+            console.note(format_args!(
+                "{} has Ctrl-C too, and goes on; once more ends the recording and leaves it running",
+                self.name
+            ));
         }
     }
 

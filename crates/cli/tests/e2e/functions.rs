@@ -33,6 +33,10 @@ fn json(text: &str) -> Vec<Value> {
         .collect()
 }
 
+fn json_object(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
 #[track_caller]
 fn done(said: Said) -> String {
     assert_eq!(said.status, 0, "{}{}", said.out, said.err);
@@ -113,6 +117,10 @@ fn errors_say_what_to_do() {
         (said.status, said.err.as_str()),
         (2, "gracepoint: --depth is about functions: say which with --functions GLOB\n")
     );
+    for part in [["-e", "kv:*"], ["--last", "3"]] {
+        let said = scene.run(&[&["report", "t.trace", "--functions"], &part[..]].concat());
+        assert!(said.status == 2 && said.err.contains("not by -e or --last"), "{}", said.err);
+    }
 }
 
 fn are_asked_for_by_number() {
@@ -413,5 +421,19 @@ fn with_sleds() {
         calls.iter().any(|call| call["depth"].as_u64().unwrap() > 0),
         "something calls something"
     );
+    // What found no room is not passed over.
+    let small = ["record", "-p", &pid, "-l", "*::traced::*", "--buffer", "16K", "-d", "200ms"];
+    loop {
+        let args = ["-o", "small.trace", "--force"];
+        done(scene.run(&[&small[..], &args].concat()));
+        let info = json_object(&done(scene.run(&["info", "small.trace", "--json"])));
+        if info["lost"].as_u64() > Some(0) {
+            break; // the recorder was too slow for it, as sooner or later it is
+        }
+    }
+    for verb in [&["report", "small.trace", "--functions"][..], &["graph", "small.trace"]] {
+        let said = scene.run(verb);
+        assert!(said.err.contains("records of functions were lost"), "{}", said.err);
+    }
     program.end();
 }

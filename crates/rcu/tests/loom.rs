@@ -46,6 +46,8 @@ shipped!(
 mod door;
 #[path = "loom/orderings.rs"]
 mod orderings;
+#[path = "loom/shared.rs"]
+mod shared;
 
 /// For `waiters`: whom a thread waits for. Addresses alone.
 mod region {

@@ -29,13 +29,14 @@ shipped!(
 #[allow(dead_code, reason = "each of the two tests that have it uses a part")]
 #[path = "loom/door.rs"]
 mod door;
+#[path = "loom/shared.rs"]
+mod shared;
 
-use counters::RANKS;
 use door::{arch, barrier, clock, running, stall, sync};
 use engine::Engine;
-use grace::Readers;
 use loom::sync::Arc;
 use loom::thread;
+use shared::{Nobody, block_against_runners};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize as Count, Ordering};
 use std::task::{Wake, Waker};
@@ -55,24 +56,6 @@ enum Twin {
     LooksBesideDriver,
     /// A task that has registered does not look again.
     RegistersLast,
-}
-
-/// Nobody reads.
-struct Nobody;
-
-impl Readers for Nobody {
-    fn unlocks(&self) -> [u64; RANKS] {
-        [0; RANKS]
-    }
-
-    fn locks(&self) -> [u64; RANKS] {
-        [0; RANKS]
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-        true
-    }
 }
 
 /// Explores `program`; true if nobody sleeps while there is work. `slept` counts executions in which
@@ -213,31 +196,6 @@ fn task_against_end(twin: Twin, slept: &Count) {
     assert!(engine.grace.is_done(4));
     assert!(ready || woken.0.load(Ordering::Relaxed) != 0, "lost wakeup");
     engine.wakers.clear(32);
-}
-
-/// The places of one block, run by two runners, while the thread that gave them out ends.
-fn block_against_runners() {
-    sync::ENDED.set(0);
-    let memory: sync::Places = Default::default();
-    sync::PLACES.set(Some(std::sync::Arc::clone(&memory)));
-    let shelf = blocks::Shelf::new(std::ptr::null_mut());
-    let runners = [0, 1].map(|_| {
-        let (_, block) = blocks::give(&shelf).expect("memory");
-        let (block, memory) = (block.as_ptr().expose_provenance(), memory.clone());
-        thread::spawn(move || {
-            let mut spent = blocks::Spent::NONE;
-            memory.with(|_| ());
-            let block = std::ptr::with_exposed_provenance_mut(block);
-            // SAFETY: the place was given to this thread, which has used it and will not again.
-            unsafe { spent.add(std::ptr::NonNull::new(block).expect("a block")) };
-        })
-    });
-    blocks::clear(&shelf);
-    for runner in runners {
-        runner.join().expect("a runner");
-    }
-    assert_eq!(sync::ENDED.get(), 1, "freed once");
-    sync::PLACES.set(None);
 }
 
 /// Whether blocks are freed once, after everybody's last use.

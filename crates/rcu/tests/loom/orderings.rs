@@ -4,14 +4,14 @@
 //! program that must go wrong without it. [`ARGUED`] has those for which there is none, with the reason. That no
 //! ordering of these files is in neither is checked, and that each program is right without a twin.
 
-use crate::counters::{RANKS, enter_among_many};
+use crate::counters::enter_among_many;
 #[path = "protocols.rs"]
 mod protocols;
 
 use crate::door::weaken::{self, Access, Loses};
 use crate::door::{arch, barrier, clock, sync, tell_of_twin};
 use crate::engine::Engine;
-use crate::grace::Readers;
+use crate::shared::Nobody;
 use crate::{Data, Object, Twin, World};
 use loom::sync::Arc;
 use loom::thread;
@@ -329,24 +329,6 @@ fn as_it_ships() {
     weaken::STALE_FAILURES.set(false);
     clock::NOW.set(1);
     clock::TICK.set(0);
-}
-
-/// Nobody reads.
-struct Nobody;
-
-impl Readers for Nobody {
-    fn unlocks(&self) -> [u64; RANKS] {
-        [0; RANKS]
-    }
-
-    fn locks(&self) -> [u64; RANKS] {
-        [0; RANKS]
-    }
-
-    fn heavy_barrier(&self) -> bool {
-        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
-        true
-    }
 }
 
 fn meant(count: &Count) {

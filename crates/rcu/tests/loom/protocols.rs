@@ -2,13 +2,13 @@
 
 use super::{meant, waker};
 use crate::Object;
-use crate::blocks;
-use crate::door::{sync, weaken};
+use crate::door::weaken;
 use crate::fast::Fast;
 use crate::jobs::Jobs;
 use crate::marker::Marker;
 use crate::observer::{Event, Observed, Observer};
 use crate::record::{Known, LIVE};
+use crate::shared;
 use crate::trylock::TryLock;
 use crate::waiters::{Entry, Wait};
 use loom::sync::Arc;
@@ -79,27 +79,7 @@ fn add_under(lock: &TryLock<u32>, me: usize) -> bool {
 
 /// The places of one block, run by two runners, while the thread that gave them out ends.
 pub(crate) fn block_against_runners(count: &Count) {
-    sync::ENDED.set(0);
-    let memory: sync::Places = Default::default();
-    sync::PLACES.set(Some(std::sync::Arc::clone(&memory)));
-    let shelf = blocks::Shelf::new(std::ptr::null_mut());
-    let runners = [0, 1].map(|_| {
-        let (_, block) = blocks::give(&shelf).expect("memory");
-        let (block, memory) = (block.as_ptr().expose_provenance(), memory.clone());
-        thread::spawn(move || {
-            let mut spent = blocks::Spent::NONE;
-            memory.with(|_| ());
-            let block = std::ptr::with_exposed_provenance_mut(block);
-            // SAFETY: the place was given to this thread, which has used it and will not again.
-            unsafe { spent.add(std::ptr::NonNull::new(block).expect("a block")) };
-        })
-    });
-    blocks::clear(&shelf);
-    for runner in runners {
-        runner.join().expect("a runner");
-    }
-    assert_eq!(sync::ENDED.get(), 1, "freed once");
-    sync::PLACES.set(None);
+    shared::block_against_runners();
     meant(count);
 }
 

@@ -258,12 +258,21 @@ impl Trace {
     }
 }
 
+/// Whether a piece of a recording (`record --rotate`) is called so: a number of six digits.
+///
+/// ```
+/// use gracepoint_analysis::trace::is_piece_name;
+/// assert!(is_piece_name("000017") && !is_piece_name("17") && !is_piece_name("kv.trace"));
+/// ```
+pub fn is_piece_name(name: &str) -> bool {
+    name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// The latest of the traces that `record --rotate` left in a directory.
 fn latest_piece(dir: &Path) -> Option<PathBuf> {
-    let is_number = |name: &str| name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit());
     let entries = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let named =
-        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_number);
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(is_piece_name);
     entries.filter(|path| named(path) && path.join("metadata").is_file()).max()
 }
 

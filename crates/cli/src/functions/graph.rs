@@ -45,9 +45,16 @@ pub(crate) fn graph(args: &GraphArgs, console: &mut Console) -> Result<u8> {
 
 /// Says how many records of functions are missing because they were lost.
 fn tell_losses(trace: &Trace, console: &mut Console) -> Result<()> {
-    let counted = gracepoint_analysis::info::info(trace)?;
-    let own = counted.per_event.iter().filter(|event| event.name.starts_with("gp:function"));
-    let lost: u64 = own.map(|event| event.lost).sum();
+    let functions = || trace.events().iter().filter(|event| event.is_function());
+    let lost: u64 = match trace.sidecar().filter(|about| about.complete) {
+        Some(about) => functions().filter_map(|kind| about.lost.get(&kind.declared.id)).sum(),
+        // The recorder has not counted them: that takes all of the trace again.
+        None => {
+            let counted = gracepoint_analysis::info::info(trace)?.per_event.into_iter();
+            let of = |name: &str| functions().any(|kind| kind.name == name);
+            counted.filter(|event| of(&event.name)).map(|event| event.lost).sum()
+        }
+    };
     if lost > 0 {
         console.note(format_args!(
             "{} records of functions were lost: calls are missing, and some stand without their begin or end; \

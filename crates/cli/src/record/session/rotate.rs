@@ -11,6 +11,7 @@ use super::Session;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use gracepoint_analysis::sidecar::Sidecar;
+use gracepoint_analysis::trace::is_piece_name;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,15 +58,14 @@ fn make_parent(parent: &Path, force: bool) -> Result<(PathBuf, Vec<PathBuf>)> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(failed(e)),
     }
-    let is_number = |name: &str| name.len() == 6 && name.bytes().all(|b| b.is_ascii_digit());
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let is_gone = |path: &PathBuf| {
         let name = name(path);
         let number = name.strip_prefix('.').and_then(|name| name.strip_suffix(GONE));
-        number.is_some_and(is_number)
+        number.is_some_and(is_piece_name)
     };
     // Also one that was just begun when its recorder was killed, and that nothing describes.
-    let is_piece = |path: &PathBuf| is_number(&name(path)) && trace_dir::is_ours(path);
+    let is_piece = |path: &PathBuf| is_piece_name(&name(path)) && trace_dir::is_ours(path);
     if !there.iter().all(|path| is_gone(path) || is_piece(path)) {
         let text = format!("{} holds other things than pieces: choose another with -o", named());
         return Err(Failure::new(text));

@@ -159,6 +159,7 @@ pub fn slow(trace: &Trace, event: &str, over_ns: u64) -> Result<Slow> {
     let is_entered = |kind: &EventType| is_target(kind) && kind.declared.role == Role::Enter;
     let mut looking = Looking {
         is_target: trace.events().iter().map(is_target).collect(),
+        is_on_cpu: trace.events().iter().map(is_on_cpu).collect(),
         entered: trace.events().iter().any(is_entered),
         outside: HashMap::new(),
         names: trace.events().iter().map(|kind| escape::name(&kind.declared.schema.name)).collect(),
@@ -181,6 +182,8 @@ pub fn slow(trace: &Trace, event: &str, over_ns: u64) -> Result<Slow> {
 
 struct Looking {
     is_target: Vec<bool>,
+    /// See the function of that name.
+    is_on_cpu: Vec<bool>,
     /// The spans are entered and left.
     entered: bool,
     /// By their ids.
@@ -198,7 +201,7 @@ impl Looking {
         }
         let (tid, ns, kind) = (event.tid, event.ns, event.index);
         let id = role_fields(event).map(|(id, _)| id);
-        if is_on_cpu(event.kind) {
+        if self.is_on_cpu[event.index as usize] {
             thread.runs(ns);
         }
         match (event.kind.declared.role, id) {
@@ -460,6 +463,7 @@ mod tests {
     fn a_span_counts_where_threads_are_in_it() {
         let mut looking = Looking {
             is_target: vec![true],
+            is_on_cpu: vec![true],
             names: vec!["task".into()],
             entered: true,
             outside: HashMap::new(),

@@ -46,8 +46,8 @@ shipped!(
 mod door;
 #[path = "loom/orderings.rs"]
 mod orderings;
-#[path = "loom/shared.rs"]
-mod shared;
+#[path = "loom/without_readers.rs"]
+mod without_readers;
 
 /// For `waiters`: whom a thread waits for. Addresses alone.
 mod region {

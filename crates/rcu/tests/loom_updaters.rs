@@ -29,17 +29,17 @@ shipped!(
 #[allow(dead_code, reason = "each of the two tests that have it uses a part")]
 #[path = "loom/door.rs"]
 mod door;
-#[path = "loom/shared.rs"]
-mod shared;
+#[path = "loom/without_readers.rs"]
+mod without_readers;
 
 use door::{arch, barrier, clock, running, stall, sync};
 use engine::Engine;
 use loom::sync::Arc;
 use loom::thread;
-use shared::{Nobody, block_against_runners};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize as Count, Ordering};
 use std::task::{Wake, Waker};
+use without_readers::{Nobody, block_against_runners};
 
 /// What is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ mod protocols;
 use crate::door::weaken::{self, Access, Loses};
 use crate::door::{arch, barrier, clock, sync, tell_of_twin};
 use crate::engine::Engine;
-use crate::shared::Nobody;
+use crate::without_readers::Nobody;
 use crate::{Data, Object, Twin, World};
 use loom::sync::Arc;
 use loom::thread;

@@ -8,9 +8,9 @@ use crate::jobs::Jobs;
 use crate::marker::Marker;
 use crate::observer::{Event, Observed, Observer};
 use crate::record::{Known, LIVE};
-use crate::shared;
 use crate::trylock::TryLock;
 use crate::waiters::{Entry, Wait};
+use crate::without_readers;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use loom::thread;
@@ -79,7 +79,7 @@ fn add_under(lock: &TryLock<u32>, me: usize) -> bool {
 
 /// The places of one block, run by two runners, while the thread that gave them out ends.
 pub(crate) fn block_against_runners(count: &Count) {
-    shared::block_against_runners();
+    without_readers::block_against_runners();
     meant(count);
 }
 

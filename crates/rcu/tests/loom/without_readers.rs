@@ -1,4 +1,4 @@
-//! What both files of loom's tests have.
+//! Programs without readers: a domain that nobody reads, and the blocks of callbacks alone.
 
 use crate::blocks;
 use crate::counters::RANKS;

@@ -15,11 +15,15 @@ use std::thread;
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs a test while no other does, on a thread of its own that has the lowest index: the
-/// harness's threads must not come and go meanwhile with indices of theirs.
+/// harness's threads must not come and go meanwhile with indices of theirs. Nor must the last
+/// test's: a scope's end waits for its threads' closures, not for their destructors.
 fn alone(test: impl FnOnce() + Send) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     named("test", || {
         assert_eq!(thread_index(), Some(0));
+        while live_threads().any(|(index, info)| index != 0 && !info.ended) {
+            thread::yield_now();
+        }
         test();
     });
 }
@@ -54,8 +58,7 @@ fn records_have_number_and_name() {
             let info = thread_info(index).expect("alive");
             assert_eq!(info.name.to_string(), "worker-3");
             assert_eq!(info.name.as_bytes(), b"worker-3");
-            // SAFETY: gettid takes nothing.
-            assert_eq!(i64::from(info.tid), unsafe { libc::syscall(libc::SYS_gettid) });
+            assert_eq!(info.tid, tid());
             // SAFETY: PR_SET_NAME reads a C string.
             unsafe { libc::prctl(libc::PR_SET_NAME, c"renamed".as_ptr()) };
             assert_eq!(
@@ -251,7 +254,7 @@ fn ten_thousand_threads_come_and_go_and_memory_stays() {
     fn generation() {
         let all = Barrier::new(AT_ONCE);
         thread::scope(|scope| {
-            for _ in 0..AT_ONCE {
+            let spawn = |_| {
                 // A small stack, so that a hundred are quickly made.
                 let builder = thread::Builder::new().stack_size(64 << 10);
                 let reader = || {
@@ -260,21 +263,29 @@ fn ten_thousand_threads_come_and_go_and_memory_stays() {
                     all.wait();
                     drop(guard);
                 };
-                builder.spawn_scoped(scope, reader).expect("spawned");
-            }
+                builder.spawn_scoped(scope, reader).expect("spawned")
+            };
+            let threads: Vec<_> = (0..AT_ONCE).map(spawn).collect();
+            // With their destructors, so that no generation's stacks are there beside the next one's.
+            threads.into_iter().for_each(|thread| thread.join().expect("joined"));
         });
         DOMAIN.barrier().expect("outside");
     }
     alone(|| {
-        // Scoped threads may still be in their destructors when the scope ends: at worst, those of
-        // one generation and the next are there together. So many, that the allocator has made all its arenas by then.
+        // So many, that the allocator has made all its arenas by then.
         (0..if cfg!(miri) { 1 } else { 50 }).for_each(|_| generation());
-        let before = (gracepoint_rcu::high_water(), resident());
-        (0..MANY / AT_ONCE).for_each(|_| generation());
-        let after = (gracepoint_rcu::high_water(), resident());
-        assert!(after.0 <= before.0.max(3 * AT_ONCE as u32 + 10), "{before:?}, {after:?}");
-        // 10,000 slots would be a megabyte, and as many records another.
-        assert!(after.1 < before.1 + (1 << 20), "{before:?}, {after:?}");
+        let mut sizes = vec![resident()];
+        // 10,000 slots would be a megabyte, and as many records another, each time. What the allocator
+        // and the C library keep grows, too, but comes to an end.
+        let flat = (0..5).any(|_| {
+            (0..MANY / AT_ONCE).for_each(|_| generation());
+            sizes.push(resident());
+            sizes[sizes.len() - 1] < sizes[sizes.len() - 2] + (1 << 20)
+        });
+        assert!(flat, "{sizes:?}");
+        let high = gracepoint_rcu::high_water();
+        // Another test of this process has 200 at once.
+        assert!(high <= 2 * AT_ONCE as u32 + 10, "{high} indices for {AT_ONCE} threads at once");
         assert_eq!(DOMAIN.pending_callbacks(), 0);
         assert!(DOMAIN.holdouts().is_empty());
     });
@@ -345,20 +356,32 @@ fn a_thread_that_ended_inside_stays_known_as_ended() {
 /// The kernel need not have forgotten the thread for that, nor its number be nobody else's by then.
 #[test]
 fn the_index_of_a_thread_that_ended_inside_goes_with_the_domain() {
-    static TOLD: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    /// Which index was told of, on which thread: threads of other tests may still be ending.
+    static TOLD: Mutex<Vec<(u32, u32)>> = Mutex::new(Vec::new());
     alone(|| {
-        gracepoint_rcu::on_thread_exit(|index| TOLD.lock().expect("a list").push(index));
+        gracepoint_rcu::on_thread_exit(|index| TOLD.lock().expect("a list").push((index, tid())));
         let domain = Arc::new(Domain::new("ended inside"));
+        let (mut first, mut second) = (0, 0);
         let index = with_one_that_lingers(Arc::clone(&domain), |index| {
+            first = thread_info(index).expect("kept").tid;
             drop(domain); // The thread's was dropped when it returned.
             refresh_names();
             assert!(thread_info(index).is_none(), "its section is gone");
-            assert_eq!(named("next", thread_index), Some(index), "it is used again");
+            let next = named("next", || (thread_index(), tid()));
+            assert_eq!(next.0, Some(index), "it is used again");
+            second = next.1;
             index
         });
         gracepoint_rcu::on_thread_exit(|_| ());
         let told = TOLD.lock().expect("a list");
-        let count = told.iter().filter(|told| **told == index).count();
-        assert_eq!(count, 2, "once for each of the two threads: {told:?}");
+        for thread in [(index, first), (index, second)] {
+            let count = told.iter().filter(|told| **told == thread).count();
+            assert_eq!(count, 1, "{thread:?} once: {told:?}");
+        }
     });
+}
+
+fn tid() -> u32 {
+    // SAFETY: gettid takes nothing.
+    unsafe { libc::syscall(libc::SYS_gettid) }.try_into().expect("a thread's number")
 }

@@ -41,6 +41,14 @@
 //! go on at once; nobody waits. The agent fixes the packet's end time in `floor` before the
 //! exchange, so the next packet of that slot cannot begin before it.
 //!
+//! # When pages are short
+//! A thread that records now and then would hold a page for a few bytes, and a thousand such threads a
+//! buffer of a thousand pages. So while at most half of the pages can be taken, the first [`GUEST`] events
+//! of a thread that has no page go to borrowed slots, whose pages all such threads share: each time in a
+//! packet of their own, which takes three times the space of the event and a tenth of a page's. Who records
+//! more gets a page, as ever. In overwrite mode the agent takes the pages of idle threads back meanwhile
+//! ([`Ring::take_back`]), so that they can be written over; with a consumer that drains, it does so at its word.
+//!
 //! # When no page is free
 //! In discard mode the event is lost. In overwrite mode the page taken longest ago goes, unless a
 //! slot owns it: see `ring/arena.rs`. Each record then also raises a counter of its page, in
@@ -73,6 +81,9 @@ pub(crate) use turn::owner;
 pub(crate) const BORROWED: u32 = 64;
 /// All slots.
 pub(crate) const SLOTS: u32 = gracepoint_rcu::MAX_THREADS as u32 + BORROWED;
+
+/// Events that a thread records as a guest on borrowed slots while pages are short, before it gets a page.
+const GUEST: u8 = 16;
 
 /// `claim`: the agent asks for the page.
 const ASKED: u32 = 1;
@@ -141,6 +152,8 @@ pub(crate) struct Ring {
     pub(crate) context: u32,
     /// Which borrowed slots are in use, a bit each.
     lent: AtomicU64,
+    /// How many events each thread has recorded as a [guest](Ring::is_guest).
+    guests: sys::Mapping,
     /// Losses have been counted that are not yet in the trace.
     lossy: AtomicBool,
     #[cfg(test)]
@@ -193,6 +206,7 @@ impl Ring {
             source: clock::source(),
             context: shape.context,
             lent: AtomicU64::new(0),
+            guests: sys::Mapping::wiped_on_fork(gracepoint_rcu::MAX_THREADS)?,
             lossy: AtomicBool::new(false),
             #[cfg(test)]
             twin: Twin::None,
@@ -398,6 +412,9 @@ impl Ring {
     /// Forgets the slot's packet at its thread's end: the next owner opens its own.
     pub(crate) fn leave(&self, slot: u32) {
         self.writer(slot).limit.store(0, Relaxed);
+        if let Some(guests) = self.guests(slot) {
+            guests.store(0, Relaxed);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::process::{Command, Stdio};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         ("a_program_without_descriptors", a_program_without_descriptors),
         ("a_program_without_address_space", a_program_without_address_space),
         ("a_program_that_becomes_another", a_program_that_becomes_another),
@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("snapshot_beside_a_recorder", snapshot_beside_a_recorder),
         ("short_lived_threads_lose_nothing", short_lived_threads_lose_nothing),
         ("idle_threads_cost_little", idle_threads_cost_little),
+        ("idle_threads_pin_no_pages", idle_threads_pin_no_pages),
     ];
     let mut trials: Vec<Trial> = tests.into_iter().map(crate::trial).collect();
     let mut unshare = Command::new("unshare");
@@ -304,6 +305,26 @@ fn idle_threads_cost_little() {
     recorder.signal(Signal::INT);
     assert_ok(&recorder.end());
     let info = info(&scene);
-    assert_eq!(info["events"].as_u64().unwrap() + info["lost"].as_u64().unwrap(), threads);
+    assert_eq!(lost, 0, "they share pages");
+    assert_eq!(info["events"], threads);
     assert_ok(&program.end());
+}
+
+/// Where nobody drains the buffer, and it has fewer pages than there are threads.
+fn idle_threads_pin_no_pages() {
+    for flight in [&[][..], &["--flight-recorder"]] {
+        let threads = threads(1000);
+        let scene = Scene::new();
+        let mut program = start(&scene, &["idlers", &threads.to_string()]);
+        program.expect("idle");
+        let pid = program.pid().to_string();
+        let size = format!("{}K", threads);
+        let begin = ["start", "-p", &pid, "-e", "work:step", "--buffer", &size];
+        assert_ok(&scene.run(&[&begin, flight].concat()));
+        go(&mut program);
+        program.expect("done");
+        assert_ok(&scene.run(&["extract", "-o", "trace"]));
+        assert_eq!(count(&scene, "trace"), (threads, 0));
+        assert_ok(&program.end());
+    }
 }

@@ -99,6 +99,8 @@ pub(crate) struct Arena {
     /// Discard mode: a bit for each free page.
     free: Box<[AtomicU64]>,
     hint: AtomicUsize,
+    /// Pages that can be taken: free ones, in overwrite mode all that no slot owns.
+    available: AtomicU32,
     /// Overwrite mode: pages that have passed under the hand.
     hand: AtomicU64,
     /// Overwrite mode: events on each page, by id.
@@ -202,6 +204,7 @@ impl Arena {
             pages: (0..pages).map(|_| AtomicU64::new(0)).collect(),
             free: free.collect(),
             hint: AtomicUsize::new(0),
+            available: AtomicU32::new(pages),
             hand: AtomicU64::new(0),
             counts,
             late_used: AtomicU64::new(0),
@@ -307,6 +310,8 @@ impl Arena {
             None => self.claim_free(tag)?,
             Some(_) => self.claim_oldest(tag)?,
         };
+        // Relaxed: a number to go by. It may be below 0 for a moment, and is then far above what is short.
+        self.available.fetch_sub(1, Relaxed);
         let (entry, _) = self.page(page);
         #[cfg(test)]
         let quiet = self.quiet;
@@ -421,6 +426,7 @@ impl Arena {
             entry.state.store(PageState::Full as u32, Release);
             // Last: from here on the page may be written over. Release pairs with `claim_oldest`.
             word.store(full, Release);
+            self.available.fetch_add(1, Relaxed);
         } else {
             // First: as soon as the entry says so, the consumer may give the page back.
             word.store(full, Release);
@@ -442,6 +448,7 @@ impl Arena {
         entry.state.store(PageState::Free as u32, Relaxed);
         word.store(tag.now(PageState::Free).0, Relaxed);
         self.free[page as usize / 64].fetch_or(1 << (page % 64), AcqRel);
+        self.available.fetch_add(1, Relaxed);
         true
     }
 
@@ -490,6 +497,11 @@ impl Arena {
     /// Is this overwrite mode?
     pub(crate) fn overwrites(&self) -> bool {
         self.counts.is_some()
+    }
+
+    /// Can at most half of the pages be taken?
+    pub(crate) fn is_short(&self) -> bool {
+        self.available.load(Relaxed) <= self.header.pages / 2
     }
 
     /// Pages that some slot owns.

@@ -46,12 +46,14 @@ impl Ring {
         }
         let (packet, pos) = (writer.packet.load(Relaxed), writer.pos.load(Relaxed));
         let page = writer.page.load(Relaxed);
-        if content(writer) <= HEADER as u64 {
+        // Of these two words and no others: the owner may be back, and between two pages. Then it denies.
+        if packet == 0 || pos.saturating_sub(packet) <= HEADER as u64 {
             return withdraw();
         }
         let end = self.end_of(packet);
-        // The owner opens its next packet no earlier than this; it must know before it may go on.
-        writer.floor.store(end.max(writer.floor.load(Relaxed)), Release);
+        // The owner opens its next packet no earlier than this; it must know before it may go on. Never lower: it
+        // may be back, and have closed a packet itself.
+        writer.floor.fetch_max(end, Release);
         if writer.claim.compare_exchange(ASKED, TAKEN, AcqRel, Relaxed).is_err() {
             return false; // the owner came back and denied it
         }

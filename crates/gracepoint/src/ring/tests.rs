@@ -287,6 +287,54 @@ fn thousands_of_short_lived_threads_pin_no_page_and_lose_no_event() {
     }
 }
 
+/// Threads that are all there at once, each of which records so many events.
+fn at_once(ring: &Arc<Ring>, threads: u64, each: u64) {
+    let all = std::sync::Barrier::new(threads as usize);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let all = &all;
+            let record = move || {
+                for n in 0..each {
+                    assert!(put(ring, 16, thread * each + n), "there is room");
+                }
+                all.wait();
+            };
+            let builder = std::thread::Builder::new().stack_size(128 << 10);
+            builder.spawn_scoped(scope, record).expect("a thread");
+        }
+    });
+}
+
+#[test]
+fn more_threads_than_pages_lose_nothing_while_there_is_room() {
+    for mode in [Mode::Discard, Mode::Overwrite] {
+        let ring = shaped(4096, 32, mode, Twin::None);
+        at_once(&ring, 200, 2);
+        assert_eq!(ring.arena.loss(16).lost.load(Relaxed), 0);
+        assert!(ring.arena.owned_pages() < 32, "{} pages", ring.arena.owned_pages());
+        let found = overwrite::Looker::new(&ring).look();
+        let values: BTreeSet<u64> = found.values(16).into_iter().collect();
+        assert_eq!(values.len(), 400);
+    }
+}
+
+#[test]
+fn who_records_much_gets_a_page_also_while_they_are_short() {
+    let ring = ring(4096, 32);
+    // First: no slot of a thread that has ended.
+    let mine = gracepoint_rcu::thread_index().expect("an index");
+    at_once(&ring, 20, 1);
+    assert!(ring.arena.is_short());
+    let many = 60;
+    for value in 0..many {
+        assert!(put(&ring, 17, value));
+    }
+    let found = Consumer::new(&ring).finish();
+    assert!(found.values(17).into_iter().collect::<BTreeSet<_>>().len() as u64 == many);
+    let own: usize = found.packets[&mine].iter().map(|(_, events)| events.len()).sum();
+    assert_eq!(own as u64, many - u64::from(GUEST), "all but those that it recorded as a guest");
+}
+
 #[test]
 fn nobody_else_can_write_resize_or_map_the_arena_for_writing() {
     use std::os::fd::AsRawFd;

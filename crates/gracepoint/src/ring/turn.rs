@@ -4,7 +4,7 @@
 //! it first sets `limit` to 0, which sends handlers that interrupt it to a borrowed slot, and only
 //! then touches the rest of the [`Writer`].
 
-use super::{BORROWED, Reserved, Ring, TAKEN, Writer, keep, word};
+use super::{BORROWED, GUEST, Reserved, Ring, TAKEN, Writer, keep, word};
 use crate::arch::local;
 use crate::sys;
 use gracepoint_wire::packet::{
@@ -13,7 +13,7 @@ use gracepoint_wire::packet::{
 };
 use gracepoint_wire::schema::LOSS_ID;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering, compiler_fence};
 
 /// First borrowed slot.
 const FIRST_BORROWED: u32 = gracepoint_rcu::MAX_THREADS as u32;
@@ -57,29 +57,65 @@ impl Ring {
             }
             return None;
         }
-        if let Some(index) = index {
-            let writer = self.writer(index);
-            if writer.depth.load(Relaxed) == 1 {
-                let reserved = self.turn(writer, index, &owner(Some(index)), id, len);
-                if reserved.is_none() {
-                    // What handlers wrote on top of us is whole, and left to us to publish.
-                    self.commit(writer);
-                }
-                return reserved.map(|reserved| (writer, reserved));
+        let (found, blamed) = match index {
+            Some(index) if self.writer(index).depth.load(Relaxed) == 1 => {
+                (self.slow_outermost(index, id, len), index)
             }
-            // A handler on top of a writer that may be in the middle of `turn`.
-            local::decrement(&writer.depth);
+            _ => {
+                if let Some(index) = index {
+                    // A handler on top of a writer that may be in the middle of `turn`.
+                    local::decrement(&self.writer(index).depth);
+                }
+                (self.borrow(index, id, len), FIRST_BORROWED)
+            }
+        };
+        if found.is_none() {
+            self.lose(blamed, id);
         }
-        self.borrow(index, id, len)
+        found
     }
 
-    /// Reserves on a slot of its own for one event.
+    /// The same for the outermost writer of a thread's own slot.
+    fn slow_outermost(&self, index: u32, id: u32, len: usize) -> Option<(&Writer, Reserved)> {
+        let writer = self.writer(index);
+        let guest = self.is_guest(writer, index);
+        if !guest && let Some(reserved) = self.turn(writer, index, &owner(Some(index)), id, len) {
+            return Some((writer, reserved));
+        }
+        // What handlers wrote on top of us is whole, and left to us to publish.
+        self.commit(writer);
+        if guest { self.borrow(Some(index), id, len) } else { None }
+    }
+
+    /// Does the next event of this slot's thread go to a borrowed slot? See "When pages are short".
+    fn is_guest(&self, writer: &Writer, slot: u32) -> bool {
+        if !keep(writer) {
+            self.forget_taken(writer);
+        }
+        if writer.packet.load(Relaxed) != 0 || !self.arena.is_short() {
+            return false;
+        }
+        // A handler in between raises it too, and is forgotten: one more event as a guest.
+        self.guests(slot).is_some_and(|guests| {
+            let before = guests.load(Relaxed);
+            if before < GUEST {
+                guests.store(before + 1, Relaxed);
+            }
+            before < GUEST
+        })
+    }
+
+    /// How often a thread has been a guest. No borrowed slot is one.
+    pub(super) fn guests(&self, slot: u32) -> Option<&AtomicU8> {
+        // SAFETY: the mapping has a zeroed byte for each thread, accessed as an atomic by all.
+        (slot < FIRST_BORROWED)
+            .then(|| unsafe { AtomicU8::from_ptr(self.guests.base().add(slot as usize)) })
+    }
+
+    /// Reserves on a slot that is lent for one event.
     fn borrow(&self, index: Option<u32>, id: u32, len: usize) -> Option<(&Writer, Reserved)> {
         let owner = owner(index);
-        let Some(slot) = self.lend() else {
-            self.lose(FIRST_BORROWED, id);
-            return None;
-        };
+        let slot = self.lend()?;
         let writer = self.writer(slot);
         local::increment(&writer.depth);
         let reserved = self.turn(writer, slot, &owner, id, len);
@@ -122,7 +158,7 @@ impl Ring {
     }
 
     /// Finds space for a record on `slot`, whose outermost writer the caller is: goes on in the
-    /// open packet, opens another one, or takes another page. `None` means lost.
+    /// open packet, opens another one, or takes another page. `None` if there is none.
     fn turn(
         &self,
         writer: &Writer,
@@ -141,14 +177,12 @@ impl Ring {
             // From here on handlers go elsewhere; the compiler must not move what follows up.
             compiler_fence(Ordering::SeqCst);
             if HEADER as u64 + need > page_bytes {
-                self.lose(slot, id); // larger than a page
-                return None;
+                return None; // larger than a page
             }
             if writer.packet.load(Relaxed) != 0 {
                 self.make_room(writer, slot, owner, need);
             }
             if writer.packet.load(Relaxed) == 0 && !self.take_page(writer, slot, owner, need) {
-                self.lose(slot, id);
                 return None;
             }
             let end = self.page_end(writer);

@@ -94,6 +94,9 @@ pub struct Key {
     at_run_time: bool,
     /// Part of the change that is being made; of use to its maker alone, under the tracer's lock.
     marked: AtomicBool,
+    /// One session is alone on it: the quick way is worth a try.
+    #[cfg_attr(not(gp_supported), allow(dead_code, reason = "nothing is recorded"))]
+    quick: AtomicBool,
     probes: AtomicPtr<Member>,
     pub(crate) desc: &'static EventDesc,
     /// The session writer, made for this event type.
@@ -122,6 +125,7 @@ impl Key {
             on: AtomicU32::new(0),
             at_run_time: false,
             marked: AtomicBool::new(false),
+            quick: AtomicBool::new(false),
             probes: AtomicPtr::new(ptr::null_mut()),
             desc: E::DESC,
             #[cfg(gp_supported)]
@@ -140,6 +144,7 @@ impl Key {
             on: AtomicU32::new(0),
             at_run_time: true,
             marked: AtomicBool::new(false),
+            quick: AtomicBool::new(false),
             probes: AtomicPtr::new(ptr::null_mut()),
             desc,
             #[cfg(gp_supported)]
@@ -184,6 +189,13 @@ impl Key {
     /// Puts `array` in place of the current one. It must end with [`Member::END`] and live until a
     /// grace period after its own replacement.
     pub(crate) fn publish(&self, array: *mut Member) {
+        #[cfg(gp_supported)]
+        {
+            // SAFETY: null or an array, which has at least its end; by the caller's promise it lives.
+            let first = unsafe { array.as_ref() };
+            // Relaxed: a word to go by. Who takes the quick way looks at the array itself.
+            self.quick.store(first.is_some_and(|first| first.alone.is_some()), Relaxed);
+        }
         self.probes.store(array, Release); // pairs with the load in `fire`
     }
 
@@ -284,6 +296,10 @@ pub fn emit_here<E: Event>(event: &E) {
 fn alone_on(
     key: &Key,
 ) -> Option<(crate::session::Alone, *const (), gracepoint_rcu::QuickGuard<'_>)> {
+    // For the sake of probes, which would enter and leave a section here, and again where they are called.
+    if !key.quick.load(Relaxed) {
+        return None;
+    }
     let section = TRACE.read_quick()?;
     // SAFETY: null, or as in `fire_those` an array, which has at least its end.
     let first = unsafe { key.probes.load(Acquire).as_ref()? };

@@ -12,6 +12,8 @@
 //! out of date names no probe (ids are never used again) or one that has just returned.
 
 use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -35,8 +37,17 @@ thread_local! {
     static UNNAMED: Cell<u32> = const { Cell::new(0) };
 }
 
-/// A user probe that this thread is running.
-pub(crate) struct Running(Option<&'static Slot>);
+/// A user probe that this thread is running: where its slot begins, plus how many it runs in; or [`UNNAMED_SLOT`].
+///
+/// One word, which comes in a register. And `leave` loads no depth: it would wait for the store that `enter`
+/// has made, and the next `enter` for that.
+pub(crate) struct Running(NonNull<Slot>);
+
+/// In place of the slot of a thread without an index: no slot's address plus a depth.
+const UNNAMED_SLOT: NonNull<Slot> = NonNull::without_provenance(NonZeroUsize::MAX);
+/// What is added to a slot's address is in these bits.
+const WITHIN: usize = align_of::<Slot>() - 1;
+const _: () = assert!(DEPTH < WITHIN && size_of::<Slot>() == 64);
 
 /// Begins to run a probe. `None` where [`DEPTH`] are running already.
 #[inline(always)]
@@ -44,11 +55,22 @@ pub(crate) fn enter(id: u64) -> Option<Running> {
     let Some(index) = gracepoint_rcu::thread_index() else { return enter_unnamed() };
     // An index is less than `MAX_THREADS`; the remainder costs an `and` and no branch.
     let slot = &SLOTS[index as usize % gracepoint_rcu::MAX_THREADS];
+    if slot.depth.load(Relaxed) != 0 {
+        return enter_nested(slot, id);
+    }
+    slot.depth.store(1, Relaxed);
+    slot.ids[0].store(id, Relaxed);
+    Some(Running(NonNull::from(slot)))
+}
+
+#[cold]
+#[inline(never)]
+fn enter_nested(slot: &'static Slot, id: u64) -> Option<Running> {
     let depth = slot.depth.load(Relaxed);
     let place = slot.ids.get(depth as usize)?;
     slot.depth.store(depth + 1, Relaxed);
     place.store(id, Relaxed);
-    Some(Running(Some(slot)))
+    Some(Running(NonNull::from(slot).map_addr(|address| address | depth as usize)))
 }
 
 #[cold]
@@ -61,26 +83,38 @@ fn enter_unnamed() -> Option<Running> {
         })
         .ok()
         .flatten()
-        .map(|()| Running(None))
+        .map(|()| Running(UNNAMED_SLOT))
 }
 
 impl Running {
     /// The probe has returned.
     #[inline(always)]
     pub(crate) fn leave(self) {
-        let Some(slot) = self.0 else { return leave_unnamed() };
-        let depth = slot.depth.load(Relaxed).wrapping_sub(1);
-        if let Some(place) = slot.ids.get(depth as usize) {
-            place.store(0, Relaxed);
-            slot.depth.store(depth, Relaxed);
+        if self.0.addr().get() & WITHIN != 0 {
+            return self.leave_otherwise();
         }
+        // SAFETY: without anything added it is the address of one of SLOTS.
+        let slot = unsafe { self.0.as_ref() };
+        slot.ids[0].store(0, Relaxed);
+        slot.depth.store(0, Relaxed);
     }
-}
 
-#[cold]
-#[inline(never)]
-fn leave_unnamed() {
-    let _ = UNNAMED.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+    /// Of a nested probe, or of a thread without an index.
+    #[cold]
+    #[inline(never)]
+    fn leave_otherwise(self) {
+        if self.0 == UNNAMED_SLOT {
+            let _ = UNNAMED.try_with(|depth| depth.set(depth.get().saturating_sub(1)));
+            return;
+        }
+        let depth = self.0.addr().get() & WITHIN;
+        // SAFETY: without what was added it is the address of one of SLOTS.
+        let slot = unsafe { self.0.byte_sub(depth).as_ref() };
+        if let Some(place) = slot.ids.get(depth) {
+            place.store(0, Relaxed);
+        }
+        slot.depth.store(depth as u32, Relaxed);
+    }
 }
 
 /// Ids of the user probes that the thread with this index is running, innermost first.

@@ -4,6 +4,7 @@ pub(crate) mod arena;
 pub(crate) mod copy;
 pub(crate) mod launch;
 pub(crate) mod own;
+mod pace;
 pub(crate) mod recover;
 pub(crate) mod residue;
 pub(crate) mod session;

@@ -13,6 +13,7 @@ use super::arena::Arena;
 use super::copy::Copier;
 use super::launch::Launched;
 use super::own::Own;
+use super::pace::Pace;
 use super::streams::Streams;
 use super::trace_dir::{Description, TraceDir};
 use super::{residue, snapshot};
@@ -161,8 +162,7 @@ pub(crate) struct Session {
     began: Instant,
     chores_at: Instant,
     progress_at: Instant,
-    progress_events: u64,
-    progress_shown: Instant,
+    pace: Pace,
     flushing: bool,
     lost: u64,
     /// How many events we know of that were declared since the session was made.
@@ -296,8 +296,7 @@ impl Session {
             began: now,
             chores_at: now + CHORES_EVERY,
             progress_at: now,
-            progress_events: 0,
-            progress_shown: now,
+            pace: Pace::default(),
             flushing: false,
             lost: 0,
             learnt: 0,
@@ -507,10 +506,7 @@ impl Session {
     fn show_progress(&mut self, console: &mut Console) {
         self.count_lost();
         let events = self.copier.streams.events;
-        let since = self.progress_shown.elapsed().as_millis().max(1) as u64;
-        let per_second = (events - self.progress_events) * 1000 / since;
-        self.progress_shown = Instant::now();
-        self.progress_events = events;
+        let per_second = self.pace.note(Instant::now(), events);
         console.progress(format_args!(
             "{}: {} events, {}/s, {} lost, {}",
             quantity::length(self.began.elapsed()),

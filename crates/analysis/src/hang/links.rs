@@ -21,6 +21,8 @@ pub(super) struct Waiter<'a> {
     pub(super) stack: Vec<Frame>,
     /// Whether it does so on a CPU.
     pub(super) running: bool,
+    /// Whether the kernel does not trust any frame of the stack.
+    pub(super) unsure: bool,
 }
 
 impl Waiter<'_> {
@@ -44,6 +46,7 @@ impl Waiter<'_> {
             lines.dedup();
         }
         let why = waits::why(&self.stack, &self.wait);
+        let confidence = if self.unsure { Confidence::Guess } else { confidence };
         Edge {
             from: self.node(),
             to,
@@ -67,7 +70,7 @@ pub(super) fn graph(incident: &Incident) -> Graph {
         .filter_map(|task| {
             let (wait, stack) = waits::of_task(incident, task)?;
             let running = incident.cpu_of(task.pid).is_some();
-            Some(Waiter { task, wait, stack, running })
+            Some(Waiter { task, wait, stack, running, unsure: incident.is_unsure(task.pid) })
         })
         .collect();
     locks::link(incident, &waiters, &mut graph);

@@ -89,7 +89,8 @@ impl Parser {
     }
 
     fn cut(&mut self) {
-        let incident = std::mem::take(&mut self.incident);
+        let mut incident = std::mem::take(&mut self.incident);
+        incident.use_stale_stacks(is_entry);
         if !incident.is_empty() {
             self.finished.push(incident);
         }
@@ -122,7 +123,7 @@ impl Parser {
         }
         match frame::parse(line.body, line.number) {
             StackLine::Frame(frame) => self.frame(line.tag, frame),
-            StackLine::Stale => {}
+            StackLine::Stale(frame) => self.stale(line.tag, frame),
             StackLine::Other => self.at_margin(&Line { body, ..*line }),
         }
     }
@@ -455,6 +456,29 @@ impl Parser {
         section.ended |= entry && !section.interrupt;
     }
 
+    /// A frame that the kernel does not trust. It is kept as long as the stack has no other.
+    fn stale(&mut self, tag: Tag, frame: Frame) {
+        let section = *self.section(tag);
+        if section.ended || section.interrupt {
+            return;
+        }
+        let stale = match section.of {
+            Of::Task(pid) => {
+                let task = self.incident.tasks.get_mut(&pid).filter(|task| task.stack.is_empty());
+                task.map(|task| &mut task.stale)
+            }
+            Of::Cpu(cpu) => {
+                let cpu = self.incident.cpus.get_mut(&cpu);
+                let empty = cpu.filter(|cpu| cpu.stack.is_empty() && cpu.interrupts.is_empty());
+                empty.map(|cpu| &mut cpu.stale)
+            }
+            _ => None,
+        };
+        if let Some(stale) = stale.filter(|stale| stale.len() < FRAMES) {
+            stale.push(frame);
+        }
+    }
+
     fn cpu(&mut self, cpu: u32, line: u32) -> Of {
         if self.incident.cpus.len() >= THINGS * 4 && !self.incident.cpus.contains_key(&cpu) {
             return Of::Nobody;
@@ -664,6 +688,7 @@ impl Parser {
         task.state = Some(found.state);
         task.parent = found.parent;
         task.stack.clear();
+        task.stale = Vec::new();
         task.same_as = None;
         task.work = None;
     }

@@ -111,8 +111,10 @@ impl Links<'_> {
         for waiter in &domain.waiters {
             let (to, call) = match waiter.for_callbacks {
                 true => (callbacks(domain), "barrier"),
-                false => (period(domain, waiter.number), "synchronize"),
+                // A program that is older than the question, or a call that is younger than this.
+                false => (period(domain, waiter.number), "a call that waits for a grace period"),
             };
+            let call = if waiter.call.is_empty() { call } else { &waiter.call };
             let why = format!("in {call}{}", for_time(waiter.waited_ns));
             self.add(Node::Task(waiter.tid), to, EdgeKind::WaitsFor, "waiter", why);
         }

@@ -60,6 +60,7 @@ pub(super) struct Parser {
     pub(super) finished: Vec<Incident>,
     sections: HashMap<Tag, Section>,
     last_hang: Option<u64>,
+    last_date: Option<u64>,
     queue: String,
     /// `cpus=0`, of the last pool of `queue`.
     pool: String,
@@ -189,7 +190,7 @@ impl Parser {
             Banner::Beside(name) => self.beside(line, name),
             Banner::Boot => {
                 self.cut();
-                self.last_hang = None;
+                (self.last_hang, self.last_date) = (None, None);
             }
             Banner::Queue(name) => {
                 self.queue = name;
@@ -208,11 +209,16 @@ impl Parser {
 
     /// A long pause before this line ends the incident.
     fn pause(&mut self, line: &Line<'_>) {
-        let Some(now) = line.time else { return };
-        if self.last_hang.is_some_and(|last| now.saturating_sub(last) > PAUSE) {
+        // Dates and times since boot may come in turn, and are not compared with each other.
+        let (now, last) = match (line.time, line.date) {
+            (Some(now), _) => (now, &mut self.last_hang),
+            (None, Some(seconds)) => (seconds.saturating_mul(1_000_000), &mut self.last_date),
+            (None, None) => return,
+        };
+        let pause = last.replace(now).is_some_and(|last| now.saturating_sub(last) > PAUSE);
+        if pause {
             self.cut();
         }
-        self.last_hang = Some(now);
     }
 
     fn symptom(&mut self, line: &Line<'_>, mut symptom: Symptom) {

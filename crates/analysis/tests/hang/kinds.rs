@@ -234,3 +234,41 @@ fn a_cpu_that_takes_no_interrupts_is_who_others_wait_for() {
     let explanation = read((other + soft).as_bytes());
     assert_eq!(hop(&explanation, "task:512", "cpu:3"), None);
 }
+
+/// Logs that have dates and no time since boot: a long pause parts incidents there as well.
+#[test]
+fn dates_part_incidents() {
+    let at = |dates: [&str; 2], end: &str| {
+        let mut log = String::new();
+        for (pid, date) in (40..).zip(dates) {
+            for line in blocked("umount", pid, "", &["synchronize_rcu", "qx_umount"]).lines() {
+                log += &format!("{date}{end}{line}\n");
+            }
+        }
+        read(log.as_bytes()).accounts.len()
+    };
+    let kernel = " host kernel: ";
+    for (dates, end, want) in [
+        (["Nov 27 10:00:00", "Nov 27 11:00:00"], kernel, 2),
+        (["Nov 27 10:00:00", "Nov 27 10:05:00"], kernel, 1),
+        (["Nov 30 23:58:00", "Dec  1 00:02:00"], kernel, 1),
+        (["Feb 28 23:58:00", "Mar  1 00:02:00"], kernel, 1),
+        (["Nov 30 23:58:00", "Dec  2 00:02:00"], kernel, 2),
+        (["2026-11-27T10:00:00.123456+00:00", "2026-11-27T11:00:00.123456+00:00"], kernel, 2),
+        (["2024-02-29T23:58:00+00:00", "2024-03-01T00:02:00+00:00"], kernel, 1),
+        (["2025-12-31T23:58:00+00:00", "2026-01-01T00:02:00+00:00"], kernel, 1),
+        (["2026-11-27 10:00:00", "2026-11-27 11:00:00"], " ", 2),
+        (["[Fri Nov 27 10:00:00 2026", "[Fri Nov 27 11:00:00 2026"], "] ", 2),
+        (["[Fri Nov 27 10:00:00 2026", "[Fri Nov 27 10:10:00 2026"], "] ", 1),
+        // The time since boot counts where there is one: the clock may have been set.
+        (
+            ["Nov 27 10:00:00 host kernel: [  700.1", "Nov 27 19:00:00 host kernel: [  720.1"],
+            "] ",
+            1,
+        ),
+        // A clock that goes back is no pause.
+        (["Nov 27 11:00:00", "Nov 27 10:00:00"], kernel, 1),
+    ] {
+        assert_eq!(at(dates, end), want, "{dates:?}");
+    }
+}

@@ -28,7 +28,7 @@ pub mod memory;
 pub mod mirror;
 pub mod stack;
 
-use crate::stuck::account::{Account, CHAINS, Scene, Sight, TaskStack, Verdict, chains};
+use crate::stuck::account::{Account, CHAINS, Chain, Scene, Sight, TaskStack, Verdict, chains};
 use crate::stuck::graph::{Edge, EdgeKind, Graph, Node};
 use crate::stuck::{Explanation, Frame};
 use futex::Futex;
@@ -95,6 +95,8 @@ pub struct Thread {
     pub call: Option<String>,
     /// The futex that it sleeps on.
     pub futex: Option<Futex>,
+    /// For how long it has slept there, nanoseconds, where the kernel tells.
+    pub waited_ns: Option<u64>,
     /// The signal that came again and again while it was looked at, so that it does not get on.
     pub storm: Option<u32>,
     /// Its calls, innermost first.
@@ -129,7 +131,7 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
         let reach = graph.reach(node);
         found.iter().any(|chain| reach.contains(&chain.end))
     };
-    let unexplained = complaints
+    let unexplained: Vec<String> = complaints
         .iter()
         .filter(|complaint| !complaint.node.as_ref().is_some_and(explained))
         .map(|complaint| complaint.text.clone())
@@ -142,6 +144,7 @@ pub fn explain(look: &Look, threshold: Duration) -> Explanation {
         }
     }
     let stacks = stacks(look, &found);
+    let unexplained = [unexplained, without_stack(look, &found)].concat();
     let besides = look.besides.iter().map(|(name, text)| Sight {
         name,
         count: 1,
@@ -181,8 +184,8 @@ fn led_to(graph: &Graph, starts: &BTreeSet<Node>) -> BTreeSet<Node> {
 fn title(look: &Look, account: &Account) -> String {
     let who = format!("{} (pid {})", look.name, look.pid);
     match account.symptoms.as_slice() {
-        // Nothing else is looked for: two threads may wait for each other's locks all the same.
-        [] => format!("{who}: no grace period, callback, task, session or agent is stuck"),
+        // A lock of std's has no owner that can be read: no circle of those is found before they are old.
+        [] => format!("{who}: no grace period, callback, task, session, lock or agent is stuck"),
         [one] => format!("{who}: {}", one.text),
         [first, more @ ..] => format!("{who}: {}, and {} more", first.text, more.len()),
     }
@@ -368,6 +371,11 @@ fn gone_from_stack(entered_at: &str, stack: &[Frame]) -> Option<String> {
 }
 
 impl Thread {
+    /// Whether it sleeps, so that a signal would wake it.
+    pub fn is_asleep(&self) -> bool {
+        self.state == Some('S')
+    }
+
     /// Parts of a sentence.
     fn does(&self) -> Vec<String> {
         let mut parts = Vec::new();
@@ -390,10 +398,15 @@ impl Thread {
             parts.push(format!("in system call {call}"));
         }
         if let Some(futex) = self.futex.as_ref().filter(|futex| futex.owner.is_none()) {
-            parts.push(format!(
-                "waits on a {} at {:#x}, whose owner is not known",
-                futex.kind, futex.address
-            ));
+            parts.push(match futex.is_on_own_stack() {
+                true => "waits on a word on its own stack, which nobody else knows: so the C library sleeps for ever \
+                         where the kernel has found a deadlock of priority-inheritance mutexes"
+                    .to_owned(),
+                false => format!(
+                    "waits on a {} at {:#x}, whose owner is not known",
+                    futex.kind, futex.address
+                ),
+            });
         }
         if handler {
             parts.push("in a signal handler".to_owned());
@@ -402,7 +415,7 @@ impl Thread {
     }
 }
 
-fn stacks(look: &Look, chains: &[crate::stuck::account::Chain]) -> Vec<TaskStack> {
+fn stacks(look: &Look, chains: &[Chain]) -> Vec<TaskStack> {
     let ends = chains.iter().map(|chain| &chain.end);
     let nodes = chains.iter().flat_map(|chain| chain.hops.iter().map(|hop| &hop.from)).chain(ends);
     let mut told = BTreeSet::new();
@@ -417,9 +430,34 @@ fn stacks(look: &Look, chains: &[crate::stuck::account::Chain]) -> Vec<TaskStack
     stacks
 }
 
+/// Threads at the end of a chain that run, whose registers nobody outside can read as long as they do.
+fn without_stack(look: &Look, chains: &[Chain]) -> Vec<String> {
+    let ends: BTreeSet<u32> = chains
+        .iter()
+        .filter_map(|chain| if let Node::Task(tid) = chain.end { Some(tid) } else { None })
+        .collect();
+    let runs = ends.into_iter().filter(|tid| {
+        let thread = look.threads.get(tid);
+        thread.is_some_and(|thread| thread.state == Some('R') && thread.stack.is_empty())
+    });
+    let words = |tid| {
+        format!(
+            "where {}/{tid} is in its program: there is no user stack of a thread that runs",
+            look.thread_name(tid)
+        )
+    };
+    runs.map(words).collect()
+}
+
 /// What would tell more, by where the chains end.
-fn collect(look: &Look, chains: &[crate::stuck::account::Chain]) -> Vec<&'static str> {
+fn collect(look: &Look, chains: &[Chain]) -> Vec<&'static str> {
     let mut wanted = look.wanted.clone();
+    if !without_stack(look, chains).is_empty() {
+        wanted.push(
+            "the stack of the thread that runs: `gdb -p PID -batch -ex 'thread apply all backtrace'` (it stops the \
+             program meanwhile), `perf record -g -t TID`, or gracepoint_rcu::backtraces_by_signal in the program",
+        );
+    }
     let readers = || look.stuck.domains.iter().flat_map(|domain| &domain.readers);
     let held =
         chains.iter().any(|chain| chain.hops.iter().any(|hop| hop.kind == EdgeKind::HeldUpBy));

@@ -6,6 +6,8 @@ use gracepoint_analysis::hang::{Confidence, Explanation, Node, Verdict, explain}
 
 #[path = "hang/journals.rs"]
 mod journals;
+#[path = "hang/kinds.rs"]
+mod kinds;
 #[path = "hang/memory.rs"]
 mod memory;
 

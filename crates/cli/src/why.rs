@@ -136,6 +136,7 @@ fn as_json(look: &Look, explanation: &Explanation) -> Value {
             "call": thread.call,
             "futex": thread.futex.as_ref().map(|futex| json!({
                 "address": format!("{:#x}", futex.address), "kind": futex.kind, "owner": futex.owner,
+                "waited_ns": thread.waited_ns,
             })),
         })
     });

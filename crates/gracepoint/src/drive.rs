@@ -9,7 +9,7 @@
 
 use crate::key::TRACE;
 use crate::sys;
-use gracepoint_rcu::{InReadSection, Progress};
+use gracepoint_rcu::{InReadSection, Progress, WaitCall};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
@@ -68,10 +68,10 @@ fn callback_bytes<F>(_: &F) -> usize {
 ///
 /// # Errors
 /// Where this thread is inside a section itself.
-pub(crate) fn wait(most: Option<Duration>) -> Result<bool, InReadSection> {
+pub(crate) fn wait(call: WaitCall, most: Option<Duration>) -> Result<bool, InReadSection> {
     match most {
-        None => TRACE.synchronize().map(|()| true),
-        Some(most) => TRACE.synchronize_timeout(most),
+        None => TRACE.synchronize_in(call).map(|()| true),
+        Some(most) => TRACE.synchronize_timeout_in(call, most),
     }
 }
 

@@ -17,6 +17,7 @@
 use crate::error::{Error, ErrorKind};
 use crate::running;
 use crate::tracer::{self, KeyId};
+use gracepoint_rcu::WaitCall;
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
@@ -268,7 +269,7 @@ impl Probe {
     /// all the same, as by [`detach`](Self::detach).
     pub fn detach_wait(mut self) -> Result<(), Error> {
         self.detach_now();
-        tracer::wait(None).map(drop)
+        tracer::wait(WaitCall::DetachWait, None).map(drop)
     }
 
     /// Detaches, and waits at most so long until the last call of the probe has ended. False if it has not;
@@ -278,7 +279,7 @@ impl Probe {
     /// As [`detach_wait`](Self::detach_wait).
     pub fn detach_timeout(mut self, most: Duration) -> Result<bool, Error> {
         self.detach_now();
-        tracer::wait(Some(most))
+        tracer::wait(WaitCall::DetachTimeout, Some(most))
     }
 
     /// Detaches at once. The future is ready when the last call of the probe has ended; it belongs to

@@ -160,6 +160,7 @@ fn waiter(waiter: &gracepoint_rcu::Waiter) -> WaitingThread {
         for_callbacks: waiter.kind == WaitKind::Callbacks,
         waited_ns: ns(waiter.waited),
         number: waiter.grace_period.number,
+        call: waiter.call.name().to_owned(),
     }
 }
 

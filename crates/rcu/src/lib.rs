@@ -187,4 +187,4 @@ pub use threads::{
 };
 pub use typed::{AnyDomain, TypedDomain};
 pub use wait::{BarrierError, Expedited, InReadSection};
-pub use waiters::WaitKind;
+pub use waiters::{WaitCall, WaitKind};

@@ -34,7 +34,7 @@ const VERSION: u64 = 1;
 const PAGE: usize = 4096;
 const WORDS: usize = PAGE / 8;
 /// Words that this file fills in, from the first.
-const OWN: usize = 62;
+const OWN: usize = 63;
 
 static MIRROR: AtomicPtr<[AtomicU64; WORDS]> = AtomicPtr::new(ptr::null_mut());
 
@@ -91,7 +91,7 @@ fn fill() {
 fn words() -> [u64; OWN] {
     let [all, lifeboat, next, in_use, slots, owners, shared, nameless] = region::places();
     let [records, high_water, record, version, tid, name, wait] = threads::places();
-    let [wait_region, wait_cookie, wait_since, wait_kind] = waiters::Entry::PLACES;
+    let [wait_region, wait_cookie, wait_since, wait_kind, wait_call] = waiters::Entry::PLACES;
     let engine = offset_of!(Region, engine);
     let grace = engine + offset_of!(Engine, grace);
     let observed = engine + offset_of!(Engine, observed);
@@ -124,6 +124,7 @@ fn words() -> [u64; OWN] {
     put(&Owners::PLACES); // 50
     put(&[offset_of!(Region, sites) + table, site, entered]); // 58
     put(&[size_of::<Region>()]); // 61
+    put(&[wait + wait_call]); // 62
     debug_assert_eq!(at, OWN);
     let (low, high) = MAGIC.split_at(8);
     words[0] = u64::from_ne_bytes(low.try_into().unwrap_or([0; 8]));

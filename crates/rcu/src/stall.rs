@@ -18,7 +18,7 @@ use crate::region::{Reader, Region};
 use crate::running::RunningCallback;
 use crate::sites;
 use crate::threads::{self, ThreadInfo};
-use crate::waiters::WaitKind;
+use crate::waiters::{WaitCall, WaitKind};
 use crate::wakers::RUNNER;
 use std::fmt;
 use std::panic::Location;
@@ -78,8 +78,10 @@ pub struct Waiter {
     pub index: u32,
     /// The thread.
     pub thread: ThreadInfo,
-    /// What it called.
+    /// What it waits for.
     pub kind: WaitKind,
+    /// What it called.
+    pub call: WaitCall,
     /// For how long it has been waiting.
     pub waited: Duration,
     /// The grace period that it waits for: the one that runs, or the one after.
@@ -368,6 +370,7 @@ impl Region {
                 index,
                 thread,
                 kind: wait.kind(),
+                call: wait.call(),
                 waited: Duration::from_nanos(now.saturating_sub(wait.since)),
                 grace_period: GracePeriod { domain, number },
             })

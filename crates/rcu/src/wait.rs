@@ -7,7 +7,7 @@ use crate::arch;
 use crate::domain::{Cookie, Domain};
 use crate::engine::{self, Progress};
 use crate::sync::{AtomicBool, Ordering};
-use crate::waiters::{WaitKind, Waiting};
+use crate::waiters::{WaitCall, Waiting};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -92,9 +92,15 @@ impl Domain {
     /// # drop(guard);
     /// ```
     pub fn synchronize(&self) -> Result<(), InReadSection> {
+        self.synchronize_in(WaitCall::Synchronize)
+    }
+
+    /// The same for the crates above, whose own call it is that a report should name.
+    #[doc(hidden)]
+    pub fn synchronize_in(&self, call: WaitCall) -> Result<(), InReadSection> {
         self.refuse_inside()?;
         let cookie = self.ask();
-        self.wait_until_done(cookie);
+        self.wait_until_done(cookie, call);
         Ok(())
     }
 
@@ -120,24 +126,24 @@ impl Domain {
             return Ok(());
         }
         self.refuse_inside()?;
-        self.wait_until_done(self.request(cookie));
+        self.wait_until_done(self.request(cookie), WaitCall::CondSynchronize);
         Ok(())
     }
 
-    fn wait_until_done(&self, cookie: Cookie) {
+    fn wait_until_done(&self, cookie: Cookie, call: WaitCall) {
         let mut patience = Patience::new(self);
         let mut waiting = None;
         while !self.poll_state(cookie) {
             if let Progress::Pending(delay) = self.poll() {
-                waiting.get_or_insert_with(|| self.waits(cookie, WaitKind::GracePeriod));
+                waiting.get_or_insert_with(|| self.waits(cookie, call));
                 pause(patience.lengthen(delay));
             }
         }
     }
 
     /// Shows that this thread waits, until the result is dropped.
-    fn waits(&self, cookie: Cookie, kind: WaitKind) -> Waiting {
-        Waiting::begin(self.region(), cookie.0, kind)
+    fn waits(&self, cookie: Cookie, call: WaitCall) -> Waiting {
+        Waiting::begin(self.region(), cookie.0, call)
     }
 
     /// Like [`synchronize`](Self::synchronize), but gives up after `timeout`. True if the
@@ -158,6 +164,16 @@ impl Domain {
     /// }
     /// ```
     pub fn synchronize_timeout(&self, timeout: Duration) -> Result<bool, InReadSection> {
+        self.synchronize_timeout_in(WaitCall::SynchronizeTimeout, timeout)
+    }
+
+    /// The same for the crates above, as [`synchronize_in`](Self::synchronize_in).
+    #[doc(hidden)]
+    pub fn synchronize_timeout_in(
+        &self,
+        call: WaitCall,
+        timeout: Duration,
+    ) -> Result<bool, InReadSection> {
         self.refuse_inside()?;
         let cookie = self.ask();
         let begun = Instant::now();
@@ -172,7 +188,7 @@ impl Domain {
             if left.is_zero() {
                 return Ok(self.poll_state(cookie));
             }
-            waiting.get_or_insert_with(|| self.waits(cookie, WaitKind::GracePeriod));
+            waiting.get_or_insert_with(|| self.waits(cookie, call));
             pause(patience.lengthen(delay).min(left));
         }
     }
@@ -207,8 +223,7 @@ impl Domain {
             match self.drive() {
                 Progress::Advanced => patience.renew(),
                 Progress::Pending(delay) => {
-                    waiting
-                        .get_or_insert_with(|| self.waits(self.get_state(), WaitKind::Callbacks));
+                    waiting.get_or_insert_with(|| self.waits(self.get_state(), WaitCall::Barrier));
                     pause(patience.lengthen(delay));
                 }
                 // Another thread runs the last of them.

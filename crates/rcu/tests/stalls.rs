@@ -1,7 +1,7 @@
 //! Stalls as values: who waits, for what, and who holds it up.
 
 use gracepoint_rcu::{
-    Culprit, Domain, Event, GracePeriod, Link, Node, Observer, Progress, Stall, WaitKind,
+    Culprit, Domain, Event, GracePeriod, Link, Node, Observer, Progress, Stall, WaitCall, WaitKind,
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, mpsc};
@@ -96,6 +96,7 @@ fn check_chain(stall: &Stall, first: u64) {
     // It waits for the grace period after the one that was running when it came.
     for waiter in &stall.waiters {
         assert_eq!(waiter.kind, WaitKind::GracePeriod);
+        assert_eq!(waiter.call.name(), "synchronize");
         assert_eq!(waiter.grace_period.number, first + 1);
         let link = links.iter().find(|link| matches!(link.from, Node::Waiter(_))).expect("one");
         assert!(matches!(link.to, Node::GracePeriod(period) if period.number == first + 1));
@@ -126,7 +127,7 @@ fn a_thread_in_barrier_waits_for_callbacks() {
             }
         })
     });
-    assert_eq!(waiter.kind, WaitKind::Callbacks);
+    assert_eq!((waiter.kind, waiter.call), (WaitKind::Callbacks, WaitCall::Barrier));
     assert!(waiter.to_string().contains("has waited for callbacks"));
     assert!(DOMAIN.stalls().is_empty());
 }

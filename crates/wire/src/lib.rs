@@ -40,7 +40,7 @@ pub use error::{Error, Result};
 pub const ABI_MAJOR: u16 = 1;
 /// Grows with additions that an older peer may skip. 1: overwrite mode, contexts, limits, sessions that
 /// are kept, modules. 2: functions. 4: programs that sample themselves. `docs/abi.md` lists them.
-pub const ABI_MINOR: u16 = 4;
+pub const ABI_MINOR: u16 = 5;
 
 /// File name of the hidden description beside a trace's `metadata` (what TSDL cannot say).
 pub const SIDECAR: &str = ".gracepoint.json";

@@ -9,8 +9,8 @@ use super::line::{find, trim_end, trim_start};
 pub(super) enum StackLine {
     /// A frame.
     Frame(Frame),
-    /// A frame that the kernel itself does not trust (`? f`): it was left there by an older call.
-    Stale,
+    /// A frame that the kernel itself does not trust (`? f`): as a rule an older call left it there.
+    Stale(Frame),
     /// Not about a stack.
     Other,
 }
@@ -41,8 +41,7 @@ pub(super) fn parse(body: &[u8], line: u32) -> StackLine {
         return StackLine::Other;
     }
     if let Some(rest) = text.strip_prefix(b"? ") {
-        let known = parse_function(trim_start(rest), line).is_some();
-        return if known { StackLine::Stale } else { StackLine::Other };
+        return parse_function(trim_start(rest), line).map_or(StackLine::Other, StackLine::Stale);
     }
     // `f from g+0x1/0x2`: arm since 5.18.
     if let Some(at) = find(text, b" from ")
@@ -51,7 +50,7 @@ pub(super) fn parse(body: &[u8], line: u32) -> StackLine {
         return StackLine::Frame(frame);
     }
     match parse_function(text, line) {
-        Some(_) if find(text, b"(unreliable)").is_some() => StackLine::Stale,
+        Some(frame) if find(text, b"(unreliable)").is_some() => StackLine::Stale(frame),
         Some(frame) => StackLine::Frame(frame),
         None => StackLine::Other,
     }
@@ -157,7 +156,7 @@ mod tests {
     fn name(body: &str) -> String {
         match parse(body.as_bytes(), 1) {
             StackLine::Frame(frame) => frame.function,
-            StackLine::Stale => "?".to_owned(),
+            StackLine::Stale(_) => "?".to_owned(),
             StackLine::Other => "-".to_owned(),
         }
     }

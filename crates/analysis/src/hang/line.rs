@@ -19,6 +19,8 @@ pub(super) struct Line<'a> {
     pub(super) number: u32,
     /// Microseconds since boot.
     pub(super) time: Option<u64>,
+    /// Seconds, by a date in front of the line. Where that has no year, of a year like any other.
+    pub(super) date: Option<u64>,
     /// Whether something before the text tells when it was printed, be it a date.
     pub(super) stamped: bool,
     pub(super) tag: Tag,
@@ -29,8 +31,14 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// Takes the line apart that has this number.
     pub(super) fn new(number: u32, raw: &'a [u8]) -> Line<'a> {
-        let mut line =
-            Line { number, time: None, stamped: false, tag: Tag::None, body: trim_end(raw) };
+        let mut line = Line {
+            number,
+            time: None,
+            date: None,
+            stamped: false,
+            tag: Tag::None,
+            body: trim_end(raw),
+        };
         // Each round removes one layer; a log that went through many hands has few more.
         for _ in 0..8 {
             if !line.strip_one() {
@@ -89,6 +97,7 @@ impl<'a> Line<'a> {
             self.tag = tag;
         } else if self.time.is_none() && is_moment(inside) {
             self.stamped = true;
+            self.date = seconds_of(inside).or(self.date);
         } else {
             return false;
         }
@@ -111,6 +120,7 @@ impl<'a> Line<'a> {
         match past_date(self.body) {
             Some(rest) if rest.is_empty() || rest.first() == Some(&b' ') => {
                 self.stamped = true;
+                self.date = seconds_of(self.body).or(self.date);
                 self.go(trim_one_space(rest))
             }
             _ => false,
@@ -171,6 +181,7 @@ impl<'a> Line<'a> {
             };
             if at == 0 || self.body[at - 1] == b' ' {
                 self.stamped = true;
+                self.date = seconds_of(self.body).or(self.date);
                 return self.go(text);
             }
         }
@@ -208,6 +219,34 @@ fn past_date(text: &[u8]) -> Option<&[u8]> {
     let rest = fraction
         .map_or(rest, |rest| &rest[rest.iter().take_while(|b| b.is_ascii_digit()).count()..]);
     Some(ZONES.iter().find_map(|shape| past(rest, shape)).unwrap_or(rest))
+}
+
+/// The seconds of the date that a text begins with: `2026-11-27T10:00:00`, `Nov 27 10:00:00`,
+/// `Fri Nov 27 10:00:00 2026`.
+fn seconds_of(text: &[u8]) -> Option<u64> {
+    const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    let at = |from: usize, length: usize| number(trim(text.get(from..from + length)?));
+    let month_at = |from: usize| {
+        let name = text.get(from..from + 3)?;
+        let place = MONTHS.chunks_exact(3).position(|month| month == name)?;
+        Some(place as u64 + 1)
+    };
+    let iso = past(text, b"0000-00-00T00:00:00").or_else(|| past(text, b"0000-00-00 00:00:00"));
+    let (year, month, day, clock) = if iso.is_some() {
+        (at(0, 4)?, at(5, 2)?, at(8, 2)?, 11)
+    } else if past(text, b"aaa _0 00:00:00").is_some() {
+        // No leap year, so that the end of February is no pause of a day.
+        (2001, month_at(0)?, at(4, 2)?, 7)
+    } else if past(text, b"aaa aaa _0 00:00:00 0000").is_some() {
+        (at(20, 4)?, month_at(4)?, at(8, 2)?, 11)
+    } else {
+        return None;
+    };
+    // Days since the first of March of year 0: months from there on begin at these days.
+    let (year, month) =
+        if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    Some(((days * 24 + at(clock, 2)?) * 60 + at(clock + 3, 2)?) * 60 + at(clock + 6, 2)?)
 }
 
 /// What stands in brackets and tells when, other than the time since boot: `Thu Nov 27 10:00:00 2026`,

@@ -6,6 +6,7 @@ use super::model::{Cpu, Incident, Stall, SymptomKind, Task};
 use super::rules::{self, IO_SERVERS, SRCU_NAMES, WORK_NAMES, What};
 use super::waits::{self, Wait};
 use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
+use std::collections::BTreeSet;
 
 /// I/O of a device that the log does not name.
 pub(super) const SOME_DEVICE: &str = "block device";
@@ -21,6 +22,8 @@ pub(super) struct Waiter<'a> {
     pub(super) stack: Vec<Frame>,
     /// Whether it does so on a CPU.
     pub(super) running: bool,
+    /// Whether the kernel does not trust any frame of the stack.
+    pub(super) unsure: bool,
 }
 
 impl Waiter<'_> {
@@ -44,6 +47,7 @@ impl Waiter<'_> {
             lines.dedup();
         }
         let why = waits::why(&self.stack, &self.wait);
+        let confidence = if self.unsure { Confidence::Guess } else { confidence };
         Edge {
             from: self.node(),
             to,
@@ -67,7 +71,7 @@ pub(super) fn graph(incident: &Incident) -> Graph {
         .filter_map(|task| {
             let (wait, stack) = waits::of_task(incident, task)?;
             let running = incident.cpu_of(task.pid).is_some();
-            Some(Waiter { task, wait, stack, running })
+            Some(Waiter { task, wait, stack, running, unsure: incident.is_unsure(task.pid) })
         })
         .collect();
     locks::link(incident, &waiters, &mut graph);
@@ -256,9 +260,15 @@ fn softirq_that_stays(cpu: &Cpu) -> Option<&Frame> {
     stack.get(dispatch.checked_sub(1)?).filter(|_| in_softirq && !packets)
 }
 
-/// The only other CPU that was doing something.
+/// The only other CPU that takes no interrupts, by the kernel's word; if none is, the only one that was doing
+/// something.
 fn other_cpu<'a>(incident: &'a Incident, waiter: &Waiter<'_>) -> Option<&'a Cpu> {
     let own = incident.cpu_of(waiter.task.pid).map(|cpu| cpu.number);
+    let hard = incident.symptoms.iter().filter(|s| s.kind == SymptomKind::HardLockup);
+    let hard: BTreeSet<u32> = hard.filter_map(|s| s.cpu).filter(|cpu| Some(*cpu) != own).collect();
+    if let Some(number) = hard.first().filter(|_| hard.len() == 1) {
+        return incident.cpus.get(number);
+    }
     let mut others = incident.cpus.values().filter(|cpu| {
         cpu.shown
             && !cpu.idle
@@ -375,7 +385,8 @@ fn link_io(incident: &Incident, waiters: &[Waiter<'_>], waiter: &Waiter<'_>, gra
         graph.add(waiter.edge(to, EdgeKind::WaitsFor, Confidence::Derived));
         return;
     }
-    let name = locks::device(incident, waiter);
+    let own = loop_of(waiter.task).map(str::to_owned);
+    let name = own.or_else(|| locks::device(incident, waiter));
     // A thread that is a device waits for those that its device is made of.
     let is_device = |name: &String| serves(waiter.task, name);
     if let Some(name) = name.as_ref().filter(|name| is_device(name)) {
@@ -401,7 +412,16 @@ fn serves(task: &Task, device: &str) -> bool {
     let comm = task.comm.as_str();
     let raid = device.starts_with("md")
         && comm.strip_prefix(device).is_some_and(|rest| rest.starts_with('_'));
-    raid || device.starts_with("loop") && comm == device
+    raid || loop_of(task) == Some(device)
+}
+
+/// The loop device whose requests a task serves: as its thread, or since 5.14 as a worker of its queue.
+fn loop_of(task: &Task) -> Option<&str> {
+    const SERVE: &[&str] = &["loop_workfn", "loop_rootcg_workfn"];
+    let work = task.work.as_ref().filter(|work| SERVE.contains(&work.function.as_str()));
+    let name = work.map_or(task.comm.as_str(), |work| work.queue.as_str());
+    let number = name.strip_prefix("loop")?;
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
 /// Whether a task makes the commits of this kind.
@@ -496,8 +516,15 @@ fn link_event(
         }
         _ => Node::Event(name.to_owned()),
     };
-    graph.add(waiter.edge(node.clone(), EdgeKind::WaitsFor, Confidence::Derived));
+    let sure = match rule.id {
+        "jbd2-committer" => Confidence::Guess,
+        _ => Confidence::Derived,
+    };
+    graph.add(waiter.edge(node.clone(), EdgeKind::WaitsFor, sure));
     let others = || waiters.iter().filter(|w| w.task.pid != waiter.task.pid);
+    if rule.id == "async" {
+        return link_async(&node, others(), graph);
+    }
     let made = match rule.id {
         "vfork" => only(others().filter(|w| w.task.parent == Some(waiter.task.pid))),
         "runtime-pm" => only(others().filter(|w| {
@@ -506,7 +533,9 @@ fn link_event(
             };
             w.wait.rule.id != rule.id && w.stack.iter().any(pm)
         })),
-        "jbd2-updates" => only(others().filter(|w| has_handle(w, rules::IN_HANDLE))),
+        "jbd2-updates" | "jbd2-committer" => {
+            only(others().filter(|w| has_handle(w, rules::IN_HANDLE)))
+        }
         "btrfs-committer" => only(others().filter(|w| has_handle(w, rules::IN_BTRFS_HANDLE))),
         "cgroup-drain" => only(others().filter(|w| {
             let offline = |f: &Frame| f.function == "cgroup_lock_and_drain_offline";
@@ -534,6 +563,26 @@ fn link_event(
     if let Some(made) = made {
         let mut edge = made.edge(made.node(), EdgeKind::CompletedBy, Confidence::Guess);
         edge.from = node;
+        graph.add(edge);
+    }
+}
+
+/// All calls that were queued before have to return; those that wait for another of them are not the last.
+fn link_async<'a, 'b: 'a>(
+    node: &Node,
+    others: impl Iterator<Item = &'a Waiter<'b>>,
+    graph: &mut Graph,
+) {
+    let calls = others.filter(|w| {
+        let queued = w.task.work.as_ref().is_some_and(|work| work.function == "async_run_entry_fn");
+        (queued || w.stack.iter().any(|f| f.function == "async_run_entry_fn"))
+            && !matches!(w.wait.rule.id, "async" | "device-suspend" | "idle")
+    });
+    for call in calls.take(4) {
+        let mut edge = call.edge(call.node(), EdgeKind::CompletedBy, Confidence::Guess);
+        edge.from = node.clone();
+        edge.rule = "async-call";
+        edge.lines.extend(call.task.work.as_ref().map(|work| work.line));
         graph.add(edge);
     }
 }

@@ -8,7 +8,8 @@ use super::frame::Frame;
 use super::links::{SOME_PAGE, Waiter, stem};
 use super::model::{Held, Incident, Task};
 use super::rules::{
-    FILE_SYSTEMS, LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, OBJECT_LOCKS, What, beside, fits, fits_any,
+    FILE_SYSTEMS, LOCK_DROPS, LOCK_GPS, LOCK_HOLDERS, LOCK_NAMES, LOCK_NAMES_BY_KIND, OBJECT_LOCKS,
+    What, beside, fits, fits_any,
 };
 use super::waits::{self, Wait};
 use crate::stuck::graph::{Confidence, Edge, EdgeKind, Graph, Node};
@@ -178,7 +179,14 @@ fn lock_name(stack: &[Frame], wait: &Wait) -> Option<&'static str> {
     while stack.get(last).is_some_and(|f| f.inlined) {
         last += 1;
     }
-    waits::named(LOCK_NAMES, stack, wait.at, last + 1 - wait.at)
+    let most = last + 1 - wait.at;
+    let by_kind = stack.iter().skip(wait.at).take(most).find_map(|frame| {
+        let known = |(rule, function, _): &&(&str, &str, &str)| {
+            *rule == wait.rule.id && fits(function, &frame.function)
+        };
+        LOCK_NAMES_BY_KIND.iter().find(known).map(|(_, _, lock)| *lock)
+    });
+    by_kind.or_else(|| waits::named(LOCK_NAMES, stack, wait.at, most))
 }
 
 /// The first lock of a class has the class as its name, others have their address with it.
@@ -313,8 +321,9 @@ fn further_in(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, node: &Node, graph: &
             return None;
         }
         let from = other.wait.site.unwrap_or(other.wait.at);
-        let frame = other.stack.iter().skip(from + 1).find(|f| further(f))?;
-        Some((other, frame))
+        let at = other.stack.iter().skip(from + 1).position(further)? + from + 1;
+        let gives_back = gave_back(node, &other.stack, at) || unlocks(node, &other.stack, at);
+        (!gives_back).then(|| (other, &other.stack[at]))
     });
     let (Some((other, frame)), None) = (found.next(), found.next()) else { return false };
     let why = format!("is further in {}", site.function);
@@ -322,14 +331,41 @@ fn further_in(waiters: &[Waiter<'_>], waiter: &Waiter<'_>, node: &Node, graph: &
     true
 }
 
+/// Whether a function further in than the frame at this place has given the lock back, or gives it back for as long
+/// as it sleeps.
+fn gave_back(node: &Node, stack: &[Frame], at: usize) -> bool {
+    let Node::Lock(name) = node else { return false };
+    let mut drops = LOCK_DROPS.iter().filter(|(lock, _, _)| lock == name);
+    drops.any(|(_, function, caller)| {
+        (0..at).any(|inner| {
+            let outer = || stack[inner + 1..=at].iter().find(|f| !fits(function, &f.function));
+            fits(function, &stack[inner].function)
+                && (caller.is_empty() || outer().is_some_and(|f| fits(caller, &f.function)))
+        })
+    })
+}
+
+/// Whether what the frame at this place calls is an unlock: it had the lock, and what keeps it is something else.
+fn unlocks(node: &Node, stack: &[Frame], at: usize) -> bool {
+    let Some(called) = at.checked_sub(1).and_then(|inner| stack.get(inner)) else { return false };
+    let name = called.function.as_str();
+    let still = |(lock, function): &(&str, &str)| {
+        matches!(node, Node::Lock(node) if node == lock) && fits(function, name)
+    };
+    let gives = name.contains("unlock") || fits_any(&["up_*", "__up_*", "percpu_up_*"], name);
+    gives && !LOCK_HOLDERS.iter().any(still)
+}
+
 /// A task or CPU in a function in which it has the lock.
 fn by_function(incident: &Incident, waiter: &Waiter<'_>, node: &Node, graph: &mut Graph) -> bool {
     let Node::Lock(name) = node else { return false };
     let functions: Vec<&str> =
         LOCK_HOLDERS.iter().filter(|(lock, _)| lock == name).map(|(_, f)| *f).collect();
-    let inside = |stack: &[Frame]| {
-        stack.iter().find(|f| functions.iter().any(|p| fits(p, &f.function))).map(|f| f.line)
+    let place = |stack: &[Frame]| {
+        let at = stack.iter().position(|f| functions.iter().any(|p| fits(p, &f.function)))?;
+        (!gave_back(node, stack, at)).then_some(at)
     };
+    let inside = |stack: &[Frame]| place(stack).map(|at| stack[at].line);
     let mut found: BTreeMap<u32, u32> = BTreeMap::new();
     for cpu in incident.cpus.values().filter(|cpu| !cpu.idle && cpu.comm != "khungtaskd") {
         let line = inside(&cpu.interrupts).or_else(|| inside(&cpu.stack));
@@ -339,7 +375,7 @@ fn by_function(incident: &Incident, waiter: &Waiter<'_>, node: &Node, graph: &mu
     }
     for task in incident.tasks.values() {
         let stack = incident.stack(task.pid);
-        let at = stack.iter().position(|f| functions.iter().any(|p| fits(p, &f.function)));
+        let at = place(stack);
         // Who waits for the lock in that function has it not.
         let asks = at.is_some()
             && waits::classify(stack, false)

@@ -72,6 +72,43 @@ impl Incident {
         &[]
     }
 
+    /// Kernels without frame pointers print every frame as one that they do not trust. Those are better than no
+    /// stack, and what follows from them is a guess. `is_entry`: where a stack comes to its end.
+    pub(super) fn use_stale_stacks(&mut self, is_entry: impl Fn(&str) -> bool) {
+        let whole = |stale: &mut Vec<Frame>| {
+            let mut frames = std::mem::take(stale);
+            let end = frames.iter().position(|frame| is_entry(&frame.function));
+            frames.truncate(end.map_or(frames.len(), |at| at + 1));
+            frames
+        };
+        for task in self.tasks.values_mut() {
+            let stale = whole(&mut task.stale);
+            if task.stack.is_empty() && task.same_as.is_none() && !stale.is_empty() {
+                (task.stack, task.unsure) = (stale, true);
+            }
+        }
+        for cpu in self.cpus.values_mut() {
+            let stale = whole(&mut cpu.stale);
+            if cpu.stack.is_empty() && cpu.interrupts.is_empty() && !stale.is_empty() {
+                (cpu.stack, cpu.unsure) = (stale, true);
+            }
+        }
+    }
+
+    /// Whether what a task waits for is known by frames alone that the kernel does not trust.
+    pub(super) fn is_unsure(&self, pid: u32) -> bool {
+        let shown = |task: &Task| match task.same_as {
+            Some(other) if task.stack.is_empty() => {
+                self.tasks.get(&other).is_some_and(|task| task.unsure)
+            }
+            _ => task.unsure,
+        };
+        match self.cpu_of(pid) {
+            Some(cpu) => cpu.unsure,
+            None => self.tasks.get(&pid).is_some_and(shown),
+        }
+    }
+
     /// The CPU on which a task was seen running.
     pub(super) fn cpu_of(&self, pid: u32) -> Option<&Cpu> {
         self.cpus.values().find(|cpu| cpu.pid == Some(pid) && !cpu.idle)
@@ -89,6 +126,10 @@ pub(super) struct Task {
     pub(super) work: Option<Work>,
     /// What it waits in; without interrupts.
     pub(super) stack: Vec<Frame>,
+    /// Frames that the kernel does not trust, of a stack that has no other so far.
+    pub(super) stale: Vec<Frame>,
+    /// The stack is made of such frames.
+    pub(super) unsure: bool,
     /// `<Same stack as pid N>`.
     pub(super) same_as: Option<u32>,
     pub(super) held: Vec<Held>,
@@ -148,6 +189,9 @@ pub(super) struct Cpu {
     pub(super) interrupts: Vec<Frame>,
     /// In the task.
     pub(super) stack: Vec<Frame>,
+    /// As of a task.
+    pub(super) stale: Vec<Frame>,
+    pub(super) unsure: bool,
     pub(super) work: Option<Work>,
     pub(super) line: u32,
 }

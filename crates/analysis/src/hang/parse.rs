@@ -60,6 +60,7 @@ pub(super) struct Parser {
     pub(super) finished: Vec<Incident>,
     sections: HashMap<Tag, Section>,
     last_hang: Option<u64>,
+    last_date: Option<u64>,
     queue: String,
     /// `cpus=0`, of the last pool of `queue`.
     pool: String,
@@ -89,7 +90,8 @@ impl Parser {
     }
 
     fn cut(&mut self) {
-        let incident = std::mem::take(&mut self.incident);
+        let mut incident = std::mem::take(&mut self.incident);
+        incident.use_stale_stacks(is_entry);
         if !incident.is_empty() {
             self.finished.push(incident);
         }
@@ -122,7 +124,7 @@ impl Parser {
         }
         match frame::parse(line.body, line.number) {
             StackLine::Frame(frame) => self.frame(line.tag, frame),
-            StackLine::Stale => {}
+            StackLine::Stale(frame) => self.stale(line.tag, frame),
             StackLine::Other => self.at_margin(&Line { body, ..*line }),
         }
     }
@@ -188,7 +190,7 @@ impl Parser {
             Banner::Beside(name) => self.beside(line, name),
             Banner::Boot => {
                 self.cut();
-                self.last_hang = None;
+                (self.last_hang, self.last_date) = (None, None);
             }
             Banner::Queue(name) => {
                 self.queue = name;
@@ -207,11 +209,16 @@ impl Parser {
 
     /// A long pause before this line ends the incident.
     fn pause(&mut self, line: &Line<'_>) {
-        let Some(now) = line.time else { return };
-        if self.last_hang.is_some_and(|last| now.saturating_sub(last) > PAUSE) {
+        // Dates and times since boot may come in turn, and are not compared with each other.
+        let (now, last) = match (line.time, line.date) {
+            (Some(now), _) => (now, &mut self.last_hang),
+            (None, Some(seconds)) => (seconds.saturating_mul(1_000_000), &mut self.last_date),
+            (None, None) => return,
+        };
+        let pause = last.replace(now).is_some_and(|last| now.saturating_sub(last) > PAUSE);
+        if pause {
             self.cut();
         }
-        self.last_hang = Some(now);
     }
 
     fn symptom(&mut self, line: &Line<'_>, mut symptom: Symptom) {
@@ -455,6 +462,29 @@ impl Parser {
         section.ended |= entry && !section.interrupt;
     }
 
+    /// A frame that the kernel does not trust. It is kept as long as the stack has no other.
+    fn stale(&mut self, tag: Tag, frame: Frame) {
+        let section = *self.section(tag);
+        if section.ended || section.interrupt {
+            return;
+        }
+        let stale = match section.of {
+            Of::Task(pid) => {
+                let task = self.incident.tasks.get_mut(&pid).filter(|task| task.stack.is_empty());
+                task.map(|task| &mut task.stale)
+            }
+            Of::Cpu(cpu) => {
+                let cpu = self.incident.cpus.get_mut(&cpu);
+                let empty = cpu.filter(|cpu| cpu.stack.is_empty() && cpu.interrupts.is_empty());
+                empty.map(|cpu| &mut cpu.stale)
+            }
+            _ => None,
+        };
+        if let Some(stale) = stale.filter(|stale| stale.len() < FRAMES) {
+            stale.push(frame);
+        }
+    }
+
     fn cpu(&mut self, cpu: u32, line: u32) -> Of {
         if self.incident.cpus.len() >= THINGS * 4 && !self.incident.cpus.contains_key(&cpu) {
             return Of::Nobody;
@@ -664,6 +694,7 @@ impl Parser {
         task.state = Some(found.state);
         task.parent = found.parent;
         task.stack.clear();
+        task.stale = Vec::new();
         task.same_as = None;
         task.work = None;
     }

@@ -93,7 +93,7 @@ pub(super) const RULES: &[Rule] = rules![
         "the task that has the tree block", ["schedule", "btrfs_tree_lock", "btrfs_search_slot"];
     "extent-lock", 5, What::Lock, ["lock_extent*", "btrfs_lock_extent*", "wait_extent_bit*", "wait_on_extent_bit", "__lock_extent"],
         "the task that has the range", ["schedule", "wait_extent_bit", "lock_extent_bits", "btrfs_page_mkwrite"];
-    "inode-flags", 5, What::Lock, ["__wait_on_freeing_inode", "find_inode", "wait_on_new_inode", "iget_locked", "__inode_wait_*"],
+    "inode-flags", 5, What::Lock, ["__wait_on_freeing_inode", "find_inode", "wait_on_new_inode", "wait_on_inode", "iget_locked", "__inode_wait_*"],
         "the task that makes or removes the inode", ["schedule", "__wait_on_freeing_inode", "find_inode_fast"];
     "lookup", 5, What::Lock, ["d_wait_lookup", "d_alloc_parallel"],
         "the task that looks the name up", ["schedule", "d_alloc_parallel", "lookup_open"];
@@ -131,11 +131,15 @@ pub(super) const RULES: &[Rule] = rules![
     "writeback", 3, What::Work, ["wb_wait_for_completion", "__writeback_inodes_sb_nr", "wb_wait_completion", "cgroup_writeback_umount", "inode_sleep_on_writeback"],
         "the writeback worker", ["wb_wait_for_completion", "sync_inodes_sb", "sync_filesystem"];
     // Block I/O and pages.
-    "io", 1, What::Io, ["io_schedule*", "bit_wait_io*", "blk_wait_io", "submit_bio_wait", "wait_on_buffer", "__wait_on_buffer", "bio_await*",
-        "blk_execute_rq", "blkdev_issue_flush", "blkdev_issue_*", "__blkdev_direct_IO*", "__iomap_dio_rw", "iomap_dio_rw", "blk_mq_get_tag",
+    "io", 1, What::Io, ["io_schedule*", "bit_wait_io*", "blk_wait_io", "wait_on_buffer", "__wait_on_buffer", "bio_await*",
+        "__blkdev_direct_IO*", "__iomap_dio_rw", "iomap_dio_rw", "blk_mq_get_tag",
         "__filemap_fdatawait_range", "filemap_fdatawait*", "filemap_write_and_wait*", "file_write_and_wait_range", "filemap_read_folio", "filemap_update_page", "filemap_get_pages", "folio_wait_writeback", "wait_on_page_writeback", "wait_on_page_bit*", "folio_wait_bit*", "dio_await_*",
-        "xfs_buf_iowait", "xfs_buf_submit_wait", "get_request", "__get_request", "blk_queue_enter", "bio_queue_enter", "__bio_queue_enter", "__blk_throtl*", "folio_wait_stable", "wait_for_stable_page", "xfs_buf_delwri_submit*", "swap_read_folio"],
+        "get_request", "__get_request", "blk_queue_enter", "bio_queue_enter", "__bio_queue_enter", "__blk_throtl*", "folio_wait_stable", "wait_for_stable_page", "swap_read_folio"],
         "the device", ["io_schedule", "bit_wait_io", "__wait_on_bit", "out_of_line_wait_on_bit", "__wait_on_buffer", "jbd2_journal_commit_transaction"];
+    // The same, made of completions: what is further in says less.
+    "io-completion", 2, What::Io, ["submit_bio_wait", "blk_execute_rq", "blkdev_issue_*", "xfs_buf_iowait", "xfs_buf_submit_wait", "xfs_buf_delwri_submit*",
+        "write_dev_flush", "wait_dev_flush", "barrier_all_devices", "wait_dev_supers", "closure_sync*", "__closure_sync*"],
+        "the device", ["schedule_timeout", "wait_for_completion", "xfs_buf_iowait", "xfs_buf_read_map"];
     "io-throttle", 2, What::Io, ["rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "balance_dirty_pages*", "blk_mq_sched_get_tag", "ioc_rqos_throttle", "blkcg_maybe_throttle_blkg", "blkcg_maybe_throttle_current"],
         "the requests that are under way", ["io_schedule", "rq_qos_wait", "wbt_wait", "__rq_qos_throttle", "blk_mq_submit_bio"];
     // A request may be of a socket or a timer as well as of a block device.
@@ -161,6 +165,9 @@ pub(super) const RULES: &[Rule] = rules![
         "the journal's thread", ["schedule", "jbd2_log_wait_commit", "jbd2_complete_transaction", "ext4_sync_file"];
     "jbd2-updates", 5, What::Event("handles of the transaction"), ["jbd2_journal_wait_updates"],
         "tasks with a handle", ["schedule", "jbd2_journal_wait_updates", "jbd2_journal_commit_transaction", "kjournald2"];
+    // Where the compiler has put that one into its caller, which sleeps of itself for nothing else that lasts.
+    "jbd2-committer", 1, What::Event("handles of the transaction"), ["jbd2_journal_commit_transaction"],
+        "tasks with a handle", ["schedule", "jbd2_journal_commit_transaction", "kjournald2"];
     "btrfs-commit", 5, What::Commit("btrfs"), ["wait_current_trans*", "btrfs_wait_for_commit", "wait_for_commit", "btrfs_commit_transaction_async", "btrfs_attach_transaction_barrier"],
         "the task that commits", ["schedule", "wait_current_trans", "start_transaction", "btrfs_create"];
     "btrfs-committer", 1, What::Event("writers of the transaction"), ["btrfs_commit_transaction"],
@@ -268,8 +275,10 @@ pub(super) const RULES: &[Rule] = rules![
     "device-use", 4, What::Event("references to a device"), ["i2c_del_adapter", "remove_client_context", "ib_unregister_client", "ib_unregister_device*", "__ib_unregister_device", "vfio_unregister_group_dev",
         "vfio_del_group_dev", "tee_device_unregister", "snd_card_free", "iommufd_object_dec_wait_shortterm"],
         "who has it open", ["wait_for_completion", "i2c_del_adapter", "i2c_dev_remove"];
-    "probe", 4, What::Event("device probe"), ["wait_for_device_probe", "async_synchronize_*", "device_block_probing", "wait_for_init_devices*", "deferred_probe_*"],
-        "the probe that does not end", ["schedule", "async_synchronize_cookie_domain", "async_synchronize_full", "do_init_module"];
+    "probe", 4, What::Event("device probe"), ["wait_for_device_probe", "device_block_probing", "wait_for_init_devices*", "deferred_probe_*"],
+        "the probe that does not end", ["schedule", "wait_for_device_probe", "prepare_namespace"];
+    "async", 4, What::Event("asynchronous calls"), ["async_synchronize_*"],
+        "the workers in async_run_entry_fn", ["schedule", "async_synchronize_cookie_domain", "async_synchronize_full", "do_init_module"];
     "firmware", 4, What::Event("firmware from user space"), ["fw_load_sysfs_fallback", "_request_firmware", "firmware_fallback_sysfs", "call_usermodehelper_exec", "usermodehelper_read_lock_wait"],
         "a program in user space", ["wait_for_completion", "call_usermodehelper_exec", "kobject_uevent_env"];
     "fuse", 5, What::Event("FUSE server"), ["request_wait_answer", "__fuse_request_send", "fuse_simple_request", "fuse_wait_aborted", "fuse_get_req*", "__fuse_simple_request", "fuse_set_nowrite", "fuse_wait_on_page_writeback", "fuse_wait_on_folio_writeback", "virtio_fs_enqueue_req", "fuse_sync_fs_writes", "fuse_wait_dax_page", "fuse_uring_stop_queues", "fuse_uring_wait_stopped_queues", "virtio_fs_drain_*"],
@@ -547,25 +556,52 @@ mod tests {
         assert!(dead.is_empty(), "{}", dead.join("\n"));
     }
 
+    /// Whether a task that sleeps in these functions is said to have the lock that another asks for.
+    fn holds(lock: &str, stack: &[&str]) -> bool {
+        let Some((pattern, _)) = LOCK_NAMES.iter().find(|(_, name)| *name == lock) else {
+            panic!("nobody is known to ask for {lock}");
+        };
+        let asks = name_of(pattern);
+        let waiter = log(&["schedule", "__mutex_lock", &asks, "asker"], false);
+        let holder = log(stack, false).replace("sample", "holder").replace("pid:7", "pid:8");
+        let text =
+            format!("INFO: task sample:7 blocked for more than 143 seconds.\n{waiter}{holder}");
+        let explanation = crate::hang::explain(text.as_bytes()).expect("bytes in memory");
+        explanation.accounts[0].edges.iter().any(|edge| {
+            edge.from.to_string() == format!("lock:{lock}") && edge.to.to_string() == "task:8"
+        })
+    }
+
     /// Who is in a function of the table, and waits for something else, has the lock.
     #[test]
     fn every_holder_is_found_in_a_log() {
         for (lock, function) in LOCK_HOLDERS {
-            let Some((pattern, _)) = LOCK_NAMES.iter().find(|(_, name)| name == lock) else {
-                panic!("nobody is known to ask for {lock}");
-            };
-            let asks = name_of(pattern);
-            let waiter = log(&["schedule", "__mutex_lock", &asks, "asker"], false);
-            let holder = log(&["schedule", "my_wait", "my_driver", function, "taker"], false)
-                .replace("sample", "holder")
-                .replace("pid:7", "pid:8");
-            let text =
-                format!("INFO: task sample:7 blocked for more than 143 seconds.\n{waiter}{holder}");
-            let explanation = crate::hang::explain(text.as_bytes()).expect("bytes in memory");
-            let found = explanation.accounts[0].edges.iter().any(|edge| {
-                edge.from.to_string() == format!("lock:{lock}") && edge.to.to_string() == "task:8"
-            });
-            assert!(found, "{lock}, {function}: {}", explanation.to_text());
+            let stack = ["schedule", "my_wait", "my_driver", function, "taker"];
+            assert!(holds(lock, &stack), "{lock}, {function}");
+        }
+    }
+
+    /// Who is in such a function further in has given it back.
+    #[test]
+    fn every_function_that_gives_a_lock_back_is_found_in_a_log() {
+        for (lock, function, caller) in LOCK_DROPS {
+            let holder = LOCK_HOLDERS.iter().find(|(known, _)| known == lock);
+            let (_, holder) = holder.expect("somebody who has it otherwise");
+            let (function, caller) = (name_of(function), name_of(caller));
+            let mut stack = vec!["schedule", "my_wait", function.as_str(), caller.as_str(), holder];
+            stack.retain(|name| !name.is_empty());
+            assert!(!holds(lock, &stack), "{lock}, {function}");
+            stack.retain(|name| *name != function);
+            assert!(holds(lock, &stack), "{lock}, without {function}");
+        }
+    }
+
+    #[test]
+    fn every_lock_that_is_named_by_its_kind_is_found_in_a_log() {
+        for (rule, function, lock) in LOCK_NAMES_BY_KIND {
+            let rule = RULES.iter().find(|known| known.id == *rule).expect("a rule");
+            let found = waited_for(&["schedule", &name_of(rule.symbols[0])], function);
+            assert!(found.contains(&format!("lock:{lock}")), "{function}: {found:?}");
         }
     }
 

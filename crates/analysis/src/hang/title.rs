@@ -5,7 +5,7 @@
 //! function below a well-known entry (a system call, a work, a softirq, a file operation), since
 //! the innermost functions of a loop differ from one look to the next.
 
-use super::frame::{self, StackLine};
+use super::frame::{self, Frame, StackLine};
 use super::line::{Line, Tag, after, find, trim_start};
 use super::rules::fits_any;
 
@@ -288,6 +288,8 @@ pub(super) struct Titles {
     traces: u32,
     other_cpus: bool,
     frames: Vec<String>,
+    /// Functions that the kernel does not trust: they count where there are no others.
+    stale: Vec<String>,
     /// Functions of earlier stacks, where the one that counts is still to come.
     before: Vec<String>,
 }
@@ -363,7 +365,8 @@ impl Titles {
             Some(frame) => Some(frame),
             None => match frame::parse(body, line.number) {
                 StackLine::Frame(frame) => Some(frame),
-                _ => None,
+                StackLine::Stale(frame) => return self.untrusted(frame),
+                StackLine::Other => None,
             },
         };
         let Some(frame) = frame else { return };
@@ -373,16 +376,27 @@ impl Titles {
             }
             return;
         }
-        let first_trace = matches!(self.kind, Some(Kind::HungTask | Kind::CannotDie));
-        if first_trace && self.traces > 1 || self.frames.len() >= FRAMES {
-            return;
+        if self.takes(self.frames.len()) {
+            self.frames.push(frame.function);
         }
-        self.frames.push(frame.function);
+    }
+
+    fn untrusted(&mut self, frame: Frame) {
+        if !self.waiting_for_trace && self.frames.is_empty() && self.takes(self.stale.len()) {
+            self.stale.push(frame.function);
+        }
+    }
+
+    /// Whether the next frame belongs to the report, which has so many already.
+    fn takes(&self, known: usize) -> bool {
+        let first_trace = matches!(self.kind, Some(Kind::HungTask | Kind::CannotDie));
+        !(first_trace && self.traces > 1) && known < FRAMES
     }
 
     /// The title, if anybody complained.
     pub(super) fn finish(self) -> Option<String> {
-        let frames: Vec<&str> = self.frames.iter().map(String::as_str).collect();
+        let frames = if self.frames.is_empty() { &self.stale } else { &self.frames };
+        let frames: Vec<&str> = frames.iter().map(String::as_str).collect();
         let (words, name) = match self.kind? {
             Kind::HungTask => ("INFO: task hung in", hung(&frames)),
             Kind::CannotDie => ("INFO: task can't die in", hung(&frames)),

@@ -36,7 +36,7 @@ pub struct Account {
     pub edges: Vec<Edge>,
     /// Names of the tasks that occur.
     pub tasks: BTreeMap<u32, String>,
-    /// Symptoms that no chain explains.
+    /// Symptoms that no chain explains, and stacks that are missing.
     pub unexplained: Vec<String>,
     /// What was seen beside and may be a cause: it is no link of a chain.
     pub besides: Vec<Sight>,

@@ -5,6 +5,7 @@
 //! | priority-inheritance futex | the kernel itself keeps the owner's number in the word |
 //! | pthread mutex of glibc | the owner's number, 8 bytes behind the word |
 //! | `pthread_join`, `JoinHandle::join` | the word is the number of the thread that is waited for |
+//! | two priority-inheritance mutexes of glibc in a circle | the kernel refuses the second; glibc then sleeps for ever on a word of the thread's own stack |
 //! | std's `Mutex`, `RwLock`, `Condvar`, `Once`, channels | nothing of an owner |
 //! | parking_lot | the thread's own parker: the lock is not even named |
 //!
@@ -32,10 +33,12 @@ const OPERATION: u64 = 0x7f;
 const LOCK_PI: u64 = 6;
 const LOCK_PI2: u64 = 13;
 
-/// The futex of a thread that is in the system call, by the call's arguments and the thread's stack.
+/// The futex of a thread that is in the system call, by the call's arguments, where its stack ends (`sp`), and its
+/// calls.
 pub fn futex(
     memory: &impl Memory,
     arguments: [u64; 6],
+    sp: u64,
     stack: &[Frame],
     is_thread: impl Fn(u32) -> bool,
 ) -> Futex {
@@ -52,6 +55,8 @@ pub fn futex(
     } else if kind == JOIN {
         futex.owner = word.filter(|tid| is_thread(*tid));
         futex.joined = futex.owner.is_some();
+    } else if kind == UNKNOWN && address.checked_sub(sp).is_some_and(|above| above < NEAR) {
+        futex.kind = OWN_STACK;
     }
     futex
 }
@@ -64,12 +69,21 @@ impl Futex {
         locks.contains(&self.kind)
     }
 
+    /// Is the word one that nobody else can know?
+    pub(super) fn is_on_own_stack(&self) -> bool {
+        self.kind == OWN_STACK
+    }
+
     /// Is the address that of the thread's own parker, and not of the lock?
     pub(super) fn is_own_parker(&self) -> bool {
         [PARKING_LOT_MUTEX, PARKING_LOT_RWLOCK].contains(&self.kind)
     }
 }
 
+/// So far above the end of a stack are variables of the functions that sleep.
+const NEAR: u64 = 512;
+const UNKNOWN: &str = "futex";
+const OWN_STACK: &str = "word on its own stack";
 const PTHREAD: &str = "pthread mutex";
 const INHERITING: &str = "priority-inheritance mutex";
 const STD_MUTEX: &str = "Mutex of std";
@@ -105,9 +119,9 @@ fn kind(stack: &[Frame]) -> &'static str {
         let function = frame.function.replace(['<', '>'], "");
         KINDS.iter().find(|(part, _)| function.contains(part)).map(|(_, kind)| *kind)
     });
-    let mut best = "futex";
+    let mut best = UNKNOWN;
     for kind in found {
-        if best == "futex" || best == "parked thread" {
+        if [UNKNOWN, "parked thread", "parking_lot"].contains(&best) {
             best = kind;
         }
     }
@@ -118,6 +132,8 @@ fn kind(stack: &[Frame]) -> &'static str {
 mod tests {
     use super::super::memory::Mapping;
     use super::*;
+
+    const SP: u64 = 1 << 32;
 
     struct Words(Vec<u8>);
 
@@ -150,17 +166,42 @@ mod tests {
         let words =
             Words([0x8000_0007_u32, 1, 8, 0].iter().flat_map(|w| w.to_le_bytes()).collect());
         let known = |tid: u32| tid == 7 || tid == 8;
-        let pi = futex(&words, [0, 6 | 128, 0, 0, 0, 0], &[], known);
+        let pi = futex(&words, [0, 6 | 128, 0, 0, 0, 0], SP, &[], known);
         assert_eq!((pi.owner, pi.kind), (Some(7), "priority-inheritance mutex"));
         let wait = [0, 128, 2, 0, 0, 0];
-        let pthread = futex(&words, wait, &frames(&["syscall", "__GI___lll_lock_wait"]), known);
+        let pthread = futex(&words, wait, SP, &frames(&["syscall", "__GI___lll_lock_wait"]), known);
         assert_eq!(pthread.owner, Some(8));
-        assert_eq!(futex(&words, wait, &frames(&["__GI___lll_lock_wait"]), |_| false).owner, None);
+        assert_eq!(
+            futex(&words, wait, SP, &frames(&["__GI___lll_lock_wait"]), |_| false).owner,
+            None
+        );
         let std = frames(&["syscall", "<std::sys::sync::mutex::futex::Mutex>::lock_contended"]);
-        let std = futex(&words, wait, &std, known);
+        let std = futex(&words, wait, SP, &std, known);
         assert_eq!((std.owner, std.kind), (None, "Mutex of std"));
-        assert_eq!(futex(&words, wait, &[], known).kind, "futex");
-        let gone = futex(&words, [1 << 40, 6, 0, 0, 0, 0], &[], known);
+        assert_eq!(futex(&words, wait, SP, &[], known).kind, "futex");
+        let gone = futex(&words, [1 << 40, 6, 0, 0, 0, 0], SP, &[], known);
         assert_eq!(gone.owner, None);
+    }
+
+    #[test]
+    fn what_a_lock_is_made_of_says_less_than_the_lock() {
+        let words = Words(Vec::new());
+        let kind = |functions: &[&str]| {
+            futex(&words, [0, 128, 2, 0, 0, 0], SP, &frames(functions), |_| false).kind
+        };
+        let parker = "<parking_lot_core::thread_parker::imp::ThreadParker as ThreadParkerT>::park";
+        let lock = "<parking_lot::raw_mutex::RawMutex>::lock_slow";
+        assert_eq!(kind(&["syscall", parker, lock]), "Mutex of parking_lot");
+        assert_eq!(kind(&["syscall", parker]), "parking_lot");
+        let receive = "std::sync::mpmc::list::Channel<T>::recv";
+        let parked = ["syscall", "std::sys::sync::thread_parking::futex::Parker::park", receive];
+        assert_eq!(kind(&parked), "channel of std");
+        // A word that only its own thread can know.
+        let at = |address, functions: &[&str]| {
+            futex(&words, [address, 128, 0, 0, 0, 0], SP, &frames(functions), |_| false).kind
+        };
+        assert_eq!(at(SP + 4, &[]), "word on its own stack");
+        assert_eq!((at(SP - 4, &[]), at(SP + 512, &[])), ("futex", "futex"));
+        assert_eq!(at(SP + 4, &[lock]), "Mutex of parking_lot");
     }
 }

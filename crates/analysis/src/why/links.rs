@@ -111,8 +111,10 @@ impl Links<'_> {
         for waiter in &domain.waiters {
             let (to, call) = match waiter.for_callbacks {
                 true => (callbacks(domain), "barrier"),
-                false => (period(domain, waiter.number), "synchronize"),
+                // A program that is older than the question, or a call that is younger than this.
+                false => (period(domain, waiter.number), "a call that waits for a grace period"),
             };
+            let call = if waiter.call.is_empty() { call } else { &waiter.call };
             let why = format!("in {call}{}", for_time(waiter.waited_ns));
             self.add(Node::Task(waiter.tid), to, EdgeKind::WaitsFor, "waiter", why);
         }
@@ -291,13 +293,18 @@ impl Links<'_> {
         self.add(this, to, EdgeKind::WaitsFor, "not-polled", why);
     }
 
-    /// From threads on the graph to what they wait for themselves.
+    /// From threads on the graph to what they wait for themselves; and threads that wait for a lock for long, or for
+    /// each other, whether anything else is stuck or not.
     fn locks(&mut self) {
-        let mut todo: Vec<u32> = Vec::new();
         let tasks = self.graph.edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
-        todo.extend(
-            tasks.filter_map(|node| if let Node::Task(tid) = node { Some(*tid) } else { None }),
-        );
+        let known: BTreeSet<u32> = tasks
+            .filter_map(|node| if let Node::Task(tid) = node { Some(*tid) } else { None })
+            .collect();
+        let mut todo: Vec<u32> = known.iter().copied().collect();
+        let circles = self.deadlocks(&known);
+        let told = &known | &circles;
+        todo.extend(circles);
+        todo.extend(self.old_locks(&told));
         let mut seen = BTreeSet::new();
         while let Some(tid) = todo.pop() {
             if !seen.insert(tid) || seen.len() > FOLLOWED {
@@ -306,6 +313,70 @@ impl Links<'_> {
             if let Some(thread) = self.look.threads.get(&tid) {
                 todo.extend(self.lock(tid, thread));
             }
+        }
+    }
+
+    /// Circles of threads each of which waits for the next; a complaint for each of which nothing else tells. The
+    /// threads of all of them.
+    fn deadlocks(&mut self, known: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let owner = |tid: &u32| self.look.threads.get(tid)?.futex.as_ref()?.owner;
+        let mut done: BTreeSet<u32> = BTreeSet::new();
+        let mut circles: Vec<Vec<u32>> = Vec::new();
+        for tid in self.look.threads.keys() {
+            let (mut way, mut next) = (Vec::new(), Some(*tid));
+            // Each thread is gone through once, and waits for one other at most.
+            while let Some(tid) = next.filter(|tid| done.insert(*tid)) {
+                way.push(tid);
+                next = owner(&tid);
+            }
+            let back = next.and_then(|next| way.iter().position(|tid| *tid == next));
+            circles.extend(back.map(|at| way.split_off(at)));
+        }
+        for circle in circles.iter().filter(|circle| circle.iter().all(|tid| !known.contains(tid)))
+        {
+            let names: Vec<String> = circle.iter().map(|tid| self.who(*tid)).collect();
+            let text = match names.split_last() {
+                Some((last, [])) => format!("{last} waits for a lock that it has"),
+                Some((last, all)) => format!("{} and {last} wait for each other", all.join(", ")),
+                None => continue,
+            };
+            self.complain(text, Node::Task(circle[0]));
+        }
+        circles.into_iter().flatten().collect()
+    }
+
+    /// Threads that have waited for a lock for long, of which nothing else tells; those at one lock as one complaint.
+    fn old_locks(&mut self, told: &BTreeSet<u32>) -> Vec<u32> {
+        let mut alike: BTreeMap<u64, Vec<(u32, u64)>> = BTreeMap::new();
+        for (tid, thread) in &self.look.threads {
+            let Some(futex) = thread.futex.as_ref().filter(|futex| futex.is_lock()) else {
+                continue;
+            };
+            let waited = thread.waited_ns.unwrap_or(0);
+            if self.is_old(waited) && !told.contains(tid) {
+                alike.entry(futex.address).or_default().push((*tid, waited));
+            }
+        }
+        for waiters in alike.values() {
+            let Some((tid, waited)) = waiters.iter().max_by_key(|(_, waited)| *waited) else {
+                continue;
+            };
+            let kind = self.look.threads[tid].futex.as_ref().map_or("lock", |futex| futex.kind);
+            let more = match waiters.len() {
+                1 => String::new(),
+                n => format!(", and {} more with it", n - 1),
+            };
+            let text =
+                format!("{} has waited for a {kind}{}{more}", self.who(*tid), for_time(*waited));
+            self.complain(text, Node::Task(*tid));
+        }
+        alike.into_values().flatten().map(|(tid, _)| tid).collect()
+    }
+
+    fn who(&self, tid: u32) -> String {
+        match self.look.thread_name(tid) {
+            name if name.is_empty() => format!("thread {tid}"),
+            name => format!("{name}/{tid}"),
         }
     }
 

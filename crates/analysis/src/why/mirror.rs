@@ -19,6 +19,17 @@ const WORDS: usize = 512;
 const NAME: &str = "[anon:gracepoint-why]";
 /// Words that version 1 has at least.
 const OWN: u64 = 62;
+/// The word that says where a record has the call that waits, and the calls, from number 1 on.
+const CALL: usize = 62;
+const CALLS: [&str; 7] = [
+    "synchronize",
+    "synchronize_timeout",
+    "cond_synchronize",
+    "barrier",
+    "detach_wait",
+    "detach_timeout",
+    "unregister_wait",
+];
 /// Most domains, threads, waiters and bytes of a name that are followed.
 const DOMAINS: usize = 4096;
 const THREADS: u64 = 1 << 16;
@@ -39,6 +50,7 @@ struct Record {
     name: String,
     ended: bool,
     wait: [u64; 4],
+    call: &'static str,
 }
 
 /// What the pages of a process say; one for each runtime in it.
@@ -135,7 +147,7 @@ impl Page {
         let addresses = [6, 7, 8, 9].iter().all(|at| w[*at] != 0 && w[*at].is_multiple_of(4));
         let region = w[61];
         let inside = (19..44).chain([58]).all(|at| w[at] < region);
-        let record = (12..19).all(|at| w[at] < w[11]);
+        let record = (12..19).all(|at| w[at] < w[11]) && (w[5] <= CALL as u64 || w[CALL] < w[11]);
         let sizes = region <= LARGE
             && (32..=4096).contains(&w[11])
             && (48..=4096).contains(&w[44])
@@ -206,9 +218,19 @@ impl Page {
                 .collect();
             let wait = [15, 16, 17, 18].map(|place| word_in(&bytes, w[place]));
             let name = String::from_utf8_lossy(&name).into_owned();
-            records.insert(index, Record { tid, name, ended: state == 2, wait });
+            let call = self.call(&bytes);
+            records.insert(index, Record { tid, name, ended: state == 2, wait, call });
         }
         records
+    }
+
+    /// The call that a record's thread waits in; empty where the page does not say, or says what is not known here.
+    fn call(&self, record: &[u8]) -> &'static str {
+        if self.words[5] <= CALL as u64 {
+            return "";
+        }
+        let number = usize::try_from(word_in(record, self.words[CALL])).unwrap_or(0);
+        number.checked_sub(1).and_then(|at| CALLS.get(at)).copied().unwrap_or_default()
     }
 
     fn domain(
@@ -315,6 +337,7 @@ impl Page {
                 for_callbacks: record.wait[3] != 0,
                 waited_ns: now.map_or(0, |now| now.saturating_sub(record.wait[2])),
                 number: (record.wait[1] / 4).clamp(running, running.saturating_add(1)),
+                call: record.call.to_owned(),
             })
             .collect()
     }

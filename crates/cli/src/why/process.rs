@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Most threads that are looked at.
 const THREADS: usize = 4096;
+/// Most threads in futexes that are looked at beside those that are on a chain.
+const IN_FUTEXES: usize = 512;
 /// How often a thread that is ready to run is looked at, and in which time, to tell a storm of signals.
 const LOOKS: usize = 8;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -36,10 +38,17 @@ pub(super) struct Process {
 }
 
 /// What a line of `/proc/PID/task/TID/syscall` says.
+#[derive(Clone, PartialEq, Eq)]
 struct Call {
     number: u64,
     arguments: [u64; 6],
     registers: Registers,
+}
+
+impl Call {
+    fn is_futex(&self) -> bool {
+        calls::name(self.number) == Some("futex")
+    }
 }
 
 fn text(path: &str) -> Option<String> {
@@ -92,11 +101,8 @@ impl Process {
         }
         let mut todo = matter(look);
         todo.retain(|tid| tids.contains(tid));
-        if todo.is_empty() {
-            return;
-        }
         self.look_for_storms(&todo, look);
-        if self.denied.is_some() {
+        if self.denied.is_some() && !todo.is_empty() {
             look.wanted.push(
                 "stacks and locks of its threads: run this as the program's user or as root (kernel.yama.ptrace_scope)",
             );
@@ -109,11 +115,15 @@ impl Process {
         };
         let objects = self.memory.as_ref().map(|_| Objects::new(&self.mappings, find));
         let told = told_stacks(look);
-        let mut seen = BTreeSet::new();
+        let sleeps = |tid: &u32| look.threads.get(tid).is_some_and(|thread| thread.is_asleep());
+        let in_futex = |tid: &u32| call_of(self.pid, *tid).is_some_and(|call| call.is_futex());
+        todo.extend(tids.iter().copied().filter(sleeps).filter(in_futex).take(IN_FUTEXES));
+        let mut seen = BTreeMap::new();
         while let Some(tid) = todo.pop_first() {
-            if !seen.insert(tid) {
+            if seen.contains_key(&tid) {
                 continue;
             }
+            let switches = switches_of(self.pid, tid);
             let call = call_of(self.pid, tid);
             let addresses = match (&objects, told.get(&tid), &call) {
                 (_, Some(told), _) => told.clone(),
@@ -126,20 +136,39 @@ impl Process {
             todo.extend(
                 futex.as_ref().and_then(|futex| futex.owner).filter(|tid| tids.contains(tid)),
             );
+            let slept = call.as_ref().filter(|_| futex.is_some());
+            seen.insert(tid, slept.map(|call| (call.clone(), switches)));
             let Some(thread) = look.threads.get_mut(&tid) else { continue };
             // One that sleeps elsewhere, or is stopped, has no number.
             let call = call.filter(|call| call.number != u64::MAX);
             thread.call = call.map(|call| self.words(&call));
             (thread.stack, thread.futex) = (stack, futex);
         }
+        let slept = seen.into_iter().filter_map(|(tid, slept)| Some((tid, slept?)));
+        slept.for_each(|(tid, (call, switches))| self.look_again(tid, &call, switches, look));
+    }
+
+    /// Threads are looked at one after another. Those that sleep in the same futexes of the same owners when all have
+    /// been looked at did so at one moment in between; of others nothing is said.
+    fn look_again(&self, tid: u32, call: &Call, switches: Option<u64>, look: &mut Look) {
+        let Some(thread) = look.threads.get_mut(&tid) else { return };
+        let futex = self.futex_of(call, &thread.stack);
+        let same = call_of(self.pid, tid).as_ref() == Some(call)
+            && switches_of(self.pid, tid) == switches
+            && futex == thread.futex;
+        if same {
+            thread.waited_ns = asleep_for(self.pid, tid);
+        } else {
+            thread.futex = None;
+        }
     }
 
     fn futex_of(&self, call: &Call, stack: &[Frame]) -> Option<Futex> {
-        if calls::name(call.number) != Some("futex") || self.memory.is_none() {
+        if !call.is_futex() || self.memory.is_none() {
             return None;
         }
         let known = |tid: u32| self.threads.contains_key(&tid);
-        let mut futex = futex::futex(self, call.arguments, stack, known);
+        let mut futex = futex::futex(self, call.arguments, call.registers.sp, stack, known);
         futex.owner = futex.owner.and_then(|owner| self.threads.get(&owner).copied());
         Some(futex)
     }
@@ -276,6 +305,26 @@ fn pending_of(pid: u32, tid: u32) -> u64 {
         line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
     };
     set("SigPnd:")
+}
+
+/// How often a thread has gone to sleep of itself.
+fn switches_of(pid: u32, tid: u32) -> Option<u64> {
+    let status = text(&format!("/proc/{pid}/task/{tid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
+/// For how long a thread has not run, nanoseconds, where the kernel keeps such notes. Its clock is one of its own: this
+/// thread runs now.
+fn asleep_for(pid: u32, tid: u32) -> Option<u64> {
+    let ran = |path: &str| {
+        let notes = text(path)?;
+        let line = notes.lines().find_map(|line| line.strip_prefix("se.exec_start"))?;
+        line.trim_start_matches([' ', ':']).trim().parse::<f64>().ok()
+    };
+    let then = ran(&format!("/proc/{pid}/task/{tid}/sched"))?;
+    let now = ran("/proc/thread-self/sched")?;
+    Some(((now - then).max(0.0) * 1e6) as u64)
 }
 
 /// Where a thread is, if it sleeps: in a system call, or (with number −1) not in one.

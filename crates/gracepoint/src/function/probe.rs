@@ -6,6 +6,7 @@ use super::{Frames, registry, symbols};
 use crate::probe::discard;
 use crate::sys::Mapping;
 use crate::{Error, ErrorKind, drive, start, tracer};
+use gracepoint_rcu::WaitCall;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -418,7 +419,7 @@ impl RegisteredOps {
     /// [`ErrorKind::InsideProbe`] from a callback, where it would wait for itself. They are taken off all the same.
     pub fn unregister_wait(self, most: Duration) -> Result<bool, Error> {
         drop(self);
-        tracer::wait(Some(most))
+        tracer::wait(WaitCall::UnregisterWait, Some(most))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::hooks::Hook;
 use crate::key::{Entry, Key};
 use crate::owner::{ProbeFailure, Stall, Statistics};
 use crate::probe::Body;
+use gracepoint_rcu::WaitCall;
 use std::borrow::Cow;
 use std::ptr;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub(crate) fn hook(_: &'static Key, _: impl FnOnce(bool) -> Arc<Hook>) -> Result
     Err(unsupported())
 }
 
-pub(crate) fn wait(_: Option<Duration>) -> Result<bool, Error> {
+pub(crate) fn wait(_: WaitCall, _: Option<Duration>) -> Result<bool, Error> {
     Ok(true)
 }
 

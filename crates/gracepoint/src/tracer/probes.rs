@@ -13,6 +13,7 @@ use crate::key::{Entry, Key, Member, TRACE};
 use crate::owner::{ProbeFailure, Stall, Statistics};
 use crate::probe::{Body, discard, inside, message_of};
 use crate::{running, start, why};
+use gracepoint_rcu::WaitCall;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -281,8 +282,8 @@ pub(crate) fn remove_all(owner: u64) {
 ///
 /// # Errors
 /// From inside a hit, which would wait for itself.
-pub(crate) fn wait(most: Option<Duration>) -> Result<bool, Error> {
-    drive::wait(most).map_err(|_| {
+pub(crate) fn wait(call: WaitCall, most: Option<Duration>) -> Result<bool, Error> {
+    drive::wait(call, most).map_err(|_| {
         inside(
             "the probe is detached, but from inside a probe the end of its last call cannot be waited for; \
              wait on another thread, or use detach_async",

@@ -59,11 +59,25 @@ pub(crate) fn main(kind: &str) -> ! {
         "storm" => named("stormy", || in_handler(libc::SIGUSR2, handler_that_raises)),
         "mutex" => mutex_of_pthread(libc::PTHREAD_PRIO_NONE),
         "pi-mutex" => mutex_of_pthread(libc::PTHREAD_PRIO_INHERIT),
+        "deadlock-pi" => deadlock_of_pthread([libc::PTHREAD_PRIO_INHERIT; 2]),
+        "deadlock-pthread" => deadlock_of_pthread([libc::PTHREAD_PRIO_NONE; 2]),
+        "deadlock-mixed" => {
+            deadlock_of_pthread([libc::PTHREAD_PRIO_INHERIT, libc::PTHREAD_PRIO_NONE]);
+        }
+        "deadlock-std" => {
+            static LOCKS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
+            deadlock(|which| std::mem::forget(LOCKS[which].lock()));
+        }
+        "deadlock-lot" => {
+            static LOCKS: [parking_lot::Mutex<()>; 2] = [const { parking_lot::Mutex::new(()) }; 2];
+            deadlock(|which| std::mem::forget(LOCKS[which].lock()));
+        }
         "fork" => return_from_fork(),
         other => panic!("no program {other}"),
     }
     let reader = !["callback-itself", "callback-blocks", "executor", "driver", "probe", "busy"]
-        .contains(&kind);
+        .contains(&kind)
+        && !kind.starts_with("deadlock");
     if reader {
         until(|| ENTERED.load(Ordering::SeqCst));
         named("updater", || DOMAIN.synchronize().expect("not inside a section"));
@@ -90,8 +104,7 @@ fn named(name: &str, run: impl FnOnce() + Send + 'static) {
 
 /// The calling thread is to blame, and inside from here on.
 fn mine() {
-    // SAFETY: gettid takes nothing and cannot fail.
-    CULPRIT.store(unsafe { libc::gettid() }.cast_unsigned(), Ordering::SeqCst);
+    CULPRIT.store(my_number(), Ordering::SeqCst);
     ENTERED.store(true, Ordering::SeqCst);
 }
 
@@ -268,7 +281,6 @@ fn probe_that_blocks() {
     });
 }
 
-/// A reader waits for a mutex of pthread, which another thread has.
 /// The kernel may write a core file into the directory of the socket.
 fn may_dump_core() {
     let dir = std::env::var_os("GRACEPOINT_DIR").expect("the test's");
@@ -282,26 +294,75 @@ fn may_dump_core() {
     }
 }
 
-fn mutex_of_pthread(protocol: libc::c_int) {
-    struct Shared(std::cell::UnsafeCell<libc::pthread_mutex_t>);
-    // SAFETY: a mutex is made to be shared.
-    unsafe impl Sync for Shared {}
-    static MUTEX: Shared = Shared(std::cell::UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
-    static READER: OnceLock<u32> = OnceLock::new();
-    // SAFETY: the attributes are made before they are used; nobody has seen the mutex yet.
-    unsafe {
-        let mut attributes = std::mem::MaybeUninit::uninit();
-        libc::pthread_mutexattr_init(attributes.as_mut_ptr());
-        let known = libc::pthread_mutexattr_setprotocol(attributes.as_mut_ptr(), protocol);
-        assert_eq!(known, 0, "the C library has this protocol");
-        libc::pthread_mutex_init(MUTEX.0.get(), attributes.as_ptr());
+/// A mutex of the C library.
+struct Pthread(std::cell::UnsafeCell<libc::pthread_mutex_t>);
+
+// SAFETY: a mutex is made to be shared.
+unsafe impl Sync for Pthread {}
+
+impl Pthread {
+    const fn new() -> Pthread {
+        Pthread(std::cell::UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER))
     }
+
+    /// Before anybody else has seen it.
+    fn speaks(&self, protocol: libc::c_int) {
+        // SAFETY: the attributes are made before they are used; nobody has seen the mutex yet.
+        unsafe {
+            let mut attributes = std::mem::MaybeUninit::uninit();
+            libc::pthread_mutexattr_init(attributes.as_mut_ptr());
+            let known = libc::pthread_mutexattr_setprotocol(attributes.as_mut_ptr(), protocol);
+            assert_eq!(known, 0, "the C library has this protocol");
+            libc::pthread_mutex_init(self.0.get(), attributes.as_ptr());
+        }
+    }
+
+    fn lock(&self) {
+        // SAFETY: an initialised mutex that is never moved: all are statics.
+        unsafe { libc::pthread_mutex_lock(self.0.get()) };
+    }
+}
+
+fn my_number() -> u32 {
+    // SAFETY: gettid takes nothing and cannot fail.
+    unsafe { libc::gettid() }.cast_unsigned()
+}
+
+fn deadlock_of_pthread(protocols: [libc::c_int; 2]) {
+    static LOCKS: [Pthread; 2] = [const { Pthread::new() }; 2];
+    LOCKS.iter().zip(protocols).for_each(|(lock, protocol)| lock.speaks(protocol));
+    deadlock(|which| LOCKS[which].lock());
+}
+
+/// Two threads, each of which has the lock that the other waits for.
+fn deadlock(lock: fn(usize)) {
+    static ASKS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+    static BOTH: std::sync::Barrier = std::sync::Barrier::new(2);
+    for (own, name) in ["left", "right"].into_iter().enumerate() {
+        named(name, move || {
+            lock(own);
+            BOTH.wait();
+            ASKS[own].store(my_number(), Ordering::SeqCst);
+            lock(1 - own);
+        });
+    }
+    // From there on the only futex that either sleeps in is that of the lock.
+    let sleeps = |tid: &AtomicU32| match tid.load(Ordering::SeqCst) {
+        0 => false,
+        tid => sleeps_in(tid, libc::SYS_futex),
+    };
+    until(|| ASKS.iter().all(sleeps));
+}
+
+/// A reader waits for a mutex of pthread, which another thread has.
+fn mutex_of_pthread(protocol: libc::c_int) {
+    static MUTEX: Pthread = Pthread::new();
+    static READER: OnceLock<u32> = OnceLock::new();
+    MUTEX.speaks(protocol);
     let (send, locked) = channel();
     named("owner", move || {
-        // SAFETY: an initialised mutex that is never moved.
-        unsafe { libc::pthread_mutex_lock(MUTEX.0.get()) };
-        // SAFETY: gettid takes nothing.
-        send.send(unsafe { libc::gettid() }.cast_unsigned()).expect("received");
+        MUTEX.lock();
+        send.send(my_number()).expect("received");
         loop {
             thread::park();
         }
@@ -309,10 +370,8 @@ fn mutex_of_pthread(protocol: libc::c_int) {
     let owner = locked.recv().expect("sent");
     named("reader", || {
         let _guard = DOMAIN.read();
-        // SAFETY: gettid takes nothing.
-        READER.get_or_init(|| unsafe { libc::gettid() }.cast_unsigned());
-        // SAFETY: as above.
-        unsafe { libc::pthread_mutex_lock(MUTEX.0.get()) };
+        READER.get_or_init(my_number);
+        MUTEX.lock();
     });
     until(|| READER.get().is_some_and(|tid| sleeps_in(*tid, libc::SYS_futex)));
     CULPRIT.store(owner, Ordering::SeqCst);

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 /// Turns a hang of the test into a failure.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A program, and the directory of its socket.
 pub(crate) struct Program {
@@ -130,7 +130,10 @@ impl Program {
     pub(crate) fn why(&self, more: &[&str]) -> (String, Value) {
         let pid = self.pid().to_string();
         let args = |form: &[&'static str]| {
-            let mut args = vec!["why", "-p", &pid, "--older-than", "0ms"];
+            let mut args = vec!["why", "-p", &pid];
+            if !more.contains(&"--older-than") {
+                args.extend(["--older-than", "0ms"]);
+            }
             args.extend(more);
             args.extend(form);
             self.tool(&args)

@@ -94,11 +94,13 @@ const TWINS: &[Row] = rows![
     "waiters.rs" "fn set" "cookie.store" Release changed_wait,
     "waiters.rs" "fn set" "since.store" Release changed_wait,
     "waiters.rs" "fn set" "kind.store" Release changed_wait,
+    "waiters.rs" "fn set" "call.store" Release changed_wait,
     "waiters.rs" "fn set" "region.store(wait" Release changed_wait,
     "waiters.rs" "fn get" "region.load(Ordering::Acquire" Acquire changed_wait,
     "waiters.rs" "fn get" "cookie.load" Acquire changed_wait,
     "waiters.rs" "fn get" "since.load" Acquire changed_wait,
     "waiters.rs" "fn get" "kind.load" Acquire changed_wait,
+    "waiters.rs" "fn get" "call.load" Acquire changed_wait,
 ];
 
 /// Orderings without a twin here, and why.

@@ -205,6 +205,7 @@ pub(crate) fn changed_wait(count: &Count) {
         cookie: number as u64,
         since: number as u64,
         kind: number,
+        call: number,
     };
     let entry = Arc::new(Entry::new());
     entry.set(wait(1));
@@ -215,8 +216,8 @@ pub(crate) fn changed_wait(count: &Count) {
     let seen = entry.get();
     if !seen.region.is_null() {
         let number = seen.region.addr() / 64;
-        let words = (seen.cookie as usize, seen.since as usize, seen.kind);
-        assert_eq!(words, (number, number, number), "an entry is torn");
+        let words = [seen.cookie as usize, seen.since as usize, seen.kind, seen.call];
+        assert_eq!(words, [number; 4], "an entry is torn");
         meant(count);
     }
     thread.join().expect("the thread");

@@ -104,6 +104,8 @@ pub struct WaitingThread {
     pub waited_ns: u64,
     /// The grace period that it waits for.
     pub number: u64,
+    /// The function that it waits in: `detach_wait`. Empty if it is not known.
+    pub call: String,
 }
 
 /// A reader that a grace period waits for.
@@ -217,7 +219,7 @@ fn write_domain(b: &mut Builder, d: &DomainState) {
     for waiter in &d.waiters {
         b.nested(4, |b| {
             b.u64(1, waiter.tid.into()).str(2, &waiter.name).u64(3, waiter.for_callbacks.into());
-            b.u64(4, waiter.waited_ns).u64(5, waiter.number);
+            b.u64(4, waiter.waited_ns).u64(5, waiter.number).str(6, &waiter.call);
         });
     }
     b.u64(5, d.futures);
@@ -253,6 +255,7 @@ fn read_domain(body: &[u8]) -> Result<DomainState> {
             for_callbacks: number(b, 3)? != 0,
             waited_ns: number(b, 4)?,
             number: number(b, 5)?,
+            call: text(b, 6)?,
         })
     };
     let call = |b: &[u8]| {

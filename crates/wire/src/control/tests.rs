@@ -249,7 +249,10 @@ fn stuck() -> Stuck {
     let domain = DomainState {
         name: "routes".into(),
         running: Some(RunningPeriod { number: 7, phase: 2, age_ns: 9 }),
-        waiters: vec![WaitingThread { tid: 8, for_callbacks: true, ..WaitingThread::default() }],
+        waiters: vec![
+            WaitingThread { tid: 8, for_callbacks: true, ..WaitingThread::default() },
+            WaitingThread { tid: 9, call: "detach_wait".into(), ..WaitingThread::default() },
+        ],
         readers: vec![reader, OpenReader { ended: true, ..OpenReader::default() }],
         callback: Some(call),
         ready: true,

@@ -412,6 +412,12 @@ pub(in crate::hang) const LOCK_NAMES: &[(&str, &str)] = &[
     ("fb_release", "&fb_info->lock"),
 ];
 
+/// `(rule, function that takes it, lock)`: of functions that take locks of several kinds.
+pub(in crate::hang) const LOCK_NAMES_BY_KIND: &[(&str, &str, &str)] = &[
+    ("percpu-rwsem", "freeze_super", "sb_writers"),
+    ("percpu-rwsem", "sb_wait_write", "sb_writers"),
+];
+
 /// `(lock, function)`: who is in the function has the lock.
 pub(in crate::hang) const LOCK_HOLDERS: &[(&str, &str)] = &[
     ("console_sem", "console_unlock"),
@@ -484,6 +490,31 @@ pub(in crate::hang) const LOCK_HOLDERS: &[(&str, &str)] = &[
     ("rtnl_mutex", "dev_ethtool"),
     ("rtnl_mutex", "tun_set_iff"),
     ("rtnl_mutex", "dev_change_name"),
+];
+
+/// `(lock, function, its caller)`: who is in a function that the former is called from has the lock no more, or not
+/// at that time. No caller: whoever calls.
+pub(in crate::hang) const LOCK_DROPS: &[(&str, &str, &str)] = &[
+    // Devices that go wait for their users behind the lock.
+    ("rtnl_mutex", "netdev_run_todo", ""),
+    ("rtnl_mutex", "rtnl_unlock", ""),
+    ("rtnl_mutex", "__rtnl_unlock", ""),
+    ("rtnl_mutex", "rtnl_lock_unregistering*", ""),
+    // A module is loaded without the lock, and everything looked at anew.
+    ("rtnl_mutex", "__request_module", "rtnl_newlink"),
+    ("rtnl_mutex", "__request_module", "__rtnl_newlink"),
+    ("rtnl_mutex", "__request_module", "qdisc_create"),
+    ("rtnl_mutex", "__request_module", "tcf_proto_lookup_ops"),
+    ("rtnl_mutex", "__request_module", "tc_action_load_ops"),
+    ("cb_lock", "__request_module", "ctrl_getfamily"),
+    ("misc_mtx", "__request_module", "misc_open"),
+    // It gives the lock back before it waits for the callbacks of what it has freed.
+    ("pernet_ops_rwsem", "rcu_barrier", "cleanup_net"),
+    // It sleeps without the lock until dying groups are gone.
+    ("cgroup_mutex", "cgroup_lock_and_drain_offline", ""),
+    ("cgroup_mutex", "cgroup_kn_unlock", ""),
+    ("cpu_hotplug_lock", "cpus_write_unlock", ""),
+    ("console_sem", "__up_console_sem*", ""),
 ];
 
 /// `(lock, grace period)`: who has the lock waits for it.

@@ -124,6 +124,29 @@ fn copies_parents_and_other_versions_are_not_believed() {
     assert!(refused(|memory| memory.0.fill(0)).contains("no page"));
 }
 
+/// The call in which a thread waits: a page of the version before has no word for it, and a later one may have calls
+/// that nobody here knows.
+#[test]
+fn the_call_that_waits_is_told_where_the_page_says_so() {
+    let told = |words: u64, number: u64| {
+        let mut memory = program();
+        memory.set(5, words);
+        memory.set(62, 56);
+        memory.put(RECORDS + 128 + 56, number);
+        let stuck = read(&memory, Some(12)).expect("it is consistent");
+        (stuck.domains[0].waiters[0].call.clone(), stuck.domains[0].waiters[0].for_callbacks)
+    };
+    assert_eq!(told(OWN + 1, 5), ("detach_wait".to_owned(), false));
+    assert_eq!(told(OWN + 1, 1).0, "synchronize");
+    for (words, number) in [(OWN, 5), (OWN + 1, 0), (OWN + 1, 8), (OWN + 1, u64::MAX)] {
+        assert_eq!(told(words, number).0, "", "{words} words, call {number}");
+    }
+    let mut memory = program();
+    memory.set(5, OWN + 1);
+    memory.set(62, 128);
+    assert!(read(&memory, Some(12)).expect_err("outside of the record").contains("make sense"));
+}
+
 /// Each word of the page, and each word that it leads to, made impossible in several ways: reading ends, and
 /// what it takes is bounded.
 #[test]

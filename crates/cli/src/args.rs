@@ -226,7 +226,9 @@ Examples:
   gracepoint stat --interval 500ms --json | jq 'select(.event == \"kv:get\") | .rate'
 
 Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is
-lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, or with the programs.")]
+lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, with the programs, or when
+somebody resets them. A program that ends takes with it what it counted since it was last shown: without
+--interval that is all, and an error (2).")]
     Stat(StatArgs),
     /// Show events of a running program as they happen
     #[command(after_long_help = "\
@@ -235,8 +237,8 @@ Examples:
   gracepoint stream --name kv -e 'http:*' --json | jq .fields
 
 In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast
-enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, or with the
-program.")]
+enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, with the program, or
+when somebody resets it.")]
     Stream(StreamArgs),
     /// Turn what a flight recorder left, or holds, into a trace
     #[command(after_long_help = "\

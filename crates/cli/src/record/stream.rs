@@ -8,12 +8,13 @@
 use super::arena::Arena;
 use super::copy::Copier;
 use super::residue;
-use super::session::{ask, check_globs, is_ready, process, unexpected};
+use super::session::{ask, check_globs, is_ready, process, unexpected, why_closed};
 use super::streams::Streams;
 use crate::args::StreamArgs;
 use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::{self, Live as Program};
+use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupts;
 use gracepoint_analysis::Trace;
@@ -29,6 +30,10 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks.
 const CYCLE: Duration = Duration::from_millis(20);
+/// What is promised: an event waits for the next look, and for the end of its wait; what a thread was in the middle of
+/// writing for one more. The work itself has the time of a fourth.
+const PROMISED: Duration = Duration::from_millis(100);
+const _: () = assert!(4 * CYCLE.as_millis() < PROMISED.as_millis());
 /// How long the program may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,6 +45,17 @@ struct Tail {
     copier: Copier,
     /// A reply to `Flush` is on its way.
     flushing: bool,
+    /// Nothing more comes.
+    over: Option<Over>,
+}
+
+/// Why nothing more comes.
+enum Over {
+    Gone,
+    /// Somebody ended the session in the program: who.
+    Reset(String),
+    /// The program lives and speaks no more.
+    Lost(String),
 }
 
 /// Runs `stream`.
@@ -60,7 +76,7 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
         let status =
             watch(&mut tail, &about, &mut show, &mut packets, (&mut interrupts, end), console)?;
         if status {
-            return Ok(0);
+            return tail.conclude(console);
         }
         // Events have been declared that what is to come may tell of.
         show.some(&[], u64::MAX, console)?;
@@ -96,9 +112,8 @@ fn watch(
     console: &mut Console,
 ) -> Result<bool> {
     loop {
-        let mut alive = true;
         if packets.is_empty() {
-            alive = tail.cycle(interrupts)?;
+            tail.cycle(interrupts)?;
             *packets = tail.copier.streams.take();
             // After the packets: what they tell of was declared before.
             if tail.events(about)?.len() > about.events.len() {
@@ -111,11 +126,11 @@ fn watch(
         if show.left == 0 {
             return Ok(true);
         }
-        if over || !alive {
+        if over || tail.over.is_some() {
             break;
         }
     }
-    tail.finish().map_err(|e| failed(&e))?;
+    tail.finish(console).map_err(|e| failed(&e))?;
     show.some(&tail.copier.streams.take(), u64::MAX, console)?;
     Ok(true)
 }
@@ -157,8 +172,14 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
     let mut copier = Copier::new(arena, Streams::gathering());
     copier.since = at.ticks;
     copier.context = created.context;
-    let tail =
-        Tail { link, session: created.session, process: process(pid), copier, flushing: false };
+    let tail = Tail {
+        link,
+        session: created.session,
+        process: process(pid),
+        copier,
+        flushing: false,
+        over: None,
+    };
     Ok((tail, about))
 }
 
@@ -169,24 +190,25 @@ impl Tail {
         Ok(about.events[..about.made].iter().cloned().chain(late).collect())
     }
 
-    /// Asks for what there is, waits a cycle, and copies it. False when the program is gone, or has
-    /// ended the session.
-    fn cycle(&mut self, interrupts: &Interrupts) -> Result<bool> {
+    /// Asks for what there is, waits a cycle, and copies it.
+    fn cycle(&mut self, interrupts: &Interrupts) -> Result<()> {
         if !self.flushing {
             self.link.send(&Message::Flush(self.session));
             self.flushing = true;
         }
         let next = Instant::now() + CYCLE;
-        let mut alive = true;
         loop {
             match self.link.try_receive() {
                 Ok(None) => {}
-                Ok(Some(Message::Ended { .. })) | Err(_) => alive = false,
+                Ok(Some(Message::Ended { by, .. })) => self.over = Some(Over::Reset(by)),
                 Ok(Some(_)) => self.flushing = false,
+                Err(lost) => self.over = Some(self.hung_up(lost)),
             }
-            alive &= !self.process.as_ref().is_some_and(is_ready);
+            if self.process.as_ref().is_some_and(is_ready) {
+                self.over.get_or_insert(Over::Gone);
+            }
             let left = next.saturating_duration_since(Instant::now());
-            if !alive || left.is_zero() {
+            if self.over.is_some() || left.is_zero() {
                 break;
             }
             let mut fds = vec![(self.link.as_fd(), self.link.interest())];
@@ -201,25 +223,68 @@ impl Tail {
         if !done.is_empty() {
             self.link.send(&Message::Release(self.session, done));
         }
-        Ok(alive)
+        Ok(())
     }
 
-    /// Switches off, and copies what is left.
-    fn finish(&mut self) -> io::Result<()> {
-        self.link.send(&Message::Stop(self.session));
-        let deadline = Instant::now() + STOP_WITHIN;
-        loop {
-            match self.link.receive(deadline) {
-                Ok(Message::Stopped(_) | Message::Ended { .. }) => break,
-                Err(Lost::Closed | Lost::Silent | Lost::Garbled(_)) => break,
-                Ok(_) => {}
+    fn hung_up(&self, lost: Lost) -> Over {
+        match lost {
+            Lost::Garbled(what) => Over::Lost(what),
+            Lost::Closed | Lost::Silent => {
+                why_closed(self.process.as_ref()).map_or(Over::Gone, Over::Lost)
             }
+        }
+    }
+
+    /// Switches off, where that is not done, and copies what is left.
+    fn finish(&mut self, console: &mut Console) -> io::Result<()> {
+        if self.over.is_none() {
+            self.stop(console);
         }
         while !self.copier.copy_full()?.is_empty() {}
         self.copier.copy_owned(|_| 0)?;
         let now = self.copier.arena.triple().map_or(0, |triple| triple.ticks);
         residue::write(&mut self.copier, now)?;
         Ok(())
+    }
+
+    fn stop(&mut self, console: &mut Console) {
+        self.link.send(&Message::Stop(self.session));
+        let deadline = Instant::now() + STOP_WITHIN;
+        loop {
+            match self.link.receive(deadline) {
+                Ok(Message::Stopped(_)) => return,
+                Ok(Message::Ended { by, .. }) => {
+                    self.over = Some(Over::Reset(by));
+                    return;
+                }
+                // Else: a reply to `Flush`; or somebody is ending the session, which will be told.
+                Ok(_) => {}
+                Err(Lost::Silent) => {
+                    console.note(
+                        "the program did not answer when told to stop (is it stopped itself?): what it had \
+                         written by then is shown",
+                    );
+                    return;
+                }
+                Err(lost) => {
+                    self.over = Some(self.hung_up(lost));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says why it is over, where that is news.
+    fn conclude(self, console: &mut Console) -> Result<u8> {
+        match self.over {
+            None | Some(Over::Gone) => Ok(0),
+            Some(Over::Reset(by)) => {
+                let by = shown(&by);
+                console.note(format_args!("the stream was ended by {by}: gracepoint reset"));
+                Ok(0)
+            }
+            Some(Over::Lost(why)) => Err(Failure::new(format!("connection lost: {}", shown(&why)))),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod explain;
 mod functions;
+mod hits;
 mod live;
 mod perf;
 mod profile;
@@ -189,7 +190,8 @@ Examples:
   gracepoint show --log
   gracepoint show --json | jq 'select(.lost > 0)'
 
-Exits with 1 when there is no session in any program.")]
+WHEN FULL says whether new events are lost then (discards) or the oldest (overwrites). Exits with 1 when
+there is no session in any program, unless --log had something to tell.")]
     Show(ShowArgs),
     /// Write out what was recorded since `start`, and free it
     #[command(after_long_help = "\
@@ -374,6 +376,17 @@ fn parse_glob(text: &str) -> Result<String, String> {
     Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
 }
 
+/// The name of one event.
+fn parse_one(text: &str) -> Result<String, String> {
+    match text {
+        "all" => {
+            Err("this is about one event: give its name (`gracepoint info` shows which there are)"
+                .into())
+        }
+        name => Ok(name.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,6 +428,38 @@ mod tests {
         let error = parse("gracepoint start -p functions").unwrap_err();
         assert!(error.contains("neither a process id nor a tracer"), "{error}");
         assert!(parse("gracepoint start -p 0").is_err());
+    }
+
+    /// Whatever takes patterns takes `all`; what takes one event says that it does.
+    #[test]
+    fn all_is_every_event() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let all = vec!["*".to_owned()];
+        match parse("gracepoint report -e all --functions=all") {
+            Ok(Command::Report(args)) => {
+                assert_eq!(
+                    (args.choose.filter().events, args.functions),
+                    (all.clone(), Some("*".into()))
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        for line in ["info -e all", "export --to chrome -e all", "graph -e all", "view -e all"] {
+            let choose = match parse(&format!("gracepoint {line}")) {
+                Ok(Command::Info(args)) => args.choose,
+                Ok(Command::Export(args)) => args.choose,
+                Ok(Command::Graph(args)) => args.choose,
+                Ok(Command::View(args)) => args.choose,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(choose.filter().events, all, "{line}");
+        }
+        let Ok(Command::List(args)) = parse("gracepoint list -p 1 all") else { panic!() };
+        assert_eq!(args.globs, all);
+        for line in ["hist -e all -f x", "slow -e all"] {
+            let error = parse(&format!("gracepoint {line}")).unwrap_err().to_string();
+            assert!(error.contains("about one event"), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub(crate) struct FunctionsArgs {
     #[command(flatten)]
     pub(crate) target: Target,
     /// Only functions whose path matches one of these patterns
-    #[arg(value_name = "GLOB")]
+    #[arg(value_name = "GLOB", value_parser = super::parse_glob)]
     pub(crate) globs: Vec<String>,
     /// Print one JSON object per function
     #[arg(long)]

@@ -216,6 +216,8 @@ impl Session {
         }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
         notes.extend(stacks_are_cut(samples, session.copier.arena.header.page_bytes));
+        let asked = if plan.buffer_bytes == 0 { u64::MAX } else { plan.buffer_bytes };
+        notes.extend(session.copier.arena.larger_than(asked));
         session.notes = notes;
         match session.begin_sides(sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),

@@ -7,6 +7,7 @@
 
 use super::arena::Arena;
 use super::copy::Copier;
+use super::own;
 use super::residue;
 use super::session::{ask, check_globs, is_ready, process, unexpected, why_closed};
 use super::streams::Streams;
@@ -21,8 +22,8 @@ use gracepoint_analysis::Trace;
 use gracepoint_analysis::live::Live;
 use gracepoint_analysis::report::{Format, Lines};
 use gracepoint_wire::clock::Clock;
-use gracepoint_wire::control::{Create, Message};
-use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
+use gracepoint_wire::control::{Create, Message, Module};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;
@@ -47,6 +48,8 @@ struct Tail {
     flushing: bool,
     /// Nothing more comes.
     over: Option<Over>,
+    /// Objects of the program that are known.
+    modules: Vec<Module>,
 }
 
 /// Why nothing more comes.
@@ -62,6 +65,9 @@ enum Over {
 pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(true)?;
     let (mut tail, mut about) = begin(args)?;
+    if let Some(note) = tail.copier.arena.larger_than(args.buffer.unwrap_or(u64::MAX)) {
+        console.note(note);
+    }
     let format = if args.json { Format::JsonLines } else { Format::Text };
     let mut trace = about.trace()?;
     let mut left = args.limit.unwrap_or(u64::MAX);
@@ -69,7 +75,7 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     let mut packets = Vec::new();
     loop {
         let mut show = Show {
-            lines: Lines::new(&trace, format, args.time.time()),
+            lines: Lines::new(&trace, format, args.time.time()).with_symbols(&trace),
             live: Live::new(&trace),
             left,
         };
@@ -81,7 +87,7 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
         // Events have been declared that what is to come may tell of.
         show.some(&[], u64::MAX, console)?;
         left = show.left;
-        about.events = tail.events(&about)?;
+        (about.events, about.modules) = (tail.events(&about)?, tail.modules.clone());
         trace = about.trace()?;
     }
 }
@@ -93,11 +99,18 @@ struct About {
     clock: Clock,
     /// How many of the events the session was made with.
     made: usize,
+    /// Where the program's objects lie, for the functions of stacks.
+    modules: Vec<Module>,
 }
 
 impl About {
     fn trace(&self) -> Result<Trace> {
-        Ok(Trace::of(&self.events, self.context, self.clock.clone())?)
+        let trace = Trace::of(&self.events, self.context, self.clock.clone())?;
+        if !self.context.has(Context::STACK) {
+            return Ok(trace);
+        }
+        let records = own::records(&self.modules, 0, self.context.empty_len());
+        Ok(trace.with_streams([own::packet(0, 0, 0, &records).into()]))
     }
 }
 
@@ -116,7 +129,9 @@ fn watch(
             tail.cycle(interrupts)?;
             *packets = tail.copier.streams.take();
             // After the packets: what they tell of was declared before.
-            if tail.events(about)?.len() > about.events.len() {
+            if tail.events(about)?.len() > about.events.len()
+                || tail.modules.len() > about.modules.len()
+            {
                 return Ok(false);
             }
         }
@@ -149,6 +164,8 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
         globs: args.events.clone(),
         buffer_bytes: args.buffer.unwrap_or(0),
         tool: "gracepoint stream".into(),
+        context: args.hits.context(),
+        limits: args.hits.limits(),
         level: args.level,
         ..Create::default()
     });
@@ -165,6 +182,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
         events: created.events,
         context: created.context,
         clock: created.clock,
+        modules: created.modules.clone(),
     };
     let Message::Started(at) = ask(&mut link, &Message::Start(created.session))? else {
         return Err(unexpected());
@@ -172,6 +190,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
     let mut copier = Copier::new(arena, Streams::gathering());
     copier.since = at.ticks;
     copier.context = created.context;
+    copier.tells_throttling = about.events.iter().any(|event| event.id == UNTHROTTLE_ID);
     let tail = Tail {
         link,
         session: created.session,
@@ -179,6 +198,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
         copier,
         flushing: false,
         over: None,
+        modules: created.modules,
     };
     Ok((tail, about))
 }
@@ -201,6 +221,10 @@ impl Tail {
             match self.link.try_receive() {
                 Ok(None) => {}
                 Ok(Some(Message::Ended { by, .. })) => self.over = Some(Over::Reset(by)),
+                Ok(Some(Message::Flushed(flushed))) => {
+                    self.flushing = false;
+                    self.modules.extend(flushed.modules);
+                }
                 Ok(Some(_)) => self.flushing = false,
                 Err(lost) => self.over = Some(self.hung_up(lost)),
             }

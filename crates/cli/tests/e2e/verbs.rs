@@ -338,12 +338,12 @@ fn a_stopped_recorder_holds_up_nobody() {
     assert!(lost > 0 && events + lost == 100_000, "{info:#}");
 }
 
-fn objects(out: &str) -> Vec<Value> {
+pub(crate) fn objects(out: &str) -> Vec<Value> {
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Starts a command and waits until it has a session that is on.
-fn session_of(scene: &Scene, args: &[&str]) -> Running {
+pub(crate) fn session_of(scene: &Scene, args: &[&str]) -> Running {
     let before = show(scene).len();
     let command = Running::start(scene.gracepoint(args));
     until("a session", || {
@@ -376,7 +376,7 @@ fn stat_by_interval() {
     let scene = Scene::new();
     let mut program = start(&scene, &["jobs", "300"]);
     let mut stat =
-        Running::start(scene.gracepoint(&["stat", "-e", "work:*", "--interval", "5ms", "--json"]));
+        Running::start(scene.gracepoint(&["stat", "-e", "work:*", "--interval", "10ms", "--json"]));
     stat.expect("{"); // it counts
     round(&mut program);
     // Later lines tell the total, whichever interval the hits fell into.

@@ -172,6 +172,7 @@ keeps what it has, `extract` writes that to a trace, `reset` forgets it. It ends
 Examples:
   gracepoint stop
   gracepoint stop -p 4242 --session slow
+  gracepoint stop --json | jq -r '[.did, .pid, .name] | @tsv'
 
 Exits with 1 when there is no such session.")]
     Stop(SessionArgs),
@@ -198,6 +199,7 @@ there is no session in any program, unless --log had something to tell.")]
 Examples:
   gracepoint extract
   gracepoint extract -p 4242 --session slow -o slow.trace
+  gracepoint extract --json | jq -r .dir
 
 One session becomes a trace in DIR; of several, each becomes one in a directory DIR/NAME-PID-SESSION.
 When a trace cannot be written, the session stays as it is. Exits with 1 when there is no session.")]
@@ -216,6 +218,7 @@ the events that are in memory now. Exits with 1 when there is no session.")]
 Examples:
   gracepoint reset
   gracepoint reset -p 4242
+  gracepoint reset --json | jq .sessions
 
 Ends all sessions of the programs, those of other users of this command too: a `gracepoint record`
 that is under way finishes its trace with what it has.")]
@@ -237,6 +240,7 @@ somebody resets them. A program that ends takes with it what it counted since it
 Examples:
   gracepoint stream -p 4242
   gracepoint stream --name kv -e 'http:*' --json | jq .fields
+  gracepoint stream -p 4242 -e 'db:*' --context thread,stack --max-rate 10
 
 In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast
 enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, with the program, or
@@ -403,6 +407,23 @@ mod tests {
             let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("\n  gracepoint {}", command.get_name());
             assert!(help.contains(&example), "{}: {help}", command.get_name());
+        }
+    }
+
+    /// But for the two that only our own commands start.
+    #[test]
+    fn every_command_takes_json() {
+        let cli = Cli::command();
+        let all = cli.get_subcommands().flat_map(|command| {
+            let mut own: Vec<_> = command.get_subcommands().collect();
+            if own.is_empty() {
+                own.push(command);
+            }
+            own
+        });
+        for command in all.filter(|command| !command.is_hide_set()) {
+            let json = command.get_arguments().any(|arg| arg.get_id() == "json");
+            assert!(json, "{}", command.get_name());
         }
     }
 

@@ -370,10 +370,12 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
         console.note(format_args!("{what} of tracefs removed that a killed recorder had left"));
     }
     let (programs, silent) = args.targets.find(console)?;
+    let mut ended = removed;
     let status = each(programs, console, |mut live, console| {
         let Message::WasReset(reset) = ask(&mut live.link, &Message::Reset)? else {
             return Err(unexpected());
         };
+        ended += u64::from(reset.sessions);
         if reset.sessions > 0 {
             console.note(format_args!(
                 "{} of {} ended",
@@ -395,5 +397,8 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
         }
         Ok(())
     })?;
+    if ended == 0 && status == 0 {
+        console.note("nothing was on");
+    }
     Ok(status.max(silent))
 }

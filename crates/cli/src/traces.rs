@@ -35,7 +35,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     let reported = report::report(&trace, &options, console.out())?;
     console.flush()?;
     warn_further(&trace, &reported.damage, console);
-    if reported.lines == 0 && args.limit != Some(0) {
+    if reported.lines == 0 && args.limit != Some(0) && args.choose.is_choice() {
         console.note(shown(&why_nothing(&trace)?));
     }
     verdict_of_chosen(&trace, reported.damage.len(), &args.choose, console)

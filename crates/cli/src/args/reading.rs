@@ -114,6 +114,11 @@ impl ChooseArgs {
         }
     }
 
+    /// Whether there are conditions at all.
+    pub(crate) fn is_choice(&self) -> bool {
+        !self.events.is_empty() || self.steps_over()
+    }
+
     /// Whether parts of the trace need not be read for it.
     pub(crate) fn steps_over(&self) -> bool {
         let Filter { events: _, threads, since, until, last } = self.filter();

@@ -55,6 +55,7 @@ fn verbs_tell_what_they_did() {
     did("start");
     assert_eq!(did("reset")["sessions"], 1);
     assert_eq!(did("reset")["sessions"], 0);
+    assert_eq!(say(&scene, "reset").err, "gracepoint: nothing was on\n");
 }
 
 fn start_adds_and_leaves_out() {
@@ -202,7 +203,8 @@ fn of_conditions_that_nothing_meets() {
     assert_eq!(report(&["--limit", "0"]), "");
     say(&scene, "start");
     say(&scene, "extract -o t.trace --force");
-    assert!(report(&[]).contains("the trace has no events"));
+    assert!(report(&["--last", "3"]).contains("the trace has no events"));
+    assert_eq!(report(&[]), "");
 }
 
 fn of_who_does_not_answer() {

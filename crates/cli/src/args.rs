@@ -191,7 +191,7 @@ Examples:
   gracepoint show --log
   gracepoint show --json | jq 'select(.lost > 0)'
 
-WHEN FULL says whether new events are lost then (discards) or the oldest (overwrites). Exits with 1 when
+WHEN FULL says whether new events are lost then (discards) or the oldest (overwrites). Exits with 1 when \
 there is no session in any program, unless --log had something to tell.")]
     Show(ShowArgs),
     /// Write out what was recorded since `start`, and free it
@@ -230,9 +230,9 @@ Examples:
   gracepoint stat -p 4242 -e 'kv:*' --duration 10s
   gracepoint stat --interval 500ms --json | jq 'select(.event == \"kv:get\") | .rate'
 
-Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is
-lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, with the programs, or when
-somebody resets them. A program that ends takes with it what it counted since it was last shown: without
+Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is \
+lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, with the programs, or when \
+somebody resets them. A program that ends takes with it what it counted since it was last shown: without \
 --interval that is all, and an error (2).")]
     Stat(StatArgs),
     /// Show events of a running program as they happen
@@ -242,8 +242,8 @@ Examples:
   gracepoint stream --name kv -e 'http:*' --json | jq .fields
   gracepoint stream -p 4242 -e 'db:*' --context thread,stack --max-rate 10
 
-In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast
-enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, with the program, or
+In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast \
+enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, with the program, or \
 when somebody resets it.")]
     Stream(StreamArgs),
     /// Turn what a flight recorder left, or holds, into a trace
@@ -375,7 +375,7 @@ is stuck or nobody can say."
     Why(WhyArgs),
 }
 
-/// A pattern of event names; `all` is `*`.
+/// A pattern of names; `all` is `*`.
 fn parse_glob(text: &str) -> Result<String, String> {
     Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
 }

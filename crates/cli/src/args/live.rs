@@ -20,7 +20,7 @@ pub(crate) struct PsArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only events that match one of these patterns
+    /// Only events that match one of these patterns; all is every one
     #[arg(value_name = "GLOB", value_parser = parse_glob)]
     pub(crate) globs: Vec<String>,
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace

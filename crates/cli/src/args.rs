@@ -410,23 +410,6 @@ mod tests {
         }
     }
 
-    /// But for the two that only our own commands start.
-    #[test]
-    fn every_command_takes_json() {
-        let cli = Cli::command();
-        let all = cli.get_subcommands().flat_map(|command| {
-            let mut own: Vec<_> = command.get_subcommands().collect();
-            if own.is_empty() {
-                own.push(command);
-            }
-            own
-        });
-        for command in all.filter(|command| !command.is_hide_set()) {
-            let json = command.get_arguments().any(|arg| arg.get_id() == "json");
-            assert!(json, "{}", command.get_name());
-        }
-    }
-
     #[test]
     fn start_takes_pids_and_tracers() {
         let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
@@ -495,5 +478,22 @@ mod tests {
         let Command::Record(args) = parsed.command else { panic!("it is record") };
         assert_eq!(args.events, ["a", "b"]);
         assert_eq!(args.command, ["sh", "-c", "true"]);
+    }
+
+    /// But for the two that only our own commands start.
+    #[test]
+    fn every_command_takes_json() {
+        let cli = Cli::command();
+        let all = cli.get_subcommands().flat_map(|command| {
+            let mut own: Vec<_> = command.get_subcommands().collect();
+            if own.is_empty() {
+                own.push(command);
+            }
+            own
+        });
+        for command in all.filter(|command| !command.is_hide_set()) {
+            let json = command.get_arguments().any(|arg| arg.get_id() == "json");
+            assert!(json, "{}", command.get_name());
+        }
     }
 }

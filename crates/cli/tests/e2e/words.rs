@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         ("words_verbs_tell_what_they_did", verbs_tell_what_they_did),
         ("words_start_adds_and_leaves_out", start_adds_and_leaves_out),
         ("words_stream_adds_and_leaves_out", stream_adds_and_leaves_out),
@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("words_of_a_flight_recorder_without_events", of_a_flight_recorder_without_events),
         ("words_of_conditions_that_nothing_meets", of_conditions_that_nothing_meets),
         ("words_of_who_does_not_answer", of_who_does_not_answer),
+        ("words_of_a_program_that_becomes_another", of_a_program_that_becomes_another),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -205,6 +206,23 @@ fn of_conditions_that_nothing_meets() {
     say(&scene, "extract -o t.trace --force");
     assert!(report(&["--last", "3"]).contains("the trace has no events"));
     assert_eq!(report(&[]), "");
+}
+
+/// Those who watch it say what has happened, and what they had seen.
+fn of_a_program_that_becomes_another() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["exec"]);
+    let pid = program.pid().to_string();
+    let stream = session_of(&scene, &["stream", "-p", &pid, "-e", "work:step", "--json"]);
+    let stat = session_of(&scene, &["stat", "-p", &pid, "-e", "work:step"]);
+    go(&mut program);
+    let (stream, stat) = (stream.end(), stat.end());
+    assert!(stream.status == 2 && stream.err.contains("connection lost: "), "{}", stream.err);
+    assert!(stream.err.contains("(by exec, "), "{}", stream.err);
+    let steps = objects(&stream.out).into_iter().filter(|event| event["name"] == "work:step");
+    assert_eq!(steps.count(), 100);
+    assert!(stat.status == 2 && stat.err.contains("worker (pid "), "{}", stat.err);
+    assert_eq!(stat.out, "");
 }
 
 fn of_who_does_not_answer() {

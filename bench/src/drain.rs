@@ -1,8 +1,11 @@
 //! Suite `drain`: whether a recorder keeps up. Events are fired at a paced rate, and none may be
-//! lost; then as fast as one thread can, where losses must be counted exactly.
+//! lost; then as fast as one thread can, where losses must be counted exactly. And how long an event takes to its
+//! line in the output of `gracepoint stream`.
 //!
 //! The recorder is a process of its own, `gracepoint record` with a buffer of 64 MiB, and writes to
 //! the temporary directory; with two CPUs each has one.
+
+mod prompt;
 
 use std::error::Error;
 use std::fmt::Write;
@@ -12,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::recorder::{Recorded, Recorder};
 use crate::table::machine;
 use crate::{NAME, Sample};
+use prompt::{PROMISED, Prompt};
 
 /// Events a second of the paced run.
 const RATE: u64 = 5_000_000;
@@ -51,7 +55,11 @@ pub(crate) fn run(seconds: Option<u64>, json: bool) -> Result<(), Box<dyn Error>
     gracepoint::init()?;
     let paced = once("paced", Duration::from_secs(seconds), pace)?;
     let unpaced = once("unpaced", Duration::from_secs(seconds.min(UNPACED_SECONDS)), hurry)?;
-    let text = if json { in_json(&[paced, unpaced]) } else { in_text(&paced, &unpaced) };
+    let prompt = prompt::measure()?;
+    let text = match json {
+        true => in_json(&[paced, unpaced], &prompt),
+        false => in_text(&paced, &unpaced, &prompt),
+    };
     print!("{text}");
     Ok(())
 }
@@ -105,7 +113,7 @@ fn fire(from: u64, count: u64) {
     }
 }
 
-fn in_json(runs: &[Run]) -> String {
+fn in_json(runs: &[Run], prompt: &Prompt) -> String {
     let mut text = String::new();
     for run in runs {
         let row = serde_json::json!({
@@ -119,10 +127,19 @@ fn in_json(runs: &[Run]) -> String {
         });
         text += &format!("{row}\n");
     }
+    let Prompt { p50, p99, most } = prompt;
+    let row = serde_json::json!({
+        "suite": "drain",
+        "row": "stream",
+        "p50_ms": p50,
+        "p99_ms": p99,
+        "most_ms": most,
+    });
+    text += &format!("{row}\n");
     text
 }
 
-fn in_text(paced: &Run, unpaced: &Run) -> String {
+fn in_text(paced: &Run, unpaced: &Run, prompt: &Prompt) -> String {
     let mut text = String::new();
     // The rounds are one, and nothing is pinned.
     for note in machine(None, 1) {
@@ -147,7 +164,11 @@ fn in_text(paced: &Run, unpaced: &Run) -> String {
             run.bytes_per_event(),
         );
     }
-    text.push('\n');
+    let Prompt { p50, p99, most } = prompt;
+    let _ = writeln!(
+        text,
+        "\nstream: from an event to its line {p50:.1} ms (p50), {p99:.1} ms (p99), {most:.1} ms at most\n"
+    );
     let speed = paced.speed(paced.fired);
     let kept = paced.recorded.lost == 0;
     let full_speed = speed >= RATE as f64 / 1e6 * 0.99;
@@ -157,6 +178,10 @@ fn in_text(paced: &Run, unpaced: &Run) -> String {
         (
             paced.bytes_per_event() <= MOST_BYTES,
             format!("{:.2} bytes per event, at most {MOST_BYTES}", paced.bytes_per_event()),
+        ),
+        (
+            *p99 <= PROMISED.as_secs_f64() * 1e3,
+            format!("stream: {p99:.1} ms from event to line (p99), at most {PROMISED:?}"),
         ),
     ] {
         let _ = writeln!(text, "{}: {what}", if met { "met" } else { "NOT MET" });

@@ -426,6 +426,19 @@ impl Info {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
 
+    /// From when to when there are events; `None` if there are none.
+    ///
+    /// ```
+    /// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+    /// let range = gracepoint_analysis::info::info(&trace)?.range();
+    /// assert!(range.is_some_and(|range| range.starts_with("from 20") && range.ends_with(" UTC")));
+    /// # Ok::<(), gracepoint_analysis::Error>(())
+    /// ```
+    pub fn range(&self) -> Option<String> {
+        let (begin, end) = (self.begin_ns?, self.end_ns?);
+        Some(format!("from {} to {}", text::moment(begin), text::moment(end)))
+    }
+
     /// For people; names are escaped.
     pub fn to_text(&self) -> String {
         text::spell(self)

@@ -3,6 +3,7 @@
 
 mod explain;
 mod functions;
+mod hits;
 mod live;
 mod perf;
 mod profile;
@@ -171,6 +172,7 @@ keeps what it has, `extract` writes that to a trace, `reset` forgets it. It ends
 Examples:
   gracepoint stop
   gracepoint stop -p 4242 --session slow
+  gracepoint stop --json | jq -r '[.did, .pid, .name] | @tsv'
 
 Exits with 1 when there is no such session.")]
     Stop(SessionArgs),
@@ -189,13 +191,15 @@ Examples:
   gracepoint show --log
   gracepoint show --json | jq 'select(.lost > 0)'
 
-Exits with 1 when there is no session in any program.")]
+WHEN FULL says whether new events are lost then (discards) or the oldest (overwrites). Exits with 1 when \
+there is no session in any program, unless --log had something to tell.")]
     Show(ShowArgs),
     /// Write out what was recorded since `start`, and free it
     #[command(after_long_help = "\
 Examples:
   gracepoint extract
   gracepoint extract -p 4242 --session slow -o slow.trace
+  gracepoint extract --json | jq -r .dir
 
 One session becomes a trace in DIR; of several, each becomes one in a directory DIR/NAME-PID-SESSION.
 When a trace cannot be written, the session stays as it is. Exits with 1 when there is no session.")]
@@ -214,6 +218,7 @@ the events that are in memory now. Exits with 1 when there is no session.")]
 Examples:
   gracepoint reset
   gracepoint reset -p 4242
+  gracepoint reset --json | jq .sessions
 
 Ends all sessions of the programs, those of other users of this command too: a `gracepoint record`
 that is under way finishes its trace with what it has.")]
@@ -225,18 +230,21 @@ Examples:
   gracepoint stat -p 4242 -e 'kv:*' --duration 10s
   gracepoint stat --interval 500ms --json | jq 'select(.event == \"kv:get\") | .rate'
 
-Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is
-lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, or with the programs.")]
+Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is \
+lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, with the programs, or when \
+somebody resets them. A program that ends takes with it what it counted since it was last shown: without \
+--interval that is all, and an error (2).")]
     Stat(StatArgs),
     /// Show events of a running program as they happen
     #[command(after_long_help = "\
 Examples:
   gracepoint stream -p 4242
   gracepoint stream --name kv -e 'http:*' --json | jq .fields
+  gracepoint stream -p 4242 -e 'db:*' --context thread,stack --max-rate 10
 
-In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast
-enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, or with the
-program.")]
+In order of time, within a tenth of a second; beside whatever else records. What cannot be shown fast \
+enough is lost and counted (gp:loss). Ends by Ctrl-C, after --duration or --limit, with the program, or \
+when somebody resets it.")]
     Stream(StreamArgs),
     /// Turn what a flight recorder left, or holds, into a trace
     #[command(after_long_help = "\
@@ -367,9 +375,20 @@ is stuck or nobody can say."
     Why(WhyArgs),
 }
 
-/// A pattern of event names; `all` is `*`.
+/// A pattern of names; `all` is `*`.
 fn parse_glob(text: &str) -> Result<String, String> {
     Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
+}
+
+/// The name of one event.
+fn parse_one(text: &str) -> Result<String, String> {
+    match text {
+        "all" => {
+            Err("this is about one event: give its name (`gracepoint info` shows which there are)"
+                .into())
+        }
+        name => Ok(name.to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -415,6 +434,38 @@ mod tests {
         assert!(parse("gracepoint start -p 0").is_err());
     }
 
+    /// Whatever takes patterns takes `all`; what takes one event says that it does.
+    #[test]
+    fn all_is_every_event() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.command);
+        let all = vec!["*".to_owned()];
+        match parse("gracepoint report -e all --functions=all") {
+            Ok(Command::Report(args)) => {
+                assert_eq!(
+                    (args.choose.filter().events, args.functions),
+                    (all.clone(), Some("*".into()))
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+        for line in ["info -e all", "export --to chrome -e all", "graph -e all", "view -e all"] {
+            let choose = match parse(&format!("gracepoint {line}")) {
+                Ok(Command::Info(args)) => args.choose,
+                Ok(Command::Export(args)) => args.choose,
+                Ok(Command::Graph(args)) => args.choose,
+                Ok(Command::View(args)) => args.choose,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(choose.filter().events, all, "{line}");
+        }
+        let Ok(Command::List(args)) = parse("gracepoint list -p 1 all") else { panic!() };
+        assert_eq!(args.globs, all);
+        for line in ["hist -e all -f x", "slow -e all"] {
+            let error = parse(&format!("gracepoint {line}")).unwrap_err().to_string();
+            assert!(error.contains("about one event"), "{error}");
+        }
+    }
+
     #[test]
     fn a_program_or_a_command_is_asked_for() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' '));
@@ -427,5 +478,22 @@ mod tests {
         let Command::Record(args) = parsed.command else { panic!("it is record") };
         assert_eq!(args.events, ["a", "b"]);
         assert_eq!(args.command, ["sh", "-c", "true"]);
+    }
+
+    /// But for the two that only our own commands start.
+    #[test]
+    fn every_command_takes_json() {
+        let cli = Cli::command();
+        let all = cli.get_subcommands().flat_map(|command| {
+            let mut own: Vec<_> = command.get_subcommands().collect();
+            if own.is_empty() {
+                own.push(command);
+            }
+            own
+        });
+        for command in all.filter(|command| !command.is_hide_set()) {
+            let json = command.get_arguments().any(|arg| arg.get_id() == "json");
+            assert!(json, "{}", command.get_name());
+        }
     }
 }

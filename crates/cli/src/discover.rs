@@ -235,7 +235,8 @@ pub(crate) fn find_all(pids: &[u32], name: Option<&str>, console: &mut Console) 
         };
         return Err(Failure::no(match silent.len() {
             0 => format!("{what}: a program becomes one by calling gracepoint::init()"),
-            n => format!("{what}: {n} do not answer (gracepoint ps)"),
+            1 => format!("{what}: one process does not answer (gracepoint ps)"),
+            n => format!("{what}: {n} processes do not answer (gracepoint ps)"),
         }));
     }
     silent.iter().for_each(|failure| console.note(failure));

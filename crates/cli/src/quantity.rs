@@ -18,6 +18,15 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
 }
 
+/// A length of time after which something is shown anew: no terminal takes it faster.
+pub(crate) fn parse_interval(text: &str) -> Result<Duration, String> {
+    let length = parse_duration(text)?;
+    match length >= Duration::from_millis(10) {
+        true => Ok(length),
+        false => Err(format!("`{text}` is shorter than 10ms, the shortest interval")),
+    }
+}
+
 /// `16M`, `64MiB`, `512k`, `1G`, `1048576`. K, M, G and T are powers of 1024.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let bad = || format!("`{text}` is not a size; write 512K, 16M, 64MiB or 1G");
@@ -90,6 +99,9 @@ mod tests {
     fn typed() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_interval("10ms"), Ok(Duration::from_millis(10)));
+        assert!(parse_interval("0s").unwrap_err().contains("shorter than 10ms"));
+        assert!(parse_interval("9.9ms").is_err() && parse_interval("1").is_err());
         assert_eq!(parse_size("64MiB"), Ok(64 << 20));
         assert_eq!(parse_size("512k"), Ok(512 << 10));
         assert_eq!(parse_size("4096"), Ok(4096));

@@ -23,8 +23,8 @@ use crate::perf::sides::Asked;
 use crate::quantity;
 use crate::sessions::what_is_on;
 use gracepoint_analysis::Trace;
-use gracepoint_wire::control::{Limits, Mode};
-use gracepoint_wire::schema::{Context, Declared, FIRST_USER_ID};
+use gracepoint_wire::control::Mode;
+use gracepoint_wire::schema::{Declared, FIRST_USER_ID};
 use launch::Launched;
 use serde_json::json;
 use session::{Ended, Pieces, Plan, Recorded, Session, Until};
@@ -55,12 +55,8 @@ fn plan<'a>(args: &'a RecordArgs, globs: &'a [String], dir: &'a Path) -> Plan<'a
         functions: &args.functions,
         buffer_bytes: args.buffer.unwrap_or(0),
         mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
-        context: args.context.iter().fold(Context::default(), |all, one| all.with(*one)),
-        limits: Limits {
-            max_rate: args.max_rate.unwrap_or(0),
-            sample: args.sample.unwrap_or(0),
-            max_overhead_ppm: args.max_overhead.unwrap_or(0),
-        },
+        context: args.hits.context(),
+        limits: args.hits.limits(),
         level: args.level,
         dir,
         force: args.force,

@@ -14,16 +14,33 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::functions;
 use crate::quantity;
+use crate::record::arena::Arena;
 use crate::record::session::{ask, check_globs, unexpected};
 use gracepoint_wire::control::{
     Create, FunctionsWanted, Message, Mode, SessionInfo, Sessions, Stopped,
 };
 use gracepoint_wire::glob;
 use gracepoint_wire::schema::{Declared, FIRST_USER_ID};
+use serde_json::{Value, json};
 
 /// `kv (pid 4242)`.
 fn title(live: &Live) -> String {
     format!("{} (pid {})", shown(&live.program.name), live.pid)
+}
+
+/// What a verb did, for scripts: `more` are the fields that it has beside those of all.
+fn did(verb: &str, pid: u32, program: &str, session: (u64, &str), more: Value) -> Value {
+    let mut all = json!({
+        "did": verb,
+        "pid": pid,
+        "program": program,
+        "session": session.0,
+        "name": session.1,
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+        all.extend(more);
+    }
+    all
 }
 
 /// Does `work` in each of the programs. With one program its failure is the command's; with several
@@ -62,7 +79,7 @@ pub(crate) fn start(args: &StartArgs, console: &mut Console) -> Result<u8> {
     let (events, functions) = args.wanted().map_err(Failure::new)?;
     let (mut programs, silent) = args.targets.find(console)?;
     if args.is_nothing() {
-        return Ok(nothing(programs, &args.session, console)?.max(silent));
+        return Ok(nothing(programs, args, console)?.max(silent));
     }
     if programs.len() > 1 {
         // A pattern that is some program's need not be every program's.
@@ -108,6 +125,8 @@ fn start_one(
         mode: if args.flight_recorder { Mode::Overwrite } else { Mode::Discard },
         keep: true,
         name: args.session.clone(),
+        context: args.hits.context(),
+        limits: args.hits.limits(),
         tool: "gracepoint start".into(),
         level: args.level,
         functions,
@@ -116,6 +135,7 @@ fn start_one(
     let Message::Created(created) = ask(&mut live.link, &create)? else {
         return Err(unexpected());
     };
+    let arena = Arena::open(live.link.take_descriptor().ok_or_else(unexpected)?);
     if let Err(failure) = ask(&mut live.link, &Message::Start(created.session)) {
         let _ = ask(&mut live.link, &Message::End(created.session));
         return Err(failure);
@@ -126,14 +146,32 @@ fn start_one(
         what_is_on(&created.events, many),
         title(&live),
     ));
+    let arena = arena?;
+    if let Some(note) = arena.larger_than(args.buffer.unwrap_or(u64::MAX)) {
+        console.note(note);
+    }
+    if args.json {
+        let session = (created.session, args.session.as_str());
+        let more = json!({
+            "events": kinds(&created.events),
+            "functions": many,
+            "buffer_bytes": arena.bytes(),
+            "overwrites": arena.overwrites(),
+        });
+        console.line(did("start", live.pid, &live.program.name, session, more))?;
+    }
     Ok(())
+}
+
+/// How many kinds of event of the program's own there are.
+fn kinds(events: &[Declared]) -> u64 {
+    let own = |event: &&Declared| event.role.is_first() && event.id >= FIRST_USER_ID;
+    events.iter().filter(own).count() as u64
 }
 
 /// `3 kinds of event and 12 functions`
 pub(crate) fn what_is_on(events: &[Declared], functions: u64) -> String {
-    let own = |event: &&Declared| event.role.is_first() && event.id >= FIRST_USER_ID;
-    let events = events.iter().filter(own).count() as u64;
-    let events = quantity::plural(events, "kind of event", "kinds of event");
+    let events = quantity::plural(kinds(events), "kind of event", "kinds of event");
     let of = quantity::plural(functions, "function", "functions");
     match functions {
         0 => events,
@@ -162,10 +200,11 @@ fn wanted_functions(
 }
 
 /// Ends what `start` left on under this name.
-fn nothing(programs: Vec<Live>, name: &str, console: &mut Console) -> Result<u8> {
+fn nothing(programs: Vec<Live>, args: &StartArgs, console: &mut Console) -> Result<u8> {
+    let name = &args.session;
     each(programs, console, |mut live, console| {
         for session in sessions(&mut live)?.sessions {
-            if session.name != name || !session.kept {
+            if session.name != *name || !session.kept {
                 continue;
             }
             let attach = Message::Attach { session: session.session, look: false };
@@ -175,6 +214,10 @@ fn nothing(programs: Vec<Live>, name: &str, console: &mut Console) -> Result<u8>
             drop(live.link.take_descriptor());
             ask(&mut live.link, &Message::End(session.session))?;
             console.note(format_args!("{} of {} ended", shown(name), title(&live)));
+            if args.json {
+                let session = (session.session, session.name.as_str());
+                console.line(did("end", live.pid, &live.program.name, session, json!({})))?;
+            }
         }
         Ok(())
     })
@@ -262,7 +305,7 @@ fn chosen(
 fn command(
     args: &SessionArgs,
     console: &mut Console,
-    verb: fn(u64) -> Message,
+    (name, verb): (&str, fn(u64) -> Message),
     said: impl Fn(&Message, &str) -> Option<String>,
 ) -> Result<u8> {
     let mut programs = Vec::new();
@@ -282,6 +325,15 @@ fn command(
             let reply = ask(&mut live.link, &verb(session.session))?;
             let what = format!("{} of {}", shown(&session.name), title(&live));
             console.note(said(&reply, &what).ok_or_else(unexpected)?);
+            if args.json {
+                let session = (session.session, session.name.as_str());
+                let holdouts = match reply {
+                    Message::Stopped(stopped) => stopped.holdouts,
+                    _ => Vec::new(),
+                };
+                let more = json!({ "holdouts": holdouts });
+                console.line(did(name, live.pid, &live.program.name, session, more))?;
+            }
         }
         Ok(())
     })
@@ -289,7 +341,7 @@ fn command(
 
 /// Runs `stop`.
 pub(crate) fn stop(args: &SessionArgs, console: &mut Console) -> Result<u8> {
-    command(args, console, Message::Stop, |reply, what| {
+    command(args, console, ("stop", Message::Stop), |reply, what| {
         let Message::Stopped(stopped) = reply else { return None };
         Some(format!("{what} is off{}", holdouts(stopped)))
     })
@@ -305,7 +357,7 @@ fn holdouts(stopped: &Stopped) -> String {
 
 /// Runs `restart`.
 pub(crate) fn restart(args: &SessionArgs, console: &mut Console) -> Result<u8> {
-    command(args, console, Message::Start, |reply, what| {
+    command(args, console, ("restart", Message::Start), |reply, what| {
         matches!(reply, Message::Started(_)).then(|| format!("{what} is on"))
     })
 }
@@ -318,10 +370,12 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
         console.note(format_args!("{what} of tracefs removed that a killed recorder had left"));
     }
     let (programs, silent) = args.targets.find(console)?;
+    let mut ended = removed;
     let status = each(programs, console, |mut live, console| {
         let Message::WasReset(reset) = ask(&mut live.link, &Message::Reset)? else {
             return Err(unexpected());
         };
+        ended += u64::from(reset.sessions);
         if reset.sessions > 0 {
             console.note(format_args!(
                 "{} of {} ended",
@@ -332,7 +386,19 @@ pub(crate) fn reset(args: &ResetArgs, console: &mut Console) -> Result<u8> {
         for who in reset.holdouts.iter().take(10) {
             console.note(format_args!("{}: the session is freed when it leaves", shown(who)));
         }
+        if args.json {
+            console.line(json!({
+                "did": "reset",
+                "pid": live.pid,
+                "program": live.program.name,
+                "sessions": reset.sessions,
+                "holdouts": reset.holdouts,
+            }))?;
+        }
         Ok(())
     })?;
+    if ended == 0 && status == 0 {
+        console.note("nothing was on");
+    }
     Ok(status.max(silent))
 }

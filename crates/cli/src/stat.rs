@@ -1,16 +1,19 @@
 //! `gracepoint stat`: how often events happen, counted in the programs themselves.
+//!
+//! A program whose sessions are reset tells its last counts before it says so, unasked; what one had counted
+//! that ends goes with it.
 
 use crate::args::StatArgs;
-use crate::connection::{Connection, wait_for};
+use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::Live;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupts;
 use crate::quantity;
-use crate::record::session::{ask, check_globs, unexpected};
+use crate::record::session::{REPLY_WITHIN, ask, check_globs, unexpected};
 use gracepoint_wire::clock::Triple;
-use gracepoint_wire::control::{Create, Message};
+use gracepoint_wire::control::{Counts, Create, Message};
 use gracepoint_wire::glob;
 use gracepoint_wire::schema::FIRST_USER_ID;
 use serde_json::json;
@@ -30,6 +33,16 @@ struct Counted {
     names: BTreeMap<u32, String>,
     /// When it was asked last, and what it had counted by then.
     last: (Triple, BTreeMap<u32, u64>),
+    /// What it told unasked.
+    told: Option<Counts>,
+    over: Option<Over>,
+}
+
+/// Why a program counts no more.
+enum Over {
+    Gone,
+    /// Who reset it.
+    Reset(String),
 }
 
 /// What one event came to.
@@ -55,28 +68,33 @@ pub(crate) fn stat(args: &StatArgs, console: &mut Console) -> Result<u8> {
     let began = Instant::now();
     let end = args.duration.map(|length| began + length);
     let mut next = args.interval.map(|interval| began + interval);
+    let mut printed = false;
     loop {
+        counted.iter_mut().for_each(|one| one.listen(console));
         let now = Instant::now();
-        let over = interrupts.take().is_some() || end.is_some_and(|end| now >= end);
+        let asked = interrupts.take().is_some() || end.is_some_and(|end| now >= end);
+        let over = asked || counted.iter().all(|one| one.over.is_some());
         if over || next.is_some_and(|next| now >= next) {
-            let rows = look(&mut counted);
-            print(&rows, args, over && args.interval.is_none(), console)?;
-            console.flush()?;
+            let rows: Vec<Row> = counted.iter_mut().flat_map(|one| one.look(console)).collect();
+            if asked || !rows.is_empty() {
+                print(&rows, args, over && args.interval.is_none(), console)?;
+                console.flush()?;
+                printed = true;
+            }
+            counted.retain(|one| one.over.is_none());
             next = args.interval.map(|interval| now + interval);
         }
         if over {
-            return Ok(0);
-        }
-        if counted.is_empty() {
-            return Err(Failure::new(
-                "the programs have ended: what they counted is gone with them",
-            ));
+            return match printed {
+                true => Ok(0),
+                false => Err(Failure::new(
+                    "nothing is left of what was counted: --interval 1s shows it while programs go on",
+                )),
+            };
         }
         let until = [end, next].into_iter().flatten().min();
         let most = until.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
         wait_for(&interrupts.interest(), most);
-        // A program that has ended shows only here, where it is not asked otherwise.
-        counted.retain_mut(|one| one.link.try_receive().is_ok());
     }
 }
 
@@ -110,7 +128,8 @@ fn begin(args: &StatArgs, console: &mut Console) -> Result<Vec<Counted>> {
         let names = told.map(|event| (event.id, event.schema.name.clone())).collect();
         let last = (at, BTreeMap::new());
         let (session, program) = (created.session, program.name);
-        counted.push(Counted { link, pid, program, session, names, last });
+        let (told, over) = (None, None);
+        counted.push(Counted { link, pid, program, session, names, last, told, over });
     }
     if counted.is_empty() {
         let globs: Vec<_> = args.events.iter().map(|glob| format!("`{}`", shown(glob))).collect();
@@ -122,34 +141,81 @@ fn begin(args: &StatArgs, console: &mut Console) -> Result<Vec<Counted>> {
     Ok(counted)
 }
 
-/// Asks all programs for what they have counted since the last time. One that does not answer is left
-/// out from now on.
-fn look(counted: &mut Vec<Counted>) -> Vec<Row> {
-    let mut rows = Vec::new();
-    counted.retain_mut(|one| {
-        let Ok(Message::Counts(counts)) = ask(&mut one.link, &Message::Stat(one.session)) else {
-            return false;
-        };
-        let mut now: BTreeMap<u32, u64> = BTreeMap::new();
-        for count in counts.counts {
-            now.insert(count.id, count.hits);
+impl Counted {
+    /// Takes what comes unasked: that it is over, and says that.
+    fn listen(&mut self, console: &mut Console) {
+        while self.over.is_none() {
+            match self.link.try_receive() {
+                Ok(None) => return,
+                Ok(Some(message)) => self.take(message),
+                Err(_) => self.over = Some(Over::Gone),
+            }
+            self.say(console);
         }
-        let (before, had) = std::mem::replace(&mut one.last, (counts.at, now));
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Counts(counts) => self.told = Some(counts),
+            Message::Ended { by, .. } => self.over = Some(Over::Reset(by)),
+            _ => {}
+        }
+    }
+
+    /// Asks for what it has counted. One that does not answer is over.
+    fn ask(&mut self) {
+        self.link.send(&Message::Stat(self.session));
+        let deadline = Instant::now() + REPLY_WITHIN;
+        while self.told.is_none() && self.over.is_none() {
+            match self.link.receive(deadline) {
+                // Somebody is ending it, and the counts will be told.
+                Ok(Message::Failure(failure)) if failure.code == "session" => {}
+                Ok(Message::Failure(_)) | Err(Lost::Closed | Lost::Silent | Lost::Garbled(_)) => {
+                    self.over = Some(Over::Gone);
+                }
+                Ok(message) => self.take(message),
+            }
+        }
+    }
+
+    /// What came since the last time.
+    fn look(&mut self, console: &mut Console) -> Vec<Row> {
+        if self.over.is_none() {
+            self.ask();
+            self.say(console);
+        }
+        let Some(counts) = self.told.take() else { return Vec::new() };
+        let now = counts.counts.iter().map(|count| (count.id, count.hits)).collect();
+        let (before, had) = std::mem::replace(&mut self.last, (counts.at, now));
         let nanoseconds = counts.at.mono_ns.saturating_sub(before.mono_ns);
-        for (id, event) in &one.names {
-            let total = one.last.1.get(id).copied().unwrap_or(0);
-            rows.push(Row {
-                pid: one.pid,
-                program: one.program.clone(),
+        let row = |(id, event): (&u32, &String)| {
+            let total = self.last.1.get(id).copied().unwrap_or(0);
+            Row {
+                pid: self.pid,
+                program: self.program.clone(),
                 event: event.clone(),
                 hits: total.saturating_sub(had.get(id).copied().unwrap_or(0)),
                 total,
                 seconds: nanoseconds as f64 / 1e9,
-            });
+            }
+        };
+        self.names.iter().map(row).collect()
+    }
+
+    /// Says why it is over, if it is.
+    fn say(&self, console: &mut Console) {
+        let who = format!("{} (pid {})", shown(&self.program), self.pid);
+        match &self.over {
+            Some(Over::Reset(by)) => console.note(format_args!(
+                "the counting in {who} was ended by {}: gracepoint reset",
+                shown(by)
+            )),
+            Some(Over::Gone) => console.note(format_args!(
+                "{who} has ended, or does not answer: what it counted since it was last asked is gone"
+            )),
+            None => {}
         }
-        true
-    });
-    rows
+    }
 }
 
 fn print(rows: &[Row], args: &StatArgs, last: bool, console: &mut Console) -> Result<()> {

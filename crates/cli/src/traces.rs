@@ -35,7 +35,22 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     let reported = report::report(&trace, &options, console.out())?;
     console.flush()?;
     warn_further(&trace, &reported.damage, console);
+    if reported.lines == 0 && args.limit != Some(0) && args.choose.is_choice() {
+        console.note(shown(&why_nothing(&trace)?));
+    }
     verdict_of_chosen(&trace, reported.damage.len(), &args.choose, console)
+}
+
+/// What there is, where nothing was shown.
+fn why_nothing(trace: &Trace) -> Result<String> {
+    let all = info::info(trace)?;
+    Ok(match all.range() {
+        Some(range) => format!(
+            "no event meets the conditions: there are {}, {range} (gracepoint info)",
+            quantity::plural(all.events, "event", "events")
+        ),
+        None => "the trace has no events (gracepoint info tells what it has)".into(),
+    })
 }
 
 /// Runs `info`.

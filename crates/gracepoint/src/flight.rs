@@ -43,6 +43,8 @@ pub(crate) struct Flight {
     pub(crate) session: Option<Arc<Session>>,
     /// Holds the lock.
     pub(crate) file: Option<OwnedFd>,
+    /// The patterns of its events.
+    pub(crate) globs: Vec<String>,
     /// The description, to which objects are added that are loaded later.
     pub(crate) about: PathBuf,
 }
@@ -95,14 +97,26 @@ pub(crate) fn begin(wanted: &Wanted, mut program: Program, since: Triple) -> Res
     let begun = (|| {
         std::thread::sleep(BASELINE);
         let made = Session::create(0, &create, wanted.most_bytes, Some(file));
-        let (session, file) = made.map_err(|failure| failed(&failure.text))?;
+        let (session, file) = made.map_err(|failure| match failure.code.as_str() {
+            "no-match" if wanted.events.is_empty() => failed(&"the program has no events"),
+            "no-match" => {
+                let events = &wanted.events;
+                failed(&format!(
+                    "GRACEPOINT_FLIGHT_EVENTS={events} matches no event of the program; write patterns \
+                     with commas between, such as kv:*,http:*"
+                ))
+            }
+            _ => failed(&failure.text),
+        })?;
         let file = file.expect("a new session has its arena's descriptor");
         program.since_ns = since.real_ns;
+        program.patching = crate::tracer::patching().into();
         let about_it =
             About { program, arena: *session.ring.arena.header(), created: session.created(since) };
         write_whole(&about, &about_it.to_bytes()).map_err(|error| failed(&error))?;
         session.start().map_err(|failure| failed(&failure.text))?;
-        Ok(Flight { session: Some(session), file: Some(file), about: about.clone() })
+        let globs = create.globs.clone();
+        Ok(Flight { session: Some(session), file: Some(file), globs, about: about.clone() })
     })();
     begun.inspect_err(|_| remove())
 }

@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 use std::sync::{Arc, Mutex};
 use target::{LIMITED, Target, UNCOMMON};
 
-/// Most sessions at once: each has a buffer, whose descriptor a forked child has to find and close.
+/// Most sessions at once; DESIGN.md says why there is a number, and why this.
 pub(crate) const MOST_SESSIONS: usize = 32;
 /// Most sessions, ended ones that wait for a grace period included.
 const MOST_RINGS: usize = 128;
@@ -367,7 +367,9 @@ pub(crate) fn too_many() -> Failure {
     failure(
         "busy",
         format!(
-            "{MOST_SESSIONS} recordings of this program are under way already; end one (gracepoint show)"
+            "it has {MOST_SESSIONS} sessions already, which is the most: `gracepoint show` tells whose they are; end \
+             one (gracepoint extract --session NAME, or Ctrl-C of its record), or ask one for all you need, with \
+             several -e"
         ),
     )
 }

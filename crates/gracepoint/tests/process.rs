@@ -47,6 +47,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("exit-while-recorded", program_exit_while_recorded),
         ("fork-with-an-ended-session", program_fork_with_an_ended_session),
         ("signals", program_signals),
+        ("silent", program_silent),
         ("other-user", program_other_user),
     ])
 }
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 18] = [
+    let tests: [(&str, Test); 19] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         ("a_child_frees_nothing_of_its_parents", a_child_frees_nothing_of_its_parents),
         ("a_program_may_close_all_it_finds", a_program_may_close_all_it_finds),
         ("the_agent_keeps_to_the_protocol", the_agent_keeps_to_the_protocol),
+        ("silent_connections_do_not_wake_the_agent", silent_connections_do_not_wake_the_agent),
         ("the_way_to_patch_is_the_builds", the_way_to_patch_is_the_builds),
         ("the_agent_takes_no_signals", the_agent_takes_no_signals),
     ];
@@ -444,6 +446,36 @@ fn program_agent() {
 fn the_agent_keeps_to_the_protocol() -> Result<(), Failed> {
     let place = Place::new("agent");
     says(&run("agent", &place.0), "the agent keeps to the protocol")
+}
+
+/// How often the agent's thread went to sleep so far.
+fn naps_of_the_agent() -> u64 {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let mut statuses = tasks.map(|task| fs::read_to_string(task.join("status")).unwrap());
+    let status = statuses.find(|status| status.starts_with("Name:\tgracepoint\n")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// It sleeps on while a hundred connections say nothing: who wakes up by the clock to look after them is never seen
+/// to sleep through so long a time, however often one looks.
+fn program_silent() {
+    let Ok(gracepoint::Status::Listening(path)) = gracepoint::init() else { panic!("no agent") };
+    let _silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let hello = Message::Hello(Hello::current(None)).to_frame();
+    talk(&path, &[hello, Message::List.to_frame()], 2); // by then all have been accepted
+    let sleeps_on = |_| {
+        let before = naps_of_the_agent();
+        std::thread::sleep(Duration::from_millis(500));
+        naps_of_the_agent() == before
+    };
+    assert!((0..20).any(sleeps_on), "something wakes the agent");
+    println!("the agent sleeps");
+}
+
+fn silent_connections_do_not_wake_the_agent() -> Result<(), Failed> {
+    let place = Place::new("silent");
+    says(&run("silent", &place.0), "the agent sleeps")
 }
 
 /// Becomes a daemon of the old school: closes every descriptor, and opens files in their places.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! header      4096 bytes, below
-//! loss table  one entry per declared id: u64 lost, u64 folded (already in the trace as gp:loss)
+//! loss table  one entry per declared id: u64 lost, u64 folded (already in the trace as gp:loss; in
+//!             overwrite mode those that were written over)
 //! slot table  one entry per ring slot: u64 discarded, u32 tid, u32 reserved
 //! page table  one entry per page: u32 state, u32 slot, u64 ordinal, u32 used, u32+u64 reserved
 //! pages       pages of packets

@@ -98,7 +98,7 @@ fn write_tables(out: &mut String, info: &Info) -> std::fmt::Result {
 }
 
 /// `2026-01-02 03:04:05.000000000 UTC`
-fn moment(ns: u64) -> String {
+pub(super) fn moment(ns: u64) -> String {
     let second = ns / 1_000_000_000;
     let mut date = Vec::new();
     push_date(second / 86_400, &mut date);

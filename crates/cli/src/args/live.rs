@@ -1,9 +1,10 @@
 //! Arguments of the commands that look at running programs: `ps`, `list`, `stat`, `stream`.
 
+use super::hits::HitArgs;
 use super::parse_glob;
 use super::reading::TimeFormat;
 use super::targets::{Target, Targets};
-use crate::quantity::{parse_duration, parse_size};
+use crate::quantity::{parse_duration, parse_interval, parse_size};
 use clap::Args;
 use gracepoint_wire::schema::Level;
 use std::time::Duration;
@@ -19,8 +20,8 @@ pub(crate) struct PsArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only events that match one of these patterns
-    #[arg(value_name = "GLOB")]
+    /// Only events that match one of these patterns; all is every one
+    #[arg(value_name = "GLOB", value_parser = parse_glob)]
     pub(crate) globs: Vec<String>,
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
@@ -40,8 +41,8 @@ pub(crate) struct StatArgs {
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) level: Option<Level>,
-    /// Show what was counted each time that this has passed: 500ms, 1s; default: once, at the end
-    #[arg(short, long, value_name = "T", value_parser = parse_duration)]
+    /// Show what was counted each time that this has passed, at least 10ms: 500ms, 1s; default: once, at the end
+    #[arg(short, long, value_name = "T", value_parser = parse_interval)]
     pub(crate) interval: Option<Duration>,
     /// End after this time: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", value_parser = parse_duration)]
@@ -70,6 +71,8 @@ pub(crate) struct StreamArgs {
     /// Memory for events on their way: 16M, 64MiB; default: the program's choice
     #[arg(short, long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) buffer: Option<u64>,
+    #[command(flatten)]
+    pub(crate) hits: HitArgs,
     /// How to tell time
     #[arg(short, long, value_enum, default_value_t)]
     pub(crate) time: TimeFormat,

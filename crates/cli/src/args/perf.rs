@@ -1,6 +1,6 @@
 //! Arguments of `perf` and of the launcher that it starts commands by.
 
-use crate::quantity::parse_duration;
+use crate::quantity::{parse_duration, parse_interval};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -46,8 +46,8 @@ pub(crate) struct PerfStatArgs {
         default_value = "task-clock,context-switches,cpu-migrations,page-faults"
     )]
     pub(crate) events: Vec<String>,
-    /// Show what was counted each time that this has passed: 500ms, 1s
-    #[arg(short = 'I', long, value_name = "T", value_parser = parse_duration)]
+    /// Show what was counted each time that this has passed, at least 10ms: 500ms, 1s
+    #[arg(short = 'I', long, value_name = "T", value_parser = parse_interval)]
     pub(crate) interval: Option<Duration>,
     /// End after this time: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", value_parser = parse_duration)]

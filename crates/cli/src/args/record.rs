@@ -1,6 +1,7 @@
 //! Arguments of `record` and `recover`.
 
 use super::functions::ChooseFunctions;
+use super::hits::HitArgs;
 use super::parse_glob;
 use super::profile::RateArgs;
 use super::targets::RecordTarget;
@@ -8,7 +9,7 @@ use crate::quantity::{parse_duration, parse_size};
 use crate::record::DEFAULT_DIR;
 use crate::record::session::Rotate;
 use clap::Args;
-use gracepoint_wire::schema::{Context, Level};
+use gracepoint_wire::schema::Level;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -48,19 +49,8 @@ pub(crate) struct RecordArgs {
     /// Keep only so many pieces, the latest
     #[arg(long, value_name = "N", requires = "rotate", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keep: Option<u32>,
-    /// Add to each event where it happened: cpu, tid, pid, thread, stack (the calls that led there, of programs built
-    /// with -C force-frame-pointers=yes); may be given more than once
-    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = parse_context)]
-    pub(crate) context: Vec<Context>,
-    /// Record at most so many events of each kind per second
-    #[arg(long, value_name = "N", value_parser = parse_rate)]
-    pub(crate) max_rate: Option<u64>,
-    /// Record one event of N of each kind: 1/10
-    #[arg(long, value_name = "1/N", value_parser = parse_sample)]
-    pub(crate) sample: Option<u64>,
-    /// Record only so many events that it takes at most this part of a CPU: 1%
-    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
-    pub(crate) max_overhead: Option<u32>,
+    #[command(flatten)]
+    pub(crate) hits: HitArgs,
     /// Record these tracepoints of the kernel for the program's threads, and when they leave their CPUs, into the
     /// same trace: sched:sched_switch,syscalls:*; `-k list` shows what there is
     #[arg(short, long, value_name = "GLOB", value_delimiter = ',', conflicts_with_all = ["rotate", "flight_recorder"])]
@@ -122,26 +112,6 @@ fn parse_rotate(text: &str) -> Result<Rotate, String> {
         .map(Rotate::Every)
         .or_else(|| sized().map(Rotate::Size))
         .ok_or_else(bad)
-}
-
-fn parse_context(text: &str) -> Result<Context, String> {
-    let found = Context::ALL.iter().find(|(name, _)| *name == text);
-    found.map(|(_, context)| *context).ok_or_else(|| {
-        let names = Context::ALL.map(|(name, _)| name).join(", ");
-        format!("`{text}` is no context; there are {names}")
-    })
-}
-
-/// `1000` or `1000/s`
-fn parse_rate(text: &str) -> Result<u64, String> {
-    let number = text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|&n| n > 0);
-    number.ok_or_else(|| format!("`{text}` is no rate; write 1000 or 1000/s"))
-}
-
-/// `1/10`
-fn parse_sample(text: &str) -> Result<u64, String> {
-    let number = text.strip_prefix("1/").and_then(|n| n.parse().ok()).filter(|&n| n > 0);
-    number.ok_or_else(|| format!("`{text}` is no part of the events; write 1/10"))
 }
 
 /// `1%` or `0.5`, as millionths.

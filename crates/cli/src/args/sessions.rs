@@ -1,6 +1,7 @@
 //! Arguments of the verbs on kept sessions.
 
 use super::functions::{ChooseFunctions, Plugin};
+use super::hits::HitArgs;
 use super::parse_glob;
 use super::targets::{StartTargets, Targets};
 use crate::quantity::parse_size;
@@ -31,6 +32,11 @@ pub(crate) struct StartArgs {
     /// When the buffer is full, write over the oldest events instead of losing new ones
     #[arg(long)]
     pub(crate) flight_recorder: bool,
+    #[command(flatten)]
+    pub(crate) hits: HitArgs,
+    /// Print one JSON object per session that is made
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl StartArgs {
@@ -70,6 +76,9 @@ pub(crate) struct SessionArgs {
     /// Only sessions of this name
     #[arg(short, long, value_name = "NAME")]
     pub(crate) session: Option<String>,
+    /// Print one JSON object per session: what was done, and to which
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +97,9 @@ pub(crate) struct ShowArgs {
 pub(crate) struct ResetArgs {
     #[command(flatten)]
     pub(crate) targets: Targets,
+    /// Print one JSON object per program
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! change between two reads can spoil what is recorded, no more.
 
 use crate::failure::{Failure, Result};
+use crate::quantity;
 use gracepoint_wire::arena::{
     ArenaHeader, HEADER, LATE_BYTES, LATE_HEADER, LOSS_ENTRY, PAGE_ENTRY, PageEntry, PageState,
     SLOT_ENTRY, TRIPLE_AT, TRIPLE_LOCK_AT, parse_triple,
@@ -34,7 +35,7 @@ pub(crate) struct Loss {
     pub(crate) id: u32,
     /// All that were lost.
     pub(crate) lost: u64,
-    /// Those of them that the trace tells already.
+    /// Those of them that the trace tells already; of a buffer that overwrites, those that were written over.
     pub(crate) folded: u64,
 }
 
@@ -85,6 +86,20 @@ impl Arena {
     /// Does the program write over the oldest pages?
     pub(crate) fn overwrites(&self) -> bool {
         self.header.mode == Mode::Overwrite as u32
+    }
+
+    /// Bytes of all its pages.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.header.pages) * u64::from(self.header.page_bytes)
+    }
+
+    /// That it is more than what was `asked` for, if it is: there is a least.
+    pub(crate) fn larger_than(&self, asked: u64) -> Option<String> {
+        let bytes = self.bytes();
+        (bytes > asked).then(|| {
+            let (bytes, asked) = (quantity::bytes(bytes), quantity::bytes(asked));
+            format!("the buffer has {bytes}, the least that there is, where {asked} were asked for")
+        })
     }
 
     /// Reads the page table; [`Arena::entries`] are then those of this moment.

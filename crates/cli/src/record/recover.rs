@@ -31,6 +31,8 @@ struct Recovered {
     bytes: u64,
     /// Events that had to make room for later ones, or found no page.
     lost: u64,
+    /// How many of them had to make room.
+    overwritten: u64,
     /// Pages that were written over while they were copied.
     rejected: u64,
     /// Pages in which not everything was a packet.
@@ -144,6 +146,7 @@ fn copy(stem: &Path, out: &Path, force: bool) -> Result<Recovered> {
         dir: dir.path.clone(),
         bytes: copier.streams.bytes,
         lost: missed.lost.values().fold(0, |sum, &lost| sum.saturating_add(lost)),
+        overwritten: missed.overwritten,
         rejected: missed.rejected,
         spoilt: copier.spoilt,
         about,
@@ -170,7 +173,7 @@ fn conclude(
     args: &RecoverArgs,
     console: &mut Console,
 ) -> Result<()> {
-    let Recovered { about, dir, bytes, lost, rejected, spoilt } = recovered;
+    let Recovered { about, dir, bytes, lost, overwritten, rejected, spoilt } = recovered;
     if *rejected > 0 {
         console.note(format_args!(
             "{} went while being copied: the program is recording",
@@ -193,18 +196,53 @@ fn conclude(
             "events": events,
             "bytes": bytes,
             "lost": lost,
+            "overwritten": overwritten,
             "rejected": rejected,
             "spoilt": spoilt,
         }))?;
     }
     let what = events.map_or("events".into(), |n| quantity::plural(n, "event", "events"));
     console.words(format_args!(
-        "recovered {what} of {} (pid {}; {}, {} older ones lost) to {}",
+        "recovered {what} of {} (pid {}; {}, {}) to {}",
         shown(&about.program.name),
         about.program.pid,
         quantity::bytes(*bytes),
-        quantity::count(*lost),
+        losses(*lost, *overwritten),
         shown(&out.to_string_lossy()),
     ));
     Ok(())
+}
+
+/// What is not there, and why: the older ones made room, or there was none for new ones.
+fn losses(lost: u64, overwritten: u64) -> String {
+    let (older, newer) = (overwritten.min(lost), lost.saturating_sub(overwritten));
+    let count = quantity::count;
+    match (older, newer) {
+        (0, 0) => "0 lost".to_owned(),
+        (older, 0) => format!("{} older ones lost", count(older)),
+        (0, newer) => format!("{} lost for which there was no room", count(newer)),
+        _ => format!(
+            "{} older ones lost, and {} for which there was no room",
+            count(older),
+            count(newer)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_told_by_their_kind() {
+        let told = [(0, 0), (5, 5), (5, 0), (5, 3), (3, 5)].map(|(lost, over)| losses(lost, over));
+        let wanted = [
+            "0 lost",
+            "5 older ones lost",
+            "5 lost for which there was no room",
+            "3 older ones lost, and 2 for which there was no room",
+            "3 older ones lost",
+        ];
+        assert_eq!(told, wanted);
+    }
 }

@@ -43,7 +43,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a program may take to answer a request.
-const REPLY_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const REPLY_WITHIN: Duration = Duration::from_secs(10);
 /// How long it may take to stop; then the trace is finished from shared memory without it.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 /// How often partial pages are asked for, clocks are compared and the directory is looked after.
@@ -216,6 +216,8 @@ impl Session {
         }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
         notes.extend(stacks_are_cut(samples, session.copier.arena.header.page_bytes));
+        let asked = if plan.buffer_bytes == 0 { u64::MAX } else { plan.buffer_bytes };
+        notes.extend(session.copier.arena.larger_than(asked));
         session.notes = notes;
         match session.begin_sides(sides).and_then(|()| session.start()) {
             Ok(()) => Ok(session),
@@ -435,31 +437,19 @@ impl Session {
                 }
                 Ok(Some(_)) => {}
                 Err(Lost::Garbled(what)) => return Some(Ended::ConnectionLost(what)),
-                Err(Lost::Closed | Lost::Silent) => return Some(self.hung_up()),
+                Err(Lost::Closed | Lost::Silent) => {
+                    return Some(match why_closed(self.process.as_ref()) {
+                        Some(why) => Ended::ConnectionLost(format!(
+                            "{why}; what it did after that is not in the trace"
+                        )),
+                        None => Ended::ProgramExit,
+                    });
+                }
             }
         }
         // Where a child of the program has inherited the socket, its end does not show there.
         let dead = self.process.as_ref().is_some_and(is_ready);
         dead.then_some(Ended::ProgramExit)
-    }
-
-    /// The socket is closed: is the program gone, or just its agent?
-    fn hung_up(&self) -> Ended {
-        match &self.process {
-            Some(process) => {
-                wait_for(&[(process.as_fd(), PollFlags::IN)], Duration::from_secs(1));
-                if is_ready(process) {
-                    Ended::ProgramExit
-                } else {
-                    Ended::ConnectionLost(
-                        "the program goes on and has closed it (by exec, or with all its \
-                         descriptors); what it did after that is not in the trace"
-                            .into(),
-                    )
-                }
-            }
-            None => Ended::ProgramExit,
-        }
     }
 
     fn asked_to_end(&self, until: &mut Until<'_>, console: &mut Console) -> Option<Ended> {
@@ -765,6 +755,15 @@ pub(crate) fn check_globs(globs: &[String], events: &[Listed], program: &Program
 pub(crate) fn process(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Why the program has closed its socket and goes on; `None` where it is gone.
+pub(crate) fn why_closed(process: Option<&OwnedFd>) -> Option<String> {
+    let process = process?;
+    wait_for(&[(process.as_fd(), PollFlags::IN)], Duration::from_secs(1));
+    (!is_ready(process)).then(|| {
+        "the program goes on and has closed it (by exec, or with all its descriptors)".into()
+    })
 }
 
 pub(crate) fn is_ready(fd: &OwnedFd) -> bool {

@@ -26,6 +26,8 @@ pub(crate) struct Missed {
     pub(crate) rejected: u64,
     /// All losses, by event id.
     pub(crate) lost: BTreeMap<u32, u64>,
+    /// How many of them were written over, and are older than what is there; the others found no page.
+    pub(crate) overwritten: u64,
 }
 
 /// Copies all pages, in the order of each stream, and writes down the losses; `now` is a moment
@@ -37,6 +39,11 @@ pub(crate) fn copy(copier: &mut Copier, now: u64) -> io::Result<Missed> {
     copier.as_it_is = true;
     let (losses, mut slots) = (copier.arena.losses()?, copier.arena.slot_losses()?);
     let mut missed = Missed::default();
+    let overwritten = losses.iter().map(|loss| loss.folded.min(loss.lost));
+    missed.overwritten = match copier.arena.overwrites() {
+        true => overwritten.fold(0, u64::saturating_add),
+        false => 0,
+    };
     let pages = pages(copier)?;
     balance(&losses, &mut slots, |slot| pages.iter().any(|page| page.entry.slot == slot));
     for of_slot in pages.chunk_by(|a, b| a.entry.slot == b.entry.slot) {

@@ -7,21 +7,23 @@
 
 use super::arena::Arena;
 use super::copy::Copier;
+use super::own;
 use super::residue;
-use super::session::{ask, check_globs, is_ready, process, unexpected};
+use super::session::{ask, check_globs, is_ready, process, unexpected, why_closed};
 use super::streams::Streams;
 use crate::args::StreamArgs;
 use crate::connection::{Connection, Lost, wait_for};
 use crate::console::Console;
 use crate::discover::{self, Live as Program};
+use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::Interrupts;
 use gracepoint_analysis::Trace;
 use gracepoint_analysis::live::Live;
 use gracepoint_analysis::report::{Format, Lines};
 use gracepoint_wire::clock::Clock;
-use gracepoint_wire::control::{Create, Message};
-use gracepoint_wire::schema::{Context, Declared, LOSS_ID, loss_event};
+use gracepoint_wire::control::{Create, Message, Module};
+use gracepoint_wire::schema::{Context, Declared, LOSS_ID, UNTHROTTLE_ID, loss_event};
 use rustix::event::PollFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use std::io;
@@ -29,6 +31,10 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks.
 const CYCLE: Duration = Duration::from_millis(20);
+/// What is promised: an event waits for the next look, and for the end of its wait; what a thread was in the middle of
+/// writing for one more. The work itself has the time of a fourth.
+const PROMISED: Duration = Duration::from_millis(100);
+const _: () = assert!(4 * CYCLE.as_millis() < PROMISED.as_millis());
 /// How long the program may take to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,12 +46,28 @@ struct Tail {
     copier: Copier,
     /// A reply to `Flush` is on its way.
     flushing: bool,
+    /// Nothing more comes.
+    over: Option<Over>,
+    /// Objects of the program that are known.
+    modules: Vec<Module>,
+}
+
+/// Why nothing more comes.
+enum Over {
+    Gone,
+    /// Somebody ended the session in the program: who.
+    Reset(String),
+    /// The program lives and speaks no more.
+    Lost(String),
 }
 
 /// Runs `stream`.
 pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(true)?;
     let (mut tail, mut about) = begin(args)?;
+    if let Some(note) = tail.copier.arena.larger_than(args.buffer.unwrap_or(u64::MAX)) {
+        console.note(note);
+    }
     let format = if args.json { Format::JsonLines } else { Format::Text };
     let mut trace = about.trace()?;
     let mut left = args.limit.unwrap_or(u64::MAX);
@@ -53,19 +75,19 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     let mut packets = Vec::new();
     loop {
         let mut show = Show {
-            lines: Lines::new(&trace, format, args.time.time()),
+            lines: Lines::new(&trace, format, args.time.time()).with_symbols(&trace),
             live: Live::new(&trace),
             left,
         };
         let status =
             watch(&mut tail, &about, &mut show, &mut packets, (&mut interrupts, end), console)?;
         if status {
-            return Ok(0);
+            return tail.conclude(console);
         }
         // Events have been declared that what is to come may tell of.
         show.some(&[], u64::MAX, console)?;
         left = show.left;
-        about.events = tail.events(&about)?;
+        (about.events, about.modules) = (tail.events(&about)?, tail.modules.clone());
         trace = about.trace()?;
     }
 }
@@ -77,11 +99,18 @@ struct About {
     clock: Clock,
     /// How many of the events the session was made with.
     made: usize,
+    /// Where the program's objects lie, for the functions of stacks.
+    modules: Vec<Module>,
 }
 
 impl About {
     fn trace(&self) -> Result<Trace> {
-        Ok(Trace::of(&self.events, self.context, self.clock.clone())?)
+        let trace = Trace::of(&self.events, self.context, self.clock.clone())?;
+        if !self.context.has(Context::STACK) {
+            return Ok(trace);
+        }
+        let records = own::records(&self.modules, 0, self.context.empty_len());
+        Ok(trace.with_streams([own::packet(0, 0, 0, &records).into()]))
     }
 }
 
@@ -96,12 +125,13 @@ fn watch(
     console: &mut Console,
 ) -> Result<bool> {
     loop {
-        let mut alive = true;
         if packets.is_empty() {
-            alive = tail.cycle(interrupts)?;
+            tail.cycle(interrupts)?;
             *packets = tail.copier.streams.take();
             // After the packets: what they tell of was declared before.
-            if tail.events(about)?.len() > about.events.len() {
+            if tail.events(about)?.len() > about.events.len()
+                || tail.modules.len() > about.modules.len()
+            {
                 return Ok(false);
             }
         }
@@ -111,11 +141,11 @@ fn watch(
         if show.left == 0 {
             return Ok(true);
         }
-        if over || !alive {
+        if over || tail.over.is_some() {
             break;
         }
     }
-    tail.finish().map_err(|e| failed(&e))?;
+    tail.finish(console).map_err(|e| failed(&e))?;
     show.some(&tail.copier.streams.take(), u64::MAX, console)?;
     Ok(true)
 }
@@ -134,6 +164,8 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
         globs: args.events.clone(),
         buffer_bytes: args.buffer.unwrap_or(0),
         tool: "gracepoint stream".into(),
+        context: args.hits.context(),
+        limits: args.hits.limits(),
         level: args.level,
         ..Create::default()
     });
@@ -150,6 +182,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
         events: created.events,
         context: created.context,
         clock: created.clock,
+        modules: created.modules.clone(),
     };
     let Message::Started(at) = ask(&mut link, &Message::Start(created.session))? else {
         return Err(unexpected());
@@ -157,8 +190,16 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
     let mut copier = Copier::new(arena, Streams::gathering());
     copier.since = at.ticks;
     copier.context = created.context;
-    let tail =
-        Tail { link, session: created.session, process: process(pid), copier, flushing: false };
+    copier.tells_throttling = about.events.iter().any(|event| event.id == UNTHROTTLE_ID);
+    let tail = Tail {
+        link,
+        session: created.session,
+        process: process(pid),
+        copier,
+        flushing: false,
+        over: None,
+        modules: created.modules,
+    };
     Ok((tail, about))
 }
 
@@ -169,24 +210,29 @@ impl Tail {
         Ok(about.events[..about.made].iter().cloned().chain(late).collect())
     }
 
-    /// Asks for what there is, waits a cycle, and copies it. False when the program is gone, or has
-    /// ended the session.
-    fn cycle(&mut self, interrupts: &Interrupts) -> Result<bool> {
+    /// Asks for what there is, waits a cycle, and copies it.
+    fn cycle(&mut self, interrupts: &Interrupts) -> Result<()> {
         if !self.flushing {
             self.link.send(&Message::Flush(self.session));
             self.flushing = true;
         }
         let next = Instant::now() + CYCLE;
-        let mut alive = true;
         loop {
             match self.link.try_receive() {
                 Ok(None) => {}
-                Ok(Some(Message::Ended { .. })) | Err(_) => alive = false,
+                Ok(Some(Message::Ended { by, .. })) => self.over = Some(Over::Reset(by)),
+                Ok(Some(Message::Flushed(flushed))) => {
+                    self.flushing = false;
+                    self.modules.extend(flushed.modules);
+                }
                 Ok(Some(_)) => self.flushing = false,
+                Err(lost) => self.over = Some(self.hung_up(lost)),
             }
-            alive &= !self.process.as_ref().is_some_and(is_ready);
+            if self.process.as_ref().is_some_and(is_ready) {
+                self.over.get_or_insert(Over::Gone);
+            }
             let left = next.saturating_duration_since(Instant::now());
-            if !alive || left.is_zero() {
+            if self.over.is_some() || left.is_zero() {
                 break;
             }
             let mut fds = vec![(self.link.as_fd(), self.link.interest())];
@@ -201,25 +247,68 @@ impl Tail {
         if !done.is_empty() {
             self.link.send(&Message::Release(self.session, done));
         }
-        Ok(alive)
+        Ok(())
     }
 
-    /// Switches off, and copies what is left.
-    fn finish(&mut self) -> io::Result<()> {
-        self.link.send(&Message::Stop(self.session));
-        let deadline = Instant::now() + STOP_WITHIN;
-        loop {
-            match self.link.receive(deadline) {
-                Ok(Message::Stopped(_) | Message::Ended { .. }) => break,
-                Err(Lost::Closed | Lost::Silent | Lost::Garbled(_)) => break,
-                Ok(_) => {}
+    fn hung_up(&self, lost: Lost) -> Over {
+        match lost {
+            Lost::Garbled(what) => Over::Lost(what),
+            Lost::Closed | Lost::Silent => {
+                why_closed(self.process.as_ref()).map_or(Over::Gone, Over::Lost)
             }
+        }
+    }
+
+    /// Switches off, where that is not done, and copies what is left.
+    fn finish(&mut self, console: &mut Console) -> io::Result<()> {
+        if self.over.is_none() {
+            self.stop(console);
         }
         while !self.copier.copy_full()?.is_empty() {}
         self.copier.copy_owned(|_| 0)?;
         let now = self.copier.arena.triple().map_or(0, |triple| triple.ticks);
         residue::write(&mut self.copier, now)?;
         Ok(())
+    }
+
+    fn stop(&mut self, console: &mut Console) {
+        self.link.send(&Message::Stop(self.session));
+        let deadline = Instant::now() + STOP_WITHIN;
+        loop {
+            match self.link.receive(deadline) {
+                Ok(Message::Stopped(_)) => return,
+                Ok(Message::Ended { by, .. }) => {
+                    self.over = Some(Over::Reset(by));
+                    return;
+                }
+                // Else: a reply to `Flush`; or somebody is ending the session, which will be told.
+                Ok(_) => {}
+                Err(Lost::Silent) => {
+                    console.note(
+                        "the program did not answer when told to stop (is it stopped itself?): what it had \
+                         written by then is shown",
+                    );
+                    return;
+                }
+                Err(lost) => {
+                    self.over = Some(self.hung_up(lost));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says why it is over, where that is news.
+    fn conclude(self, console: &mut Console) -> Result<u8> {
+        match self.over {
+            None | Some(Over::Gone) => Ok(0),
+            Some(Over::Reset(by)) => {
+                let by = shown(&by);
+                console.note(format_args!("the stream was ended by {by}: gracepoint reset"));
+                Ok(0)
+            }
+            Some(Over::Lost(why)) => Err(Failure::new(format!("connection lost: {}", shown(&why)))),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `gracepoint extract` and `gracepoint snapshot`: what sessions hold in memory, as traces.
 
-use super::{chosen, each, kept, title};
+use super::{chosen, did, each, kept, title};
 use crate::args::ExtractArgs;
 use crate::console::Console;
 use crate::discover::{self, Live, Which};
@@ -11,6 +11,7 @@ use crate::quantity;
 use crate::record::report_argument;
 use crate::record::session::{Ended, Recorded, Session};
 use gracepoint_wire::control::SessionInfo;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Runs `extract`.
@@ -55,7 +56,7 @@ fn write_out(
                 true => args.output.clone(),
                 false => args.output.join(directory(&live, &session)),
             };
-            write_one(live, &session, look, &dir, args.force, console)?;
+            write_one(live, &session, look, &dir, args, console)?;
         }
         Ok(())
     })
@@ -84,19 +85,36 @@ fn write_one(
     session: &SessionInfo,
     look: bool,
     dir: &Path,
-    force: bool,
+    args: &ExtractArgs,
     console: &mut Console,
 ) -> Result<()> {
     let who = title(&live);
-    let recording = Session::attach(live, session.session, look, dir, force)?;
+    let (pid, program) = (live.pid, live.program.name.clone());
+    let recording = Session::attach(live, session.session, look, dir, args.force)?;
     for note in &recording.notes {
         console.note(shown(note));
     }
     let path = recording.dir.path.clone();
     let ended = if look { Ended::Snapshot } else { Ended::Extracted };
     let recorded = recording.finish(ended, console);
-    conclude(&recorded, session, &who, &path, dir, console)
+    let events = conclude(&recorded, session, &who, &path, dir, console)?;
+    if args.which.json {
+        let more = json!({
+            "dir": dir.to_string_lossy(),
+            "events": events,
+            "bytes": recorded.bytes,
+            "lost": recorded.lost,
+            "complete": !recorded.unconfirmed,
+            "holdouts": recorded.holdouts,
+        });
+        let verb = if look { "snapshot" } else { "extract" };
+        let session = (session.session, session.name.as_str());
+        console.line(did(verb, pid, &program, session, more))?;
+    }
+    Ok(())
 }
+
+/// Says what was written out; returns how many events it has.
 
 fn conclude(
     recorded: &Recorded,
@@ -105,7 +123,7 @@ fn conclude(
     path: &Path,
     dir: &Path,
     console: &mut Console,
-) -> Result<()> {
+) -> Result<u64> {
     let name = if session.name.is_empty() { "the session" } else { &session.name };
     let shown_dir = shown(&dir.to_string_lossy()).into_owned();
     if let Some(why) = &recorded.failure {
@@ -136,5 +154,5 @@ fn conclude(
         quantity::count(recorded.lost),
     ));
     console.words(format_args!("see: gracepoint report{}", report_argument(dir)));
-    Ok(())
+    Ok(info.events)
 }

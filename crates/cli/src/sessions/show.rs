@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Cells of a row; those of the numbers stand to the right.
-const COLUMNS: [(&str, bool); 10] = [
+const COLUMNS: [(&str, bool); 12] = [
     ("PID", true),
     ("PROGRAM", false),
     ("SESSION", false),
@@ -19,14 +19,18 @@ const COLUMNS: [(&str, bool); 10] = [
     ("EVENTS", true),
     ("FUNCTIONS", true),
     ("BUFFER", false),
+    ("WHEN FULL", false),
     ("LOST", true),
     ("AGE", true),
     ("BY", false),
+    ("PATTERNS", false),
 ];
+/// Patterns that are named in a row; JSON has more.
+const PATTERNS: usize = 3;
 
 /// Runs `show`.
 pub(crate) fn show(args: &ShowArgs, console: &mut Console) -> Result<u8> {
-    let mut rows: Vec<[String; 10]> = Vec::new();
+    let mut rows: Vec<[String; 12]> = Vec::new();
     let mut log = Vec::new();
     let mut any = false;
     for mut live in args.targets.find(console)?.0 {
@@ -51,17 +55,23 @@ pub(crate) fn show(args: &ShowArgs, console: &mut Console) -> Result<u8> {
     if !rows.is_empty() {
         table(&rows, console)?;
     }
+    let nothing = Failure::no("nothing is on: `gracepoint start` or `record` does that");
+    let told = args.log && !log.is_empty();
     if args.log {
         print_log(log, args.json, console)?;
     }
-    if any {
-        Ok(0)
-    } else {
-        Err(Failure::no("nothing is on: `gracepoint start` or `record` does that"))
+    match (any, told) {
+        (true, _) => Ok(0),
+        (false, true) => {
+            console.flush()?;
+            console.note(nothing);
+            Ok(0)
+        }
+        (false, false) => Err(nothing),
     }
 }
 
-fn table(rows: &[[String; 10]], console: &mut Console) -> Result<()> {
+fn table(rows: &[[String; 12]], console: &mut Console) -> Result<()> {
     let head = COLUMNS.map(|(name, _)| name.to_owned());
     let width = |column: usize| {
         let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
@@ -99,7 +109,26 @@ fn by(session: &SessionInfo) -> String {
     format!("{} (pid {}, uid {})", shown(tool), session.origin.pid, session.origin.uid)
 }
 
-fn row(pid: u32, program: &str, session: &SessionInfo) -> [String; 10] {
+/// What it does when its buffer is full.
+fn when_full(session: &SessionInfo) -> &'static str {
+    match (session.buffer_bytes, session.mode) {
+        (0, _) => "-",
+        (_, 1) => "overwrites",
+        _ => "discards",
+    }
+}
+
+/// `kv:*, http:*`
+fn patterns(session: &SessionInfo) -> String {
+    let some: Vec<_> = session.globs.iter().take(PATTERNS).map(|glob| shown(glob)).collect();
+    match session.globs.len() {
+        0 => "-".to_owned(),
+        n if n > PATTERNS => format!("{} and {} more", some.join(", "), n - PATTERNS),
+        _ => some.join(", "),
+    }
+}
+
+fn row(pid: u32, program: &str, session: &SessionInfo) -> [String; 12] {
     let name = if session.name.is_empty() {
         format!("#{}", session.session)
     } else {
@@ -117,9 +146,11 @@ fn row(pid: u32, program: &str, session: &SessionInfo) -> [String; 10] {
         session.events.to_string(),
         session.functions.to_string(),
         buffer,
+        when_full(session).to_owned(),
         quantity::count(session.lost),
         quantity::age(age(session.made_ns)),
         by(session),
+        patterns(session),
     ]
 }
 

@@ -28,6 +28,8 @@ struct Fake {
     fired: Vec<u64>,
     recorded: u64,
     running: bool,
+    /// How often pages were asked for.
+    flushes: u32,
 }
 
 /// Runs the fake until it is killed: `MODE NAME`.
@@ -48,6 +50,7 @@ pub(crate) fn main(args: &[String]) -> ! {
             fired: vec![0; SLOTS],
             recorded: 0,
             running: false,
+            flushes: 0,
         };
         // One recorder at a time is enough here, except where a hung one must not be in the way.
         let name = name.to_owned();
@@ -75,7 +78,12 @@ impl Fake {
         let (mut buffer, mut chunk) = (Vec::new(), [0; 4096]);
         loop {
             match stream.read(&mut chunk) {
-                Ok(0) => return,
+                Ok(0) => {
+                    if self.flushes > 0 {
+                        say("closed");
+                    }
+                    return;
+                }
                 Ok(n) => buffer.extend_from_slice(&chunk[..n]),
                 Err(_) => self.work(),
             }
@@ -144,6 +152,10 @@ impl Fake {
                 }
             },
             Message::Start(_) => self.start(),
+            Message::Stop(_) if self.mode == "reset" => {
+                say("asked to stop what was ended");
+                return true;
+            }
             Message::Stop(_) => {
                 self.running = false;
                 say(&format!("fired {:?} recorded {}", self.fired, self.recorded));
@@ -156,6 +168,12 @@ impl Fake {
             Message::Release(_, pages) => {
                 self.ring.as_mut().unwrap().release(&pages);
                 return true;
+            }
+            Message::Flush(_) if self.mode == "slow" => self.slowly(),
+            Message::Flush(session) if self.mode == "reset" => {
+                self.flushes += 1;
+                let (by, stopped) = ("pid 7 (uid 0)".into(), Stopped::default());
+                Message::Ended { session, by, stopped }
             }
             Message::Flush(_) => {
                 (0..SLOTS).for_each(|slot| self.ring.as_mut().unwrap().finish_page(slot));
@@ -249,9 +267,20 @@ impl Fake {
         Message::Started(at)
     }
 
+    /// An event happens before pages are asked for, and again when the test says so.
+    fn slowly(&mut self) -> Message {
+        self.tick(0);
+        self.flushes += 1;
+        (0..SLOTS).for_each(|slot| self.ring.as_mut().unwrap().finish_page(slot));
+        self.ring.as_ref().unwrap().write_triple();
+        say(&format!("flush {}", self.flushes));
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        Message::Flushed(Flushed { pages: SLOTS as u32, modules: Vec::new() })
+    }
+
     /// What the program does between messages.
     fn work(&mut self) {
-        if self.running {
+        if self.running && !["slow", "reset"].contains(&self.mode.as_str()) {
             let burst = if self.mode == "tight" { 2000 } else { 50 };
             (0..burst).for_each(|n| self.tick(n % SLOTS));
         }

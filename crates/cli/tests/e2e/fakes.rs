@@ -1,14 +1,15 @@
 //! The command against a fake agent, which can misbehave as no real one would.
 
 use crate::fake::SLOTS;
-use crate::scene::{Said, Scene};
+use crate::real::go;
+use crate::scene::{Running, Said, Scene};
 use crate::trace::{babeltrace, read};
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 20] = [
+    let tests: [(&str, fn()); 22] = [
         ("fake_ps_shows_all_and_hung_ones", ps_shows_all_and_hung_ones),
         ("fake_ps_of_nothing_says_no", ps_of_nothing_says_no),
         ("fake_list_shows_events", list_shows_events),
@@ -29,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("fake_full_disk_keeps_what_is_there", full_disk_keeps_what_is_there),
         ("fake_removed_directory_is_noticed", removed_directory_is_noticed),
         ("fake_command_is_recorded", command_is_recorded),
+        ("fake_stream_shows_before_it_asks_again", stream_shows_before_it_asks_again),
+        ("fake_stream_asks_nothing_of_what_was_ended", stream_asks_nothing_of_what_was_ended),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -486,4 +489,31 @@ fn babeltrace_sees_the_losses() {
         let losses = babel.lines.iter().filter(|l| l.contains(" gp:loss: ")).count();
         assert_eq!(losses, 1);
     }
+}
+
+/// What had happened when pages were asked for is shown before they are asked for again: an event waits for
+/// one look and no longer. How far apart looks are is a constant of `stream`, which its bound is derived from.
+fn stream_shows_before_it_asks_again() {
+    let scene = Scene::new();
+    let mut fake = scene.fake("slow");
+    let pid = fake.pid().to_string();
+    let mut command = scene.command("sh");
+    let gracepoint = env!("CARGO_BIN_EXE_gracepoint");
+    command.args(["-c", "exec \"$0\" \"$@\" > shown", gracepoint, "stream", "--json", "-p", &pid]);
+    let _stream = Running::start(command);
+    for asked in 1..=20 {
+        fake.expect(&format!("flush {asked}"));
+        let shown = std::fs::read_to_string(scene.dir.join("shown")).unwrap();
+        assert!(shown.lines().count() >= asked - 1, "{shown}");
+        go(&mut fake);
+    }
+}
+
+/// It is over at once: nobody is asked to stop a session that is gone, and waited for.
+fn stream_asks_nothing_of_what_was_ended() {
+    let scene = Scene::new();
+    let mut fake = scene.fake("reset");
+    let said = scene.run(&["stream", "-p", &fake.pid().to_string()]);
+    assert_said(&said, 0, "gracepoint: the stream was ended by pid 7 (uid 0): gracepoint reset\n");
+    assert_eq!(fake.expect(""), "closed");
 }

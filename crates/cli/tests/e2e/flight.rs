@@ -120,6 +120,8 @@ fn check_info(scene: &Scene, whole: bool) {
     let info: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(info["damage"].as_array().unwrap().len(), 0, "{info:#}");
     assert_eq!(info["contradictions"].as_array().unwrap().len(), 0, "{info:#}");
+    let patching = info["program"]["patching"].as_str().unwrap();
+    assert!(["text", "mem", "branch"].contains(&patching), "{info:#}");
 }
 
 /// After the end of a program: what it knew to be committed is there, and the rest is counted.
@@ -158,6 +160,7 @@ fn killed_programs() {
         assert_eq!(program.end().status, -9);
         let (_, summary) = recover(&scene);
         assert_eq!((&summary["spoilt"], &summary["rejected"]), (&0.into(), &0.into()));
+        assert_eq!(summary["overwritten"], summary["lost"], "there is always a page that can go");
         check(&scene, &marks, summary["lost"].as_u64().unwrap());
     }
 }

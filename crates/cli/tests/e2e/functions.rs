@@ -395,7 +395,12 @@ fn a_stack_has_names() {
         assert!(inner.is_some() && outer == inner.map(|at| at + 1), "{event:#}");
     }
     let text = done(scene.run(&["report", "t.trace", "--limit", "1"]));
-    assert!(text.contains("::serve::second, gracepoint_sleds::serve::first, "), "{text}");
+    let told = "::serve::second, gracepoint_sleds::serve::first, ";
+    assert!(text.contains(told), "{text}");
+    // As they happen, too.
+    let args = ["stream", "-p", &pid, "-e", "sleds:there", "--context", "stack", "--limit", "3"];
+    let text = done(scene.run(&args));
+    assert!(text.lines().count() == 3 && text.lines().all(|line| line.contains(told)), "{text}");
     program.end();
 }
 

@@ -262,7 +262,7 @@ fn perf_stat_interval() {
     let mut program = start(&scene, &["count", "2", &EVENTS.to_string()]);
     let pid = program.pid().to_string();
     let mut command = scene.gracepoint(&["perf", "stat", "-p", &pid, "-e", "work:step", "--json"]);
-    command.args(["--interval", "5ms"]);
+    command.args(["--interval", "10ms"]);
     let mut stat = Running::start(command);
     let row = |stat: &mut Running| {
         let row: Value = serde_json::from_str(&stat.expect("")).unwrap();

@@ -26,6 +26,7 @@ mod strangers;
 mod trace;
 mod verbs;
 mod view;
+mod words;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -71,6 +72,7 @@ fn main() {
     trials.extend(kernel::trials());
     trials.extend(instance::trials());
     trials.extend(view::trials());
+    trials.extend(words::trials());
     let with_babeltrace = [
         fakes::with_babeltrace(),
         real::with_babeltrace(),

@@ -354,7 +354,9 @@ fn too_many_recorders_are_refused() {
         let line = recorder.expect_error("gracepoint: ");
         if !line.starts_with("recording ") {
             assert!(
-                line.starts_with("the program refuses: ") && line.contains("under way"),
+                line.starts_with("the program refuses: it has 32 sessions already")
+                    && n == 32
+                    && line.contains("gracepoint show` tells whose they are; end one"),
                 "{line}"
             );
             assert_eq!(recorder.end().status, 2);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 21] = [
+    let tests: [(&str, fn()); 23] = [
         ("verbs_start_and_extract", start_and_extract),
         ("verbs_stop_and_restart", stop_and_restart),
         ("verbs_a_full_buffer_counts", a_full_buffer_counts),
@@ -23,6 +23,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("verbs_a_full_disk_frees_nothing", a_full_disk_frees_nothing),
         ("verbs_stat_counts_every_hit", stat_counts_every_hit),
         ("verbs_stat_by_interval", stat_by_interval),
+        ("verbs_stat_ended_by_others", stat_ended_by_others),
+        ("verbs_stream_ended_by_others", stream_ended_by_others),
         ("verbs_stream_shows_all_in_order", stream_shows_all_in_order),
         ("verbs_stream_is_prompt", stream_is_prompt),
         ("verbs_stream_into_a_closed_pipe", stream_into_a_closed_pipe),
@@ -336,12 +338,12 @@ fn a_stopped_recorder_holds_up_nobody() {
     assert!(lost > 0 && events + lost == 100_000, "{info:#}");
 }
 
-fn objects(out: &str) -> Vec<Value> {
+pub(crate) fn objects(out: &str) -> Vec<Value> {
     out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Starts a command and waits until it has a session that is on.
-fn session_of(scene: &Scene, args: &[&str]) -> Running {
+pub(crate) fn session_of(scene: &Scene, args: &[&str]) -> Running {
     let before = show(scene).len();
     let command = Running::start(scene.gracepoint(args));
     until("a session", || {
@@ -374,7 +376,7 @@ fn stat_by_interval() {
     let scene = Scene::new();
     let mut program = start(&scene, &["jobs", "300"]);
     let mut stat =
-        Running::start(scene.gracepoint(&["stat", "-e", "work:*", "--interval", "5ms", "--json"]));
+        Running::start(scene.gracepoint(&["stat", "-e", "work:*", "--interval", "10ms", "--json"]));
     stat.expect("{"); // it counts
     round(&mut program);
     // Later lines tell the total, whichever interval the hits fell into.
@@ -388,7 +390,33 @@ fn stat_by_interval() {
     }
     // The program's end is the end.
     assert_ok(&program.end());
-    assert_eq!(stat.end().status, 2);
+    let said = stat.end();
+    assert_ok(&said);
+    assert!(said.err.contains("worker (pid ") && said.err.contains(" has ended"), "{}", said.err);
+}
+
+/// What was counted by then is told, and who ended it; without that, that it is gone with the program.
+fn stat_ended_by_others() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "1000"]);
+    let pid = program.pid();
+    let words = format!("gracepoint: the counting in worker (pid {pid}) was ended by pid ");
+    for more in [&[][..], &["--interval", "1h"]] {
+        let stat = session_of(&scene, &[&["stat", "-e", "work:step", "--json"], more].concat());
+        round(&mut program);
+        say(&scene, "reset");
+        let said = stat.end();
+        assert_ok(&said);
+        assert!(said.err.starts_with(&words), "{}", said.err);
+        assert!(said.err.ends_with(": gracepoint reset\n"), "{}", said.err);
+        let rows = objects(&said.out);
+        assert!(rows.len() == 1 && rows[0]["total"] == 1000, "{rows:#?}");
+    }
+    let stat = session_of(&scene, &["stat", "--duration", "1h"]);
+    assert_ok(&program.end());
+    let said = stat.end();
+    assert_eq!((said.status, said.out.as_str()), (2, ""), "{}", said.err);
+    assert!(said.err.contains("nothing is left of what was counted"), "{}", said.err);
 }
 
 fn stream_shows_all_in_order() {
@@ -425,6 +453,19 @@ fn stream_is_prompt() {
     }
     assert_ok(&program.end());
     assert_ok(&stream.end());
+}
+
+fn stream_ended_by_others() {
+    let scene = Scene::new();
+    let mut program = start(&scene, &["rounds", "1000"]);
+    let pid = program.pid().to_string();
+    let stream = session_of(&scene, &["stream", "-p", &pid, "-e", "work:step", "--json"]);
+    round(&mut program);
+    say(&scene, "reset");
+    let said = stream.end();
+    assert_ok(&said);
+    assert!(said.err.starts_with("gracepoint: the stream was ended by pid "), "{}", said.err);
+    assert!(steps(&objects(&said.out))[&0].iter().copied().eq(0..1000));
 }
 
 fn stream_into_a_closed_pipe() {

@@ -66,7 +66,7 @@ impl Held {
     pub(super) fn flight(mut flight: Flight) -> Option<Held> {
         let who = sys::PeerUser { pid: std::process::id(), uid: sys::user() };
         let wanted = Create {
-            globs: vec!["GRACEPOINT_FLIGHT".into()],
+            globs: std::mem::take(&mut flight.globs),
             mode: Mode::Overwrite,
             keep: true,
             name: FLIGHT.into(),

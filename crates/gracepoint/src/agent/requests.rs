@@ -335,6 +335,9 @@ impl Agent {
             if let Some(peer) = peer {
                 let (session, by) = (held.id(), by.to_owned());
                 let stopped = stopped.unwrap_or_default();
+                if let Kind::Counting(counting) = &held.kind {
+                    peer.queue(&Message::Counts(counting.counts()), None);
+                }
                 peer.queue(&Message::Ended { session, by, stopped }, None);
                 peer.flush();
             }

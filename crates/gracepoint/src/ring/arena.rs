@@ -58,7 +58,7 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, 
 pub(crate) struct Loss {
     /// Lost so far.
     pub(crate) lost: AtomicU64,
-    /// Of these, already in the trace.
+    /// Of these, already in the trace; in overwrite mode those that were written over.
     pub(crate) folded: AtomicU64,
 }
 
@@ -404,6 +404,7 @@ impl Arena {
             let n = counter.load(Relaxed);
             if n > 0 {
                 counter.store(0, Relaxed);
+                self.loss(id).folded.fetch_add(n.into(), Relaxed);
                 self.loss(id).lost.fetch_add(n.into(), Relaxed);
                 sum += u64::from(n);
             }

@@ -113,6 +113,7 @@ fn the_newest_events_are_there_and_the_oldest_are_counted() {
         let fired = (0..20_000).filter(|value| 16 + value % 3 == u64::from(id)).count() as u64;
         let lost = ring.arena.loss(id).lost.load(Relaxed);
         assert_eq!(found.values(id).len() as u64 + lost, fired, "fired = recorded + lost");
+        assert_eq!(ring.arena.loss(id).folded.load(Relaxed), lost, "all of them were written over");
     }
     assert_eq!(
         ring.arena.slot(gracepoint_rcu::thread_index().unwrap()).discarded.load(Relaxed),
@@ -144,6 +145,7 @@ fn without_a_page_that_can_go_events_are_lost_as_ever() {
     let as_a_guest = (0..u64::from(GUEST)).filter(|&value| put(&ring, 18, value)).count();
     assert!(!put(&ring, 17, 1), "four pages are held, {as_a_guest} events went elsewhere");
     assert_eq!(ring.arena.loss(17).lost.load(Relaxed), 1);
+    assert_eq!(ring.arena.loss(17).folded.load(Relaxed), 0, "it found no room");
     ring.take_back();
     assert_eq!(ring.arena.owned_pages(), 0, "idle threads pin no page");
     assert!(put(&ring, 17, 2));

@@ -131,7 +131,7 @@ const STORY: &str = r#"# THREAD                    DURATION           FUNCTION C
  one/101                |                |      } /* kv::get: left without an exit */
  one/101                |                |    } /* <kv::Store>::put::<u8>: left without an exit */
  one/101                | # 3000.000 us  |    kv::o*/dd\u{1b}[2J();
- one/101                |                |    /* gp:loss: { id = 4, count = 3 } */
+ one/101                |                |    /* gp:loss: { id = gp:function_entry, count = 3 } */
  one/101                | $ 1999999.000 us |  }
  one/101                |                |  kv::get() {
 "#;
@@ -162,7 +162,7 @@ fn a_graph_may_begin_at_a_function_and_end_at_a_depth() {
  one/101                |                |    kv::get() {
  one/101                |                |    } /* kv::get: left without an exit */
  one/101                |                |  } /* <kv::Store>::put::<u8>: left without an exit */
- one/101                |                |  /* gp:loss: { id = 4, count = 3 } */
+ one/101                |                |  /* gp:loss: { id = gp:function_entry, count = 3 } */
 ";
     assert_eq!(text.split_once("|   |   |   |").unwrap().1, want);
     assert_eq!((done.calls, done.left, done.without_entry), (1, 2, 0));

@@ -21,7 +21,7 @@ use crate::filter::{Choice, Filter};
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
 use crate::trace::ToNs;
-use crate::{Error, EventType, Result, Trace, Value, escape};
+use crate::{Error, EventType, Result, Trace, Value, escape, hints};
 use gracepoint_wire::control::{ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, WHOLE_ID, WHOLE_NAME};
 use gracepoint_wire::glob;
 use stack::Point;
@@ -195,6 +195,9 @@ impl Functions {
         }
         for pattern in globs {
             if !self.entries.iter().any(|entry| matches(pattern, &entry.name)) {
+                if let Some(hint) = hints::names(trace, &[])? {
+                    return Err(Error::new(hint));
+                }
                 let near = near(pattern, self.entries.iter().map(|e| e.name.as_str()), 3);
                 let near: Vec<String> = near.into_iter().map(escape::name).collect();
                 let hint = match near.is_empty() {

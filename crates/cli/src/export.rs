@@ -12,8 +12,8 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity::{bytes, count, plural};
 use crate::traces::{verdict_of_chosen, warn, warn_further};
-use gracepoint_analysis::Trace;
 use gracepoint_analysis::export::{Exported, Format, Options, Progress, export as write_out};
+use gracepoint_analysis::{Trace, hints};
 use rustix::io::Errno;
 use serde_json::json;
 use std::fs::File;
@@ -88,6 +88,7 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
     };
     let next = args.to.next();
     tell(&done, &path, &args.to.name(), args.json, next, console)?;
+    tell_missing(&trace, &done, console)?;
     warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
@@ -113,6 +114,7 @@ pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
     let done = write_file(&trace, &options, draft, &mut interrupts, console)?;
     let next = if args.open { "opening it" } else { "open it in a browser, or give --open" };
     tell(&done, &path, "page", args.json, next, console)?;
+    tell_missing(&trace, &done, console)?;
     warn_further(&trace, &done.damage, console);
     if args.open {
         browser::open(&path)?;
@@ -166,6 +168,14 @@ fn run(
     };
     let done = write_out(trace, options, out, &mut go_on)?;
     Ok((!interrupted).then_some(done))
+}
+
+/// Says where what was drawn has numbers for names.
+fn tell_missing(trace: &Trace, done: &Exported, console: &mut Console) -> Result<()> {
+    if done.calls > 0 {
+        hints::names(trace, &[])?.into_iter().for_each(|hint| console.note(hint));
+    }
+    Ok(())
 }
 
 /// Draws how far it is, where somebody is watching.

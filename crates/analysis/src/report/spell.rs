@@ -3,6 +3,7 @@
 
 use super::{Format, Time};
 use crate::escape::{self, push_hex, push_json, push_name, push_text};
+use crate::hints::STACK;
 use crate::profile::Sampler;
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
@@ -11,9 +12,6 @@ use crate::value::{Numbers, Text};
 use crate::{Trace, Value};
 use std::collections::HashMap;
 use std::io::Write;
-
-/// The field of a context with a stack.
-const STACK: &str = "callstack";
 
 /// Spells events of one trace.
 ///

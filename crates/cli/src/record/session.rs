@@ -26,6 +26,7 @@ use crate::functions::{self, Table};
 use crate::interrupt::Interrupts;
 use crate::perf::sides::{Asked, Sides, samples_itself, stacks_are_cut};
 use crate::quantity;
+use gracepoint_analysis::hints;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
@@ -215,6 +216,9 @@ impl Session {
             notes.extend(samples_itself(&reply, refused.flatten())?);
         }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
+        if plan.context.has(Context::STACK) {
+            notes.extend(hints::of_stacks(&session.program.name, session.program.frame_pointers));
+        }
         notes.extend(stacks_are_cut(samples, session.copier.arena.header.page_bytes));
         session.notes = notes;
         match session.begin_sides(sides).and_then(|()| session.start()) {
@@ -279,6 +283,7 @@ impl Session {
             pid: program.pid,
             exe: program.exe.clone(),
             args: arguments(pid),
+            frame_pointers: program.frame_pointers,
         };
         let now = Instant::now();
         let mut session = Session {

@@ -367,7 +367,7 @@ is stuck or nobody can say."
     Why(WhyArgs),
 }
 
-/// A pattern of event names; `all` is `*`.
+/// A pattern of names; `all` is `*`.
 fn parse_glob(text: &str) -> Result<String, String> {
     Ok(if text == "all" { "*".to_owned() } else { text.to_owned() })
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 pub(crate) struct FunctionsArgs {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only functions whose path matches one of these patterns
-    #[arg(value_name = "GLOB")]
+    /// Only functions whose path matches one of these patterns; all is every one
+    #[arg(value_name = "GLOB", value_parser = super::parse_glob)]
     pub(crate) globs: Vec<String>,
     /// Print one JSON object per function
     #[arg(long)]

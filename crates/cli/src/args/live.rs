@@ -19,8 +19,8 @@ pub(crate) struct PsArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// Only events that match one of these patterns
-    #[arg(value_name = "GLOB")]
+    /// Only events that match one of these patterns; all is every one
+    #[arg(value_name = "GLOB", value_parser = parse_glob)]
     pub(crate) globs: Vec<String>,
     /// Of events that have a level, only those up to this one: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL")]

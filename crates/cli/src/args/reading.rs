@@ -28,7 +28,7 @@ pub(crate) struct ReportArgs {
     pub(crate) time: TimeFormat,
     /// Instead of events, the functions that were recorded, or those that match GLOB: how often they were called
     /// and how long they took
-    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
+    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "*", value_parser = super::parse_glob)]
     pub(crate) functions: Option<String>,
     /// With --functions: the largest first
     #[arg(long, value_enum, value_name = "BY", default_value_t, requires = "functions")]
@@ -65,7 +65,7 @@ pub(crate) struct GraphArgs {
     #[arg(value_name = "DIR", default_value = DEFAULT_DIR)]
     pub(crate) dir: PathBuf,
     /// Only calls of functions that match, with what they call; may be given more than once
-    #[arg(long = "functions", value_name = "GLOB")]
+    #[arg(long = "functions", value_name = "GLOB", value_parser = super::parse_glob)]
     pub(crate) functions: Vec<String>,
     /// Only so many levels
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -84,7 +84,7 @@ pub(crate) struct GraphArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ChooseArgs {
     /// Only events that match this pattern; may be given more than once
-    #[arg(short, long = "event", value_name = "GLOB")]
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = super::parse_glob)]
     events: Vec<String>,
     /// Only threads with this id or whose name matches; may be given more than once
     #[arg(long = "thread", value_name = "TID|GLOB")]

@@ -194,7 +194,9 @@ impl Session {
         if plan.functions.is_any() {
             let listing = functions::listing(&mut live)?;
             let chosen = listing.choose(plan.functions, &live.program)?;
+            let idle = listing.idle(plan.functions, &live.program);
             (functions, table, notes) = (Some(chosen.0), chosen.1, listing.notes);
+            notes.extend(idle);
         }
         let mut sides = plan.sides;
         let (samples, refused) = sides.take_from(live.pid).unzip();

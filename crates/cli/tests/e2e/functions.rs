@@ -61,6 +61,9 @@ fn are_listed() {
         lines[1..],
         ["kv::main", "kv::store::get  src/store.rs:12", "kv::store::put  src/store.rs:40"]
     );
+    assert_eq!(done(scene.run(&["functions", "-p", &pid, "all"])), said.out);
+    let listed = done(scene.run(&["list", "-p", &pid]));
+    assert!(listed.contains("t:tick") && done(scene.run(&["list", "-p", &pid, "all"])) == listed);
     let found = json(&done(scene.run(&["functions", "--name", "kv", "--json", "*::get", "e2e*"])));
     assert_eq!(found.len(), 2);
     assert_eq!((&found[0]["kind"], &found[1]["kind"]), (&"sleds".into(), &"attribute".into()));
@@ -120,6 +123,16 @@ fn errors_say_what_to_do() {
         (said.status, said.err.as_str()),
         (2, "gracepoint: --depth is about functions: say which with --functions GLOB\n")
     );
+    for both in [["-p", "nop", "-p", "function"], ["-p", "function_graph", "--plugin", "nop"]] {
+        let said = scene.run(&[&["start"], &both[..]].concat());
+        assert_eq!(
+            (said.status, said.err.as_str()),
+            (
+                2,
+                "gracepoint: nop is without functions, and function records them: give one of the two\n"
+            )
+        );
+    }
     for part in [["-e", "kv:*"], ["--last", "3"]] {
         let said = scene.run(&[&["report", "t.trace", "--functions"], &part[..]].concat());
         assert!(said.status == 2 && said.err.contains("not by -e or --last"), "{}", said.err);
@@ -154,6 +167,12 @@ fn are_asked_for_by_number() {
     assert_eq!(fake.expect("asked "), "[\"t:*\"] [(1, 4)] 0 0 []");
     let said = record(&["-l", "kv::*", "-n", "kv::*"]);
     assert!(said.status == 2 && said.err.contains("--notrace leaves no function"), "{}", said.err);
+    let said = record(&["-l", "kv::*", "-n", "kv::store::gte"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let idle = "gracepoint: --notrace leaves out nothing: no function of kv matches `kv::store::gte`: did you mean \
+                kv::store::get?\n";
+    assert!(said.err.contains(idle), "{}", said.err);
+    assert_eq!(fake.expect("asked "), "[] [(1, 3)] 0 0 []");
     let said = record(&["-l", "kv::nothing::at::all"]);
     assert!(said.status == 2 && said.err.contains("no function of kv matches"), "{}", said.err);
 }

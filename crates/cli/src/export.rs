@@ -4,7 +4,7 @@
 
 mod browser;
 
-use crate::args::{ExportArgs, ExportFormat, ViewArgs};
+use crate::args::{ChooseArgs, ExportArgs, ExportFormat, ViewArgs};
 use crate::console::Console;
 use crate::draft::Draft;
 use crate::escape::shown;
@@ -84,11 +84,14 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
         done.ok_or_else(|| interrupted("what went to stdout is not whole"))?
     } else {
         let draft = Draft::new(&path, args.force)?;
-        write_file(&trace, &options, draft, &mut interrupts, console)?
+        write_file(&trace, &options, &args.choose, draft, &mut interrupts, console)?
     };
     let next = args.to.next();
     tell(&done, &path, &args.to.name(), args.json, next, console)?;
     tell_missing(&trace, &done, console)?;
+    if args.choose.strict && !stdout {
+        return Ok(0); // it would not have been written
+    }
     warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
@@ -111,21 +114,25 @@ pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
         None => "gracepoint.html".into(),
     };
     let draft = Draft::new(&path, args.force)?;
-    let done = write_file(&trace, &options, draft, &mut interrupts, console)?;
+    let done = write_file(&trace, &options, &args.choose, draft, &mut interrupts, console)?;
     let next = if args.open { "opening it" } else { "open it in a browser, or give --open" };
     tell(&done, &path, "page", args.json, next, console)?;
     tell_missing(&trace, &done, console)?;
-    warn_further(&trace, &done.damage, console);
     if args.open {
         browser::open(&path)?;
     }
+    if args.choose.strict {
+        return Ok(0); // it would not have been written
+    }
+    warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
-/// Writes a file that is there when it is whole.
+/// Writes a file that is there when it is whole, and with `--strict` only where the trace is, too.
 fn write_file(
     trace: &Trace,
     options: &Options,
+    choose: &ChooseArgs,
     mut draft: Draft,
     interrupts: &mut Interrupts,
     console: &mut Console,
@@ -134,6 +141,11 @@ fn write_file(
     console.clear_progress();
     let done =
         done.map_err(|e| draft.named(e))?.ok_or_else(|| interrupted("nothing was written"))?;
+    if choose.strict {
+        warn_further(trace, &done.damage, console);
+        verdict_of_chosen(trace, done.damage.len(), choose, console)
+            .map_err(|e| draft.unwritten(e))?;
+    }
     draft.keep()?;
     Ok(done)
 }

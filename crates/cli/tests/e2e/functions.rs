@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 13] = [
+    let tests: [(&str, fn()); 14] = [
         ("functions_are_listed", are_listed),
         ("functions_errors_say_what_to_do", errors_say_what_to_do),
         ("functions_are_asked_for_by_number", are_asked_for_by_number),
@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("functions_of_a_panic_end", a_panic_ends_calls),
         ("functions_with_sleds_are_recorded", with_sleds),
         ("functions_without_their_names_say_why", without_names),
+        ("functions_that_nobody_called_are_told", nobody_called),
         ("a_stack_is_told_by_its_functions", a_stack_has_names),
         ("a_stack_begins_with_the_function", a_stack_begins_with_the_function),
         ("a_stack_is_whole_or_a_line_says_why_not", a_stack_is_whole_or_not),
@@ -505,6 +506,39 @@ fn a_stack_is_whole_or_not() {
     };
     assert_eq!(record(&["--context", "tid,stack"]).matches(hint).count(), 1);
     assert!(!record(&["--context", "tid"]).contains(hint));
+}
+
+fn nobody_called() {
+    let scene = Scene::new();
+    let none = recorded(&scene, 0, &["-l", "*::outer"]);
+    let scene_of_some = Scene::new();
+    let some = recorded(&scene_of_some, 1, &["-l", "*::outer", "-l", "*::inner"]);
+    let (none, some) = (none.to_str().unwrap(), some.to_str().unwrap());
+    for (words, want) in [
+        (&["graph", none][..], "no function that was on was called: record for longer, or others"),
+        (&["report", none, "--functions"], "no function that was on was called"),
+        (&["graph", some, "--thread", "nobody"], "no function was called in what is chosen"),
+        (&["report", some, "--functions", "--until", "+0s"], ""),
+        (&["report", some, "--functions", "--thread", "nobody"], "in what is chosen of the trace"),
+    ] {
+        let said = scene.run(words);
+        assert_eq!(said.status, 0, "{words:?}: {}", said.err);
+        assert!(said.err.contains(want), "{words:?}: {}", said.err);
+        assert_eq!(want.is_empty(), !said.err.contains(" was called"), "{words:?}: {}", said.err);
+    }
+    // One that recorded no functions at all.
+    let scene = Scene::new();
+    let events = recorded(&scene, 1, &["-e", "work:*"]);
+    for words in [&["graph"][..], &["report", "--functions"]] {
+        let said = scene.run(&[words, &[events.to_str().unwrap()]].concat());
+        assert_eq!(said.status, 2, "{}", said.err);
+        assert!(
+            said.err.contains("no function was recorded in")
+                && said.err.contains("record with --functions GLOB"),
+            "{}",
+            said.err
+        );
+    }
 }
 
 /// A copy of the visible files alone has numbers for names.

@@ -99,8 +99,15 @@ fn no_instruction_of_a_call_is_a_blind_spot() {
 fn an_instruction_that_is_a_blind_spot_is_found() {
     use std::os::unix::process::ExitStatusExt;
     let program = build("gracepoint-sleds-canary", &["--features", "canary"]);
-    let mut command = Command::new(program);
-    command.arg("stepped").env_remove("GRACEPOINT_RECORDER").stdin(Stdio::null());
+    let command = |mode: &str| {
+        let mut command = Command::new(&program);
+        command.arg(mode).env_remove("GRACEPOINT_RECORDER").stdin(Stdio::null());
+        command
+    };
+    // It is wrong in that alone.
+    says(command("registers"), "all registers are kept");
+    says(command("ways"), "every way is right");
+    let mut command = command("stepped");
     let output = command.output().expect("the program runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -6,22 +6,26 @@
 //! | `whole` | brings calls that are told at their end into order |
 //! | [`graph`] | who called whom, indented, with durations |
 //! | [`table`] | calls, time and its distribution, per function |
+//! | `near` | which functions are called like one that is not there |
 //! | [`symbols`] | names and places of functions, from an object's file |
 //!
 //! Here is what they share: which records these are, and what the functions are called. Records of one stream are
 //! one thread's, until its slot is given to another one.
 
 pub mod graph;
+mod near;
 pub(crate) mod stack;
 pub mod symbols;
 pub mod table;
 pub(crate) mod whole;
 
+pub use near::near;
+
 use crate::filter::{Choice, Filter};
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
 use crate::trace::ToNs;
-use crate::{Error, EventType, Result, Trace, Value, escape};
+use crate::{Error, EventType, Result, Trace, Value, escape, hints};
 use gracepoint_wire::control::{ENTRY_ID, ENTRY_NAME, EXIT_ID, EXIT_NAME, WHOLE_ID, WHOLE_NAME};
 use gracepoint_wire::glob;
 use stack::Point;
@@ -195,6 +199,9 @@ impl Functions {
         }
         for pattern in globs {
             if !self.entries.iter().any(|entry| matches(pattern, &entry.name)) {
+                if let Some(hint) = hints::names(trace, &[])? {
+                    return Err(Error::new(hint));
+                }
                 let near = near(pattern, self.entries.iter().map(|e| e.name.as_str()), 3);
                 let near: Vec<String> = near.into_iter().map(escape::name).collect();
                 let hint = match near.is_empty() {
@@ -227,38 +234,6 @@ impl Functions {
 pub fn matches(pattern: &str, name: &str) -> bool {
     glob::matches(pattern, name)
         || name.contains('<') && glob::matches(pattern, &without_generics(name))
-}
-
-/// Paths that are near to `pattern`, which matches none: the nearest first, at most `most`. A pattern that begins
-/// with `*` is compared with as many parts of the paths' ends.
-///
-/// ```
-/// use gracepoint_analysis::functions::near;
-/// let names = ["kv::store::get", "kv::store::put", "kv::main"];
-/// assert_eq!(near("*::store::gte", names, 1), ["kv::store::get"]);
-/// assert_eq!(near("kv::mian", names, 1), ["kv::main"]);
-/// ```
-pub fn near<'a>(
-    pattern: &str,
-    names: impl IntoIterator<Item = &'a str> + Clone,
-    most: usize,
-) -> Vec<&'a str> {
-    let whole = glob::near(pattern, names.clone(), most);
-    let end = pattern.rsplit('*').next().unwrap_or(pattern).trim_matches(':');
-    if !whole.is_empty() || end.is_empty() {
-        return whole;
-    }
-    let parts = end.split("::").count();
-    let tail = |name: &'a str| -> &'a str {
-        let at = name.rmatch_indices("::").nth(parts - 1).map_or(0, |(at, _)| at + 2);
-        &name[at..]
-    };
-    let mut tails: HashMap<&str, &str> = HashMap::new();
-    for name in names {
-        tails.entry(tail(name)).or_insert(name);
-    }
-    let near = glob::near(end, tails.keys().copied(), most);
-    near.into_iter().map(|tail| tails[tail]).collect()
 }
 
 fn without_generics(name: &str) -> String {

@@ -22,6 +22,7 @@
 //! | [`profile`] | where the time went, by functions, threads and spans |
 //! | [`slow`] | where the time of slow spans went |
 //! | [`functions`] | calls: graph, table, names from an object's file |
+//! | [`hints`] | what is missing in a trace, and what to do about that |
 //! | [`hist`] | histogram of a field, or of the length of a span |
 //! | [`hang`] | why a kernel is stuck, from the text of its log |
 //! | [`why`] | why a program is stuck, from what it says or from its memory |
@@ -52,6 +53,7 @@ pub mod export;
 pub mod filter;
 pub mod functions;
 pub mod hang;
+pub mod hints;
 pub mod hist;
 pub mod info;
 pub mod live;

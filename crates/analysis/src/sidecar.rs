@@ -104,6 +104,9 @@ pub struct ProgramEntry {
     pub exe: String,
     /// Its arguments, where the recorder knows them.
     pub args: Vec<String>,
+    /// Whether its code keeps frame pointers, which stacks are found by; none where it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_pointers: Option<bool>,
 }
 
 /// What ticks mean.

@@ -45,21 +45,26 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  gracepoint ps                              which programs can be traced
-  gracepoint list --name kv 'http:*'         what one of them can tell
-  gracepoint record -p 4242 --duration 2s    record all its events for two seconds
-  gracepoint record -- ./kv --port 0         record a program from its start
-  gracepoint report | less                   what was recorded
+  gracepoint ps                             which programs can be traced
+  gracepoint list --name kv 'http:*'        what one of them can tell
+  gracepoint record -p 4242 --duration 2s   record its events for two seconds
+  gracepoint record -- ./kv --port 0        record a program from its start
+  gracepoint report | less                  what was recorded
 
 Environment:
-  GRACEPOINT_DIR  where programs put their sockets; only there is looked for them
+  GRACEPOINT_DIR      where programs put their sockets, and are looked for
   GRACEPOINT_TRACEFS  where tracefs is mounted, if not in its usual places
-  NO_COLOR        no colour
+  NO_COLOR            no colour
 
 Exit status:
-  0 done; 1 the answer is no; 2 an error; 130 interrupted before anything was recorded.
-  `record -- CMD` exits as CMD does, or with 125 (our failure, or CMD could not be traced), 126 (CMD cannot be
-  executed) or 127 (no such command).";
+  0    done
+  1    the answer is no
+  2    an error
+  130  interrupted before anything was recorded
+  `record -- CMD` exits as CMD does, or with
+  125  our failure, or CMD could not be traced
+  126  CMD cannot be executed
+  127  no such command";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -69,8 +74,8 @@ Examples:
   gracepoint ps
   gracepoint ps --json | jq -r 'select(.answers) | .name'
 
-PID is ours; a program in a container, which has another one there, is shown with it. EVENTS is how
-many events are switched on, of how many there are, and SESSIONS who has sessions there: their names, or
+PID is ours; a program in a container, which has another one there, is shown with it. EVENTS is how \
+many events are switched on, of how many there are, and SESSIONS who has sessions there: their names, or \
 the commands that record (`gracepoint show` tells more). Exits with 1 when there is no program.")]
     Ps(PsArgs),
     /// Show the events of a program: fields, types, documentation, where and whether they are on
@@ -80,7 +85,7 @@ Examples:
   gracepoint list --name kv 'kv:*' 'http:re*'
   gracepoint list --name kv --json | jq -r .name
 
-A GLOB has * for anything, ? for one character and [a-z] for a set. Exits with 1 when none
+A GLOB has * for anything, ? for one character and [a-z] for a set. Exits with 1 when none \
 matches.")]
     List(ListArgs),
     /// Show the functions of a program that can be traced, and where they are
@@ -88,10 +93,10 @@ matches.")]
 Examples:
   gracepoint functions -p 4242
   gracepoint functions --name kv 'kv::store::*' '*::flush'
-  gracepoint functions --name kv --json | jq -r 'select(.kind == \"sleds\") | .name'
+  gracepoint functions --name kv --json | jq -r 'select(.line > 99) | .name'
 
-Those with #[gracepoint::function], and all of a program that was built with `cargo gracepoint build`. A
-GLOB is compared with the path as it is shown, and with the path without what is generic: kv::Store::get
+Those with #[gracepoint::function], and all of a program that was built with `cargo gracepoint build`. A \
+GLOB is compared with the path as it is shown, and with the path without what is generic: kv::Store::get \
 is <kv::Store>::get::<u8>. Exits with 1 when none matches.")]
     Functions(FunctionsArgs),
     /// Record events of a running program or of a command
@@ -100,17 +105,17 @@ is <kv::Store>::get::<u8>. Exits with 1 when none matches.")]
        gracepoint record [OPTIONS] -- CMD [ARGS]",
         after_long_help = "\
 Examples:
-  gracepoint record -p 4242                            until Ctrl-C or the program's end
+  gracepoint record -p 4242               until Ctrl-C or the program's end
   gracepoint record --name kv -e 'kv:*' --duration 2s
   gracepoint record -o slow.trace --buffer 64M -- ./kv --port 0
   gracepoint record -p 4242 -o day --rotate 1h --keep 24
-  gracepoint record -p 4242 --functions 'kv::*' --notrace '*::fmt' --threshold 10us
+  gracepoint record -p 4242 -l 'kv::*' --notrace '*::fmt' --threshold 10us
   gracepoint record --functions all -e 'kv:*' -- ./kv --port 0
 
-A recording ends by Ctrl-C, after --duration, or with the program. A command gets Ctrl-C itself, and
-the recording ends with it; where it does not end, a second Ctrl-C ends the recording alone. It is also waited for
-after --duration. SIGTERM is handed on to it. What does not fit into the
-buffer while the disk is busy is lost, counted and reported. The trace is a directory in CTF 1.8,
+A recording ends by Ctrl-C, after --duration, or with the program. A command gets Ctrl-C itself, and \
+the recording ends with it; where it does not end, a second Ctrl-C ends the recording alone. It is also waited for \
+after --duration. SIGTERM is handed on to it. What does not fit into the \
+buffer while the disk is busy is lost, counted and reported. The trace is a directory in CTF 1.8, \
 which babeltrace2 and Trace Compass read too."
     )]
     Record(RecordArgs),
@@ -125,7 +130,7 @@ Examples:
         hide = true,
         after_long_help = "\
 Examples:
-  gracepoint launch -- ./kv --port 0     stops itself, and becomes ./kv at SIGCONT"
+  gracepoint launch -- ./kv --port 0   stops itself, and is ./kv at SIGCONT"
     )]
     Launch(LaunchArgs),
     /// Hand on what the kernel tells of a process, until the input ends; `record -k` starts it
@@ -133,7 +138,7 @@ Examples:
         hide = true,
         after_long_help = "\
 Examples:
-  gracepoint kernel-side -p 4242 372     one of the kernel's tracepoints, by its number"
+  gracepoint kernel-side -p 4242 372   one of the kernel's tracepoints"
     )]
     KernelSide(KernelSideArgs),
     /// Sample where a process's threads are on their CPUs
@@ -147,24 +152,24 @@ Examples:
   gracepoint report --profile                  functions, and the time in each
   gracepoint export --profile --to flamegraph
 
-Of any process, with or without tracepoints; `record --profile` samples beside a program's events. The kernel
-takes the samples and follows frame pointers; nothing runs in the process. Build with
-`-C force-frame-pointers=yes` to see who called whom. Ends by Ctrl-C, after --duration, or with the
+Of any process, with or without tracepoints; `record --profile` samples beside a program's events. The kernel \
+takes the samples and follows frame pointers; nothing runs in the process. Build with \
+`-C force-frame-pointers=yes` to see who called whom. Ends by Ctrl-C, after --duration, or with the \
 process."
     )]
     Profile(ProfileArgs),
     /// Switch events on and leave them on, recording into memory
     #[command(after_long_help = "\
 Examples:
-  gracepoint start -e all                       in every program of yours that runs
+  gracepoint start -e all              in every program of yours that runs
   gracepoint start -p 4242 -e 'kv:*' --buffer 64M
   gracepoint start --session slow -e 'db:*' --flight-recorder
   gracepoint start -p function_graph -p 4242 --functions 'kv::*'
 
--p takes process ids, and the tracers that trace-cmd's -p takes: `function` and `function_graph` (here the
-same: entries and exits) record the functions of --functions, or all; `nop` with -e records events alone, and
-without ends the session as if `start` had never been. The session stays when this command has ended; nobody drains it. When its buffer is full new events
-are lost and counted, or with --flight-recorder the oldest ones. `gracepoint stop` switches it off and
+-p takes process ids, and the tracers that trace-cmd's -p takes: `function` and `function_graph` (here the \
+same: entries and exits) record the functions of --functions, or all; `nop` with -e records events alone, and \
+without ends the session as if `start` had never been. The session stays when this command has ended; nobody drains it. When its buffer is full new events \
+are lost and counted, or with --flight-recorder the oldest ones. `gracepoint stop` switches it off and \
 keeps what it has, `extract` writes that to a trace, `reset` forgets it. It ends with the program.")]
     Start(StartArgs),
     /// Switch off what was started; what is recorded is kept
@@ -201,7 +206,7 @@ Examples:
   gracepoint extract -p 4242 --session slow -o slow.trace
   gracepoint extract --json | jq -r .dir
 
-One session becomes a trace in DIR; of several, each becomes one in a directory DIR/NAME-PID-SESSION.
+One session becomes a trace in DIR; of several, each becomes one in a directory DIR/NAME-PID-SESSION. \
 When a trace cannot be written, the session stays as it is. Exits with 1 when there is no session.")]
     Extract(ExtractArgs),
     /// Write out what the buffers hold while recording goes on
@@ -210,7 +215,7 @@ Examples:
   gracepoint snapshot -p 4242 -o now.trace
   gracepoint snapshot --session flight
 
-Takes nothing away and disturbs nobody: of a session from `start` or of one that `record` is writing,
+Takes nothing away and disturbs nobody: of a session from `start` or of one that `record` is writing, \
 the events that are in memory now. Exits with 1 when there is no session.")]
     Snapshot(ExtractArgs),
     /// Switch everything off and free it, whoever left it on
@@ -220,7 +225,7 @@ Examples:
   gracepoint reset -p 4242
   gracepoint reset --json | jq .sessions
 
-Ends all sessions of the programs, those of other users of this command too: a `gracepoint record`
+Ends all sessions of the programs, those of other users of this command too: a `gracepoint record` \
 that is under way finishes its trace with what it has.")]
     Reset(ResetArgs),
     /// Show how often events happen, without recording them
@@ -228,7 +233,7 @@ that is under way finishes its trace with what it has.")]
 Examples:
   gracepoint stat --interval 1s
   gracepoint stat -p 4242 -e 'kv:*' --duration 10s
-  gracepoint stat --interval 500ms --json | jq 'select(.event == \"kv:get\") | .rate'
+  gracepoint stat --interval 500ms --json | jq 'select(.rate > 1000)'
 
 Counts in the programs themselves, a few nanoseconds for each hit, whatever else is on; nothing is \
 lost. Of a span its begins are counted. Ends by Ctrl-C, after --duration, with the programs, or when \
@@ -249,8 +254,8 @@ when somebody resets it.")]
     /// Turn what a flight recorder left, or holds, into a trace
     #[command(after_long_help = "\
 Examples:
-  GRACEPOINT_FLIGHT=/dev/shm/kv ./kv --port 0     a program that records into memory all the time
-  gracepoint recover /dev/shm/kv -o crash.trace   after it was killed, or while it runs
+  GRACEPOINT_FLIGHT=/dev/shm/kv ./kv              records into memory always
+  gracepoint recover /dev/shm/kv -o crash.trace   when it was killed, or runs
   gracepoint recover /dev/shm/kv/4242.gp1.flight  of several programs one
 
 Every event that the program had committed is in the trace, unless later ones have taken its place:
@@ -267,23 +272,23 @@ Examples:
   gracepoint report --functions --sort self
   gracepoint report '--functions=kv::store::*' --json
 
-A TIME is 2026-01-02T03:04:05.678 or 2026-01-02, 03:04:05.678 (on the day of the trace) or
-@1767323045.678, all UTC; or +1.5s after the first event; or -200ms before the trace's end. What is
-chosen must meet all conditions; --last counts what meets the others. A trace that is damaged or not
-whole is read as far as it goes, and what is missing is said; with --strict that is an error at the
+A TIME is 2026-01-02T03:04:05.678 or 2026-01-02, 03:04:05.678 (on the day of the trace) or \
+@1767323045.678, all UTC; or +1.5s after the first event; or -200ms before the trace's end. What is \
+chosen must meet all conditions; --last counts what meets the others. A trace that is damaged or not \
+whole is read as far as it goes, and what is missing is said; with --strict that is an error at the \
 end (2).")]
     Report(ReportArgs),
     /// Show who called whom: the calls of functions, indented, with their durations
     #[command(after_long_help = "\
 Examples:
-  gracepoint record -p 4242 --functions all --duration 1s && gracepoint graph | less
+  gracepoint record -p 4242 --functions all -d 1s && gracepoint graph | less
   gracepoint graph slow.trace --functions kv::Store::get --depth 3
   gracepoint graph --thread 'worker-*' --since -10ms -e 'kv:*'
   gracepoint graph --json | jq 'select(.duration_ns > 1000000)'
 
-As the kernel's function_graph: marks stand before durations of more than 10 us (+), 100 us (!), 1 ms (#),
-10 ms (*), 100 ms (@) and 1 s ($). Events stand as comments between the calls. A line is written when it
-is known, so lines of several threads are mixed: choose one with --thread. A call without an exit was
+As the kernel's function_graph: marks stand before durations of more than 10 us (+), 100 us (!), 1 ms (#), \
+10 ms (*), 100 ms (@) and 1 s ($). Events stand as comments between the calls. A line is written when it \
+is known, so lines of several threads are mixed: choose one with --thread. A call without an exit was \
 unwound by a panic, or its exit is not in the trace. Conditions are those of `gracepoint report`.")]
     Graph(GraphArgs),
     /// Show what a trace contains: events, losses, threads, clock
@@ -308,20 +313,20 @@ Examples:
   gracepoint record -p 4242 -k 'syscalls:*,sched:sched_waking' --duration 5s
   gracepoint slow --event http:request --over 10ms
 
-Of each, and of all together; with sched:sched_waking also which of the program's spans woke it. Exits with 1
+Of each, and of all together; with sched:sched_waking also which of the program's spans woke it. Exits with 1 \
 when none is that slow.")]
     Slow(SlowArgs),
     /// Write a trace for other viewers: Perfetto, Chrome, flame graphs
     #[command(after_long_help = "\
 Examples:
-  gracepoint export --to perfetto                       gracepoint.pftrace, for https://ui.perfetto.dev
+  gracepoint export --to perfetto           for https://ui.perfetto.dev
   gracepoint export slow.trace --to flamegraph -o slow.svg
   gracepoint export --to chrome --since -10s --counter kv:get.took -o last.json
   gracepoint export --to folded -o - | inferno-flamegraph > spans.svg
 
-Spans are slices: on their thread where they nest, else (ended on another thread, or held across an
-await) on tracks of their own. Other events are instants with their fields, and losses have a track.
-folded and flamegraph tell the microseconds spent in each stack of spans. Conditions are those of
+Spans are slices: on their thread where they nest, else (ended on another thread, or held across an \
+await) on tracks of their own. Other events are instants with their fields, and losses have a track. \
+folded and flamegraph tell the microseconds spent in each stack of spans. Conditions are those of \
 `gracepoint report`. The file is there when it is whole, or not at all.")]
     Export(ExportArgs),
     /// Tell how switching tracing off went wrong in the kernel, and why it does not here
@@ -330,18 +335,18 @@ Examples:
   gracepoint scenario teardown-stall
   gracepoint scenario stale-data --json
 
-For each: what the kernel does, the schedule on which it fails as a model checker found it, ours on the same
+For each: what the kernel does, the schedule on which it fails as a model checker found it, ours on the same \
 schedule, and the kernel of this machine, measured where it lets us.")]
     Scenario(ScenarioArgs),
     /// Write a page with a timeline of threads, spans and events to look at
     #[command(after_long_help = "\
 Examples:
-  gracepoint view --open                        look at gracepoint.trace in the browser
-  gracepoint view slow.trace -o slow.html       a file to keep or to pass on
+  gracepoint view --open                    look at gracepoint.trace now
+  gracepoint view slow.trace -o slow.html   a file to keep or to pass on
   gracepoint view --since -2s --thread 'worker-*' --force
 
-The page is one file that loads nothing: no network, no server. It zooms by the wheel or W and S, moves by
-dragging or A and D, searches names and fields, and shows the fields of what is clicked. Its address says
+The page is one file that loads nothing: no network, no server. It zooms by the wheel or W and S, moves by \
+dragging or A and D, searches names and fields, and shows the fields of what is clicked. Its address says \
 what is shown. Conditions are those of `gracepoint report`. A page holds at most 8 million events.")]
     View(ViewArgs),
     /// Say why a Linux kernel is stuck, from the text of its log
@@ -350,11 +355,11 @@ Examples:
   dmesg | gracepoint explain -
   journalctl -k -b -1 -o short-monotonic | gracepoint explain - --json
   gracepoint explain console.log --html > why.html
-  gracepoint explain console.log --format report --vmlinux /usr/lib/debug/boot/vmlinux
+  gracepoint explain console.log --format report --vmlinux boot/vmlinux
 
-Hung tasks, RCU and SRCU stalls, lockups, lists of blocked tasks and of held locks become chains of
-who waits for whom, each hop with its lines and how sure it is. A chain ends at a culprit, at a
-cycle, or where the log says no more; then it is said what to collect. Exits with 0 when there is a
+Hung tasks, RCU and SRCU stalls, lockups, lists of blocked tasks and of held locks become chains of \
+who waits for whom, each hop with its lines and how sure it is. A chain ends at a culprit, at a \
+cycle, or where the log says no more; then it is said what to collect. Exits with 0 when there is a \
 culprit or a cycle, with 1 when the log does not say.")]
     Explain(ExplainArgs),
     /// Say why a program is stuck: who waits, for which grace period, and who holds it up
@@ -367,9 +372,9 @@ Examples:
   gracepoint why -p 4242 --html > why.html
   gracepoint why --core core.4242
 
-Each hop says what shows it and how sure it is. A program whose agent does not answer, because it is
-stopped or its thread is stuck, is read from outside, which takes the rights of a debugger. Stacks
-are those of threads that sleep. Exits with 0 when there is a culprit or a cycle, with 1 when nothing
+Each hop says what shows it and how sure it is. A program whose agent does not answer, because it is \
+stopped or its thread is stuck, is read from outside, which takes the rights of a debugger. Stacks \
+are those of threads that sleep. Exits with 0 when there is a culprit or a cycle, with 1 when nothing \
 is stuck or nobody can say."
     )]
     Why(WhyArgs),
@@ -407,6 +412,38 @@ mod tests {
             let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
             let example = format!("\n  gracepoint {}", command.get_name());
             assert!(help.contains(&example), "{}: {help}", command.get_name());
+        }
+    }
+
+    /// Paragraphs have no hard line breaks, or they would be broken twice; lines that are meant to stand fit
+    /// on 80 columns.
+    #[test]
+    fn help_reads_well_whatever_the_width() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut all = vec![cli.clone()];
+        while let Some(command) = all.pop() {
+            all.extend(command.get_subcommands().cloned());
+            let name = command.get_name();
+            let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            for pair in lines.windows(2) {
+                let goes_on = !pair[0].is_empty() && !pair[0].ends_with(':');
+                let is_text = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                assert!(!(goes_on && is_text(pair[1])), "{name}: {pair:?} are one paragraph");
+            }
+            for line in lines.iter().filter(|line| line.starts_with(' ')) {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+            for width in [80, 120] {
+                let text = command.clone().term_width(width).render_long_help().to_string();
+                let wide = text.lines().find(|line| line.chars().count() > width);
+                assert_eq!(wide.filter(|line| !line.contains("Usage:")), None, "{name}");
+                // Examples stand as they are.
+                for line in lines.iter().filter(|line| line.starts_with("  ")) {
+                    assert!(text.lines().any(|told| told == *line), "{name}: {line} is broken");
+                }
+            }
         }
     }
 

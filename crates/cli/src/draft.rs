@@ -50,6 +50,16 @@ impl Draft {
     pub(crate) fn named(&self, error: Failure) -> Failure {
         match error {
             Failure::Said { text, status } if text.starts_with("cannot write the output") => {
+                self.unwritten(Failure::Said { text, status })
+            }
+            other => other,
+        }
+    }
+
+    /// Says that there is no file because of an error.
+    pub(crate) fn unwritten(&self, error: Failure) -> Failure {
+        match error {
+            Failure::Said { text, status } => {
                 let name = shown(&self.path.to_string_lossy()).into_owned();
                 Failure::Said { text: format!("{text}; {name} was not written"), status }
             }

@@ -4,7 +4,7 @@
 
 mod browser;
 
-use crate::args::{ExportArgs, ExportFormat, ViewArgs};
+use crate::args::{ChooseArgs, ExportArgs, ExportFormat, ViewArgs};
 use crate::console::Console;
 use crate::draft::Draft;
 use crate::escape::shown;
@@ -12,8 +12,8 @@ use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, STATUS};
 use crate::quantity::{bytes, count, plural};
 use crate::traces::{verdict_of_chosen, warn, warn_further};
-use gracepoint_analysis::Trace;
 use gracepoint_analysis::export::{Exported, Format, Options, Progress, export as write_out};
+use gracepoint_analysis::{Trace, hints};
 use rustix::io::Errno;
 use serde_json::json;
 use std::fs::File;
@@ -84,10 +84,14 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
         done.ok_or_else(|| interrupted("what went to stdout is not whole"))?
     } else {
         let draft = Draft::new(&path, args.force)?;
-        write_file(&trace, &options, draft, &mut interrupts, console)?
+        write_file(&trace, &options, &args.choose, draft, &mut interrupts, console)?
     };
     let next = args.to.next();
     tell(&done, &path, &args.to.name(), args.json, next, console)?;
+    tell_missing(&trace, &done, console)?;
+    if args.choose.strict && !stdout {
+        return Ok(0); // it would not have been written
+    }
     warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
@@ -110,20 +114,25 @@ pub(crate) fn view(args: &ViewArgs, console: &mut Console) -> Result<u8> {
         None => "gracepoint.html".into(),
     };
     let draft = Draft::new(&path, args.force)?;
-    let done = write_file(&trace, &options, draft, &mut interrupts, console)?;
+    let done = write_file(&trace, &options, &args.choose, draft, &mut interrupts, console)?;
     let next = if args.open { "opening it" } else { "open it in a browser, or give --open" };
     tell(&done, &path, "page", args.json, next, console)?;
-    warn_further(&trace, &done.damage, console);
+    tell_missing(&trace, &done, console)?;
     if args.open {
         browser::open(&path)?;
     }
+    if args.choose.strict {
+        return Ok(0); // it would not have been written
+    }
+    warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
-/// Writes a file that is there when it is whole.
+/// Writes a file that is there when it is whole, and with `--strict` only where the trace is, too.
 fn write_file(
     trace: &Trace,
     options: &Options,
+    choose: &ChooseArgs,
     mut draft: Draft,
     interrupts: &mut Interrupts,
     console: &mut Console,
@@ -132,6 +141,11 @@ fn write_file(
     console.clear_progress();
     let done =
         done.map_err(|e| draft.named(e))?.ok_or_else(|| interrupted("nothing was written"))?;
+    if choose.strict {
+        warn_further(trace, &done.damage, console);
+        verdict_of_chosen(trace, done.damage.len(), choose, console)
+            .map_err(|e| draft.unwritten(e))?;
+    }
     draft.keep()?;
     Ok(done)
 }
@@ -166,6 +180,14 @@ fn run(
     };
     let done = write_out(trace, options, out, &mut go_on)?;
     Ok((!interrupted).then_some(done))
+}
+
+/// Says where what was drawn has numbers for names.
+fn tell_missing(trace: &Trace, done: &Exported, console: &mut Console) -> Result<()> {
+    if done.calls > 0 {
+        hints::names(trace, &[])?.into_iter().for_each(|hint| console.note(hint));
+    }
+    Ok(())
 }
 
 /// Draws how far it is, where somebody is watching.

@@ -174,7 +174,7 @@ impl Listing {
         }
         for pattern in globs {
             if !self.names.iter().any(|name| matches(pattern, name)) {
-                return Err(self.no_such(pattern, program).with_status(status));
+                return Err(Failure::new(self.no_such(pattern, program)).with_status(status));
             }
         }
         let wanted = |at: &usize| {
@@ -183,7 +183,16 @@ impl Listing {
         Ok((0..self.functions.len()).filter(wanted).collect())
     }
 
-    fn no_such(&self, pattern: &str, program: &Program) -> Failure {
+    /// What `choice` leaves out and is not there: no error, but hardly what was meant.
+    pub(crate) fn idle(&self, choice: &ChooseFunctions, program: &Program) -> Vec<String> {
+        let idle = |glob: &&String| !self.names.iter().any(|name| matches(glob, name));
+        let tell = |glob: &String| {
+            format!("--notrace leaves out nothing: {}", self.no_such(glob, program))
+        };
+        choice.notrace.iter().filter(idle).map(tell).collect()
+    }
+
+    fn no_such(&self, pattern: &str, program: &Program) -> String {
         let found = near(pattern, self.names.iter().map(String::as_str), 3);
         let near: Vec<_> = found.into_iter().map(shown).collect();
         let hint = match near.as_slice() {
@@ -191,7 +200,7 @@ impl Listing {
             near => format!("did you mean {}?", near.join(", ")),
         };
         let name = shown(&program.name);
-        Failure::new(format!("no function of {name} matches `{}`: {hint}", shown(pattern)))
+        format!("no function of {name} matches `{}`: {hint}", shown(pattern))
     }
 
     /// Whether `choice` would take any of these.
@@ -210,11 +219,6 @@ impl Listing {
         program: &Program,
     ) -> Result<(FunctionsWanted, Table)> {
         let mut chosen = self.matching(&choice.functions, program, 2)?;
-        for pattern in &choice.notrace {
-            if !self.names.iter().any(|name| matches(pattern, name)) {
-                return Err(self.no_such(pattern, program));
-            }
-        }
         let out = |at: &usize| choice.notrace.iter().any(|glob| matches(glob, &self.names[*at]));
         chosen.retain(|at| !out(at));
         if chosen.is_empty() {

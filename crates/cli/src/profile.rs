@@ -106,6 +106,7 @@ impl Profile {
             pid,
             exe: program.exe.clone(),
             args: Vec::new(),
+            frame_pointers: program.frame_pointers,
         };
         // The stream 0 has the objects.
         let beside = Beside::begin(pid, args.rate.rate(), 1, Context::default())?;

@@ -195,7 +195,8 @@ fn wanted_functions(
     if !alone && !listing.has_some(choice) {
         return Ok(None);
     }
-    listing.notes.iter().for_each(|note| console.note(shown(note)));
+    let idle = listing.idle(choice, &live.program);
+    listing.notes.iter().chain(&idle).for_each(|note| console.note(shown(note)));
     Ok(Some(listing.choose(choice, &live.program)?.0))
 }
 

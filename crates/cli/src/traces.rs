@@ -6,7 +6,7 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::quantity;
 use gracepoint_analysis::report::{Format, Options};
-use gracepoint_analysis::{Damage, Trace, hist, info, profile, report, slow};
+use gracepoint_analysis::{Damage, Trace, hints, hist, info, profile, report, slow};
 
 /// Damage told one by one; more is only counted.
 const DAMAGE_SHOWN: usize = 5;
@@ -34,6 +34,9 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
     };
     let reported = report::report(&trace, &options, console.out())?;
     console.flush()?;
+    let globs = &options.filter.events;
+    let missing = [hints::names(&trace, globs)?, hints::stacks(&trace, globs)?];
+    missing.into_iter().flatten().for_each(|hint| console.note(hint));
     warn_further(&trace, &reported.damage, console);
     if reported.lines == 0 && args.limit != Some(0) && args.choose.is_choice() {
         console.note(shown(&why_nothing(&trace)?));
@@ -60,6 +63,7 @@ pub(crate) fn info(args: &InfoArgs, console: &mut Console) -> Result<u8> {
     let text = if args.json { info.to_json() } else { info.to_text() };
     console.line(text.trim_end())?;
     console.flush()?;
+    hints::stacks(&trace, &args.choose.filter().events)?.into_iter().for_each(|h| console.note(h));
     verdict_of_chosen(&trace, info.damage.len(), &args.choose, console)
 }
 

@@ -17,6 +17,7 @@ mod requests;
 pub(crate) use descriptors::{child_after_fork, remember};
 pub(crate) use launch::Launch;
 
+use crate::context::has_frame_pointers;
 use crate::dynamic::registry;
 use crate::flight::Flight;
 use crate::key::TRACE;
@@ -291,6 +292,7 @@ impl Agent {
             waiting: self.setup.launch.is_waiting(),
             object: self.object.clone(),
             makes_events: registry::is_used(),
+            frame_pointers: has_frame_pointers(),
             sessions: self.held.iter().map(Held::label).collect(),
         }
     }

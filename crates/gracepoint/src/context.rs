@@ -7,9 +7,16 @@
 //! frame pointers uses the register for something else), so nothing is read through it: the kernel
 //! copies ([`sys::peek`]), and says so where there is nothing to copy. A frame must lie above the one
 //! before, on 8 bytes; the chain ends where it does not, or after [`DEEPEST`] frames. Build with
-//! `-C force-frame-pointers=yes`; without there is nothing to follow, and as a rule not one address.
+//! `-C force-frame-pointers=yes`; without there is nothing to follow, and as a rule not one address
+//! ([`has_frame_pointers`] tells).
+//!
+//! A function that begins or ends is at the top of its own stack ([`Top::Call`]): what lies below its place on the stack is
+//! ours, and is left out. With a sled it has no frame at these moments, or not any more, so its address is
+//! taken from the table, and its caller's from where its return address lies. With the attribute it is who called
+//! the last frame of ours.
 
 use crate::arch::local;
+use crate::function::FunctionCall;
 use crate::{ring, sys};
 use gracepoint_wire::schema::Context;
 
@@ -20,6 +27,15 @@ const CHUNK: usize = 512;
 /// Bytes of the longest context: three numbers, a name of 15 bytes and a NUL, a sequence.
 const LONGEST: usize = 12 + 16 + 6 + DEEPEST * 8;
 
+/// What a stack begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Top<'c> {
+    /// With what leads from the event to here.
+    Here,
+    /// With a function that begins or ends. It lies at this address; 0 for one with the attribute.
+    Call(&'c FunctionCall, u64),
+}
+
 /// A context as bytes.
 pub(crate) struct Gathered {
     bytes: [u8; LONGEST],
@@ -28,7 +44,7 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     /// What `wanted` asks for, in its order.
-    pub(crate) fn now(wanted: Context, pid: u32) -> Gathered {
+    pub(crate) fn now(wanted: Context, pid: u32, top: Top<'_>) -> Gathered {
         let mut gathered = Gathered { bytes: [0; LONGEST], len: 0 };
         if wanted.has(Context::CPU) {
             gathered.push(&sys::cpu().to_le_bytes());
@@ -38,14 +54,14 @@ impl Gathered {
             if wanted.has(Context::TID) {
                 gathered.push(&owner.tid.to_le_bytes());
             }
-            gathered.push_later(wanted, pid, &owner.name);
+            gathered.push_later(wanted, pid, &owner.name, top);
         } else {
-            gathered.push_later(wanted, pid, &[]);
+            gathered.push_later(wanted, pid, &[], top);
         }
         gathered
     }
 
-    fn push_later(&mut self, wanted: Context, pid: u32, name: &[u8]) {
+    fn push_later(&mut self, wanted: Context, pid: u32, name: &[u8], top: Top<'_>) {
         if wanted.has(Context::PID) {
             self.push(&pid.to_le_bytes());
         }
@@ -57,7 +73,7 @@ impl Gathered {
         if wanted.has(Context::STACK) {
             let mut frames = [0; DEEPEST];
             let mut chunk = [0; CHUNK];
-            let depth = walk(local::frame_pointer(), &mut frames, &mut chunk, sys::peek);
+            let depth = stack(top, local::frame_pointer(), &mut frames, &mut chunk, sys::peek);
             self.push(&(depth as u32).to_le_bytes());
             self.push(&(depth as u16).to_le_bytes());
             for frame in &frames[..depth] {
@@ -76,41 +92,120 @@ impl Gathered {
     }
 }
 
-/// Return addresses from the frame at `frame` outwards; `peek` copies memory at an address into `chunk` and
-/// says how much of it there was.
-pub(crate) fn walk(
-    mut frame: u64,
+/// A stack with this top, as [`walk`] finds it from `frame` on.
+fn stack(
+    top: Top<'_>,
+    frame: u64,
     into: &mut [u64],
     chunk: &mut [u8],
     peek: impl Fn(u64, &mut [u8]) -> usize,
 ) -> usize {
-    let (mut start, mut length) = (0, 0);
-    let most = into.len();
-    for (depth, place) in into.iter_mut().enumerate() {
-        if frame == 0 || !frame.is_multiple_of(8) || frame > u64::MAX - 2 * chunk.len() as u64 {
-            return depth;
+    let mut chain = Chain::new(frame, chunk, peek);
+    let Top::Call(call, address) = top else { return chain.collect(into, 0) };
+    let place = call.frame() as u64;
+    // Ours, up to the one that was called by the function, or by its trampoline.
+    let mut called_from = 0;
+    while chain.frame < place {
+        let Some(address) = chain.next() else { break };
+        called_from = address;
+    }
+    if chain.frame < place {
+        chain.frame = 0; // the chain is rubbish: it does not lead to the call
+        called_from = 0;
+    }
+    let mut depth = 0;
+    let mut push = |address: u64| {
+        into[depth] = address;
+        depth += 1;
+    };
+    if address != 0 {
+        // A place behind the first byte, as return addresses are.
+        push(address + 1);
+        let mut caller = [0; 8];
+        if (chain.peek)(place, &mut caller) == 8 {
+            push(u64::from_le_bytes(caller));
         }
-        if frame < start || frame + 16 > start + length {
-            start = frame;
-            length = peek(start, chunk) as u64;
-            if length < 16 {
-                return depth;
+    } else if called_from != 0 {
+        push(called_from);
+    }
+    chain.collect(into, depth)
+}
+
+/// Return addresses from the frame at `frame` outwards; `peek` copies memory at an address into `chunk` and
+/// says how much of it there was.
+pub(crate) fn walk(
+    frame: u64,
+    into: &mut [u64],
+    chunk: &mut [u8],
+    peek: impl Fn(u64, &mut [u8]) -> usize,
+) -> usize {
+    Chain::new(frame, chunk, peek).collect(into, 0)
+}
+
+/// Frames, as they lead from one to the next.
+struct Chain<'c, P> {
+    /// The next one; 0 for none.
+    frame: u64,
+    chunk: &'c mut [u8],
+    start: u64,
+    length: u64,
+    peek: P,
+}
+
+impl<'c, P: Fn(u64, &mut [u8]) -> usize> Chain<'c, P> {
+    fn new(frame: u64, chunk: &'c mut [u8], peek: P) -> Chain<'c, P> {
+        Chain { frame, chunk, start: 0, length: 0, peek }
+    }
+
+    /// The rest of them behind the first `depth` of `into`; how many there are then.
+    fn collect(mut self, into: &mut [u64], depth: usize) -> usize {
+        for (at, place) in into.iter_mut().enumerate().skip(depth) {
+            let Some(address) = self.next() else { return at };
+            *place = address;
+        }
+        into.len()
+    }
+
+    /// The return address of the next frame.
+    fn next(&mut self) -> Option<u64> {
+        let frame = self.frame;
+        let most = u64::MAX - 2 * self.chunk.len() as u64;
+        if frame == 0 || !frame.is_multiple_of(8) || frame > most {
+            return None;
+        }
+        if frame < self.start || frame + 16 > self.start + self.length {
+            self.start = frame;
+            self.length = (self.peek)(frame, self.chunk) as u64;
+            if self.length < 16 {
+                return None;
             }
         }
-        let at = (frame - start) as usize;
-        let word =
-            |at: usize| chunk[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let at = (frame - self.start) as usize;
+        let word = |at: usize| {
+            self.chunk[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        };
         let (next, address) = (word(at), word(at + 8));
-        if address == 0 {
-            return depth;
-        }
-        *place = address;
-        if next <= frame {
-            return depth + 1;
-        }
-        frame = next;
+        self.frame = if next > frame { next } else { 0 };
+        (address != 0).then_some(address)
     }
-    most
+}
+
+/// Is this code built with frame pointers, and so, with the same flags, the program's? `None` where they are not followed.
+pub(crate) fn has_frame_pointers() -> Option<bool> {
+    #[inline(never)]
+    fn inner(outer: *const u64) -> bool {
+        let here = std::hint::black_box(0u64);
+        let frame = local::frame_pointer();
+        // Where it has a frame of its own, that lies between what it has on the stack and what its caller has.
+        (&raw const here).addr() as u64 <= frame && frame < outer.addr() as u64
+    }
+    #[inline(never)]
+    fn outer() -> bool {
+        let here = std::hint::black_box(0u64);
+        // Not the last thing it does, or `inner` would have its frame.
+        std::hint::black_box(inner(&raw const here))
+    }
+    cfg!(target_arch = "x86_64").then(outer)
 }
 
 #[cfg(test)]
@@ -145,6 +240,32 @@ mod tests {
         assert!(walked(0, &[1, 1]).is_empty(), "no frame");
         let deep: Vec<u64> = (0..100).flat_map(|n| [0x1000 + (n + 1) * 16, n + 1]).collect();
         assert_eq!(walked(0x1000, &deep), (1..=DEEPEST as u64).collect::<Vec<_>>());
+    }
+
+    /// What is told of a call at `place`, with frames of ours below.
+    fn told(guard: usize, place: usize, address: u64, words: &[u64]) -> Vec<u64> {
+        let call = FunctionCall { frame: place | guard, id: 1, depth: crate::function::NO_DEPTH };
+        let mut frames = [0; DEEPEST];
+        let (top, memory) = (Top::Call(&call, address), memory(0x1000, words));
+        let depth = stack(top, 0x1000, &mut frames, &mut [0; CHUNK], memory);
+        frames[..depth].to_vec()
+    }
+
+    #[test]
+    fn a_function_is_the_top_of_its_stack() {
+        // Two frames of ours, the function's return address (77) at 0x1028, and its caller's frame.
+        let words = [0x1010, 1, 0x1030, 2, 0, 77, 0x1040, 33, 0, 44];
+        assert_eq!(told(0, 0x1028, 500, &words), [501, 77, 33, 44]);
+        // With the attribute the second one was called by the function, which has a frame.
+        let words = [0x1010, 1, 0x1030, 22, 0, 0, 0x1040, 33, 0, 44];
+        assert_eq!(told(crate::function::GUARD, 0x1028, 0, &words), [22, 33, 44]);
+        // Without frame pointers it is all that is known, with its caller; or nothing.
+        assert_eq!(told(0, 0x1028, 500, &[0, 1, 0, 0, 0, 77]), [501, 77]);
+        assert_eq!(told(0, 0x1028, 500, &[0x1010, 1, 7, 0, 0, 77]), [501, 77]);
+        assert!(told(crate::function::GUARD, 0x1028, 0, &[0x1010, 1, 0, 1, 0, 77]).is_empty());
+        // As deep as it gets.
+        let deep: Vec<u64> = (0..100).flat_map(|n| [0x1000 + (n + 1) * 16, n + 1]).collect();
+        assert_eq!(told(0, 0x1018, 500, &deep).len(), DEEPEST);
     }
 
     #[test]

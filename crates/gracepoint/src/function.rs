@@ -33,7 +33,9 @@ mod excluded;
 
 pub(crate) use frames::Frames;
 pub use hit::FunctionCall;
-#[cfg(not(gp_branch))]
+#[cfg(test)]
+pub(crate) use hit::GUARD;
+#[cfg(any(test, not(gp_branch)))]
 pub(crate) use hit::NO_DEPTH;
 pub(crate) use ops::{Op, Owner, Set};
 pub use point::{Call, Point};
@@ -86,6 +88,18 @@ pub(crate) fn events_of(set: &Set) -> Vec<String> {
             Place::Sleds { .. } => [None; 3],
         });
         keys.flatten().map(|key| key.desc.name()).collect()
+    })
+}
+
+/// Where each function lies, by its id; 0 for those with the attribute, whose frame says so.
+pub(crate) fn addresses() -> Box<[u64]> {
+    registry::with_table(|table| {
+        let address = |(_, function): (u32, &table::Function)| match function.place {
+            Place::Attribute(..) => 0,
+            #[cfg(not(gp_branch))]
+            Place::Sleds { function, .. } => function as u64,
+        };
+        std::iter::once(0).chain(table.functions().map(address)).collect()
     })
 }
 

@@ -99,6 +99,8 @@ pub struct Program {
     /// It declares events at run time: more than it lists may come, so a pattern that matches none
     /// is no mistake.
     pub makes_events: bool,
+    /// Whether its code keeps frame pointers, which stacks are found by; `None` if it does not say.
+    pub frame_pointers: Option<bool>,
     /// Its sessions, those that are off included: their names, or else what made them.
     pub sessions: Vec<String>,
 }

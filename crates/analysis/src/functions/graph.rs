@@ -82,7 +82,7 @@ pub fn graph(trace: &Trace, options: &Options, out: &mut dyn Write) -> Result<Gr
         functions: &functions,
         wanted,
         options,
-        lines: Lines::new(trace, format, report::Time::Utc),
+        lines: Lines::new(trace, format, report::Time::Utc).with_symbols(trace),
         text: Vec::with_capacity(2 * GATHER),
         done: Graphed::default(),
     };
@@ -361,7 +361,7 @@ impl Graph<'_> {
         let mut line = Vec::new();
         match self.options.json {
             true => self.lines.push(event, &mut line),
-            false => line = comment(event),
+            false => line = comment(event, &mut self.lines),
         }
         if self.functions.are_whole() {
             lane.whole.moment(event.ns, Told::Line(line));
@@ -496,14 +496,12 @@ fn own<'a>(event: &Event<'a>) -> impl Iterator<Item = Fields<'a>> + use<'a> {
     event.values().skip(event.kind.fields.len().saturating_sub(own))
 }
 
-/// `/* name: { … } */`
-fn comment(event: &Event<'_>) -> Vec<u8> {
-    let mut inside = escape::name(&event.kind.name).into_bytes();
-    inside.extend_from_slice(b": { ");
-    inside.extend(spell(event.values()));
-    inside.extend_from_slice(b" }");
-    let mut text = b"/* ".to_vec();
-    push_comment(&mut text, &inside);
+/// `/* name: { … } */`, as a report tells it.
+fn comment(event: &Event<'_>, lines: &mut Lines) -> Vec<u8> {
+    let mut told = Vec::new();
+    lines.push_told(event, &mut told);
+    let mut text = b"/*".to_vec();
+    push_comment(&mut text, &told);
     text.extend_from_slice(b" */");
     text
 }

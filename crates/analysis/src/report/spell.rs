@@ -3,6 +3,7 @@
 
 use super::{Format, Time};
 use crate::escape::{self, push_hex, push_json, push_name, push_text};
+use crate::hints::STACK;
 use crate::profile::Sampler;
 use crate::read::Event;
 use crate::sidecar::FunctionEntry;
@@ -11,9 +12,6 @@ use crate::value::{Numbers, Text};
 use crate::{Trace, Value};
 use std::collections::HashMap;
 use std::io::Write;
-
-/// The field of a context with a stack.
-const STACK: &str = "callstack";
 
 /// Spells events of one trace.
 ///
@@ -175,6 +173,12 @@ impl Lines {
         self.first_ns.get_or_insert(event.ns);
         self.previous_ns = event.ns;
         out.extend_from_slice(event.who);
+        self.push_told(event, out);
+        out.push(b'\n');
+    }
+
+    /// Appends what a line of text tells of an event beside its time and thread, with a space before: ` name: { a = 1 }`.
+    pub(crate) fn push_told(&mut self, event: &Event<'_>, out: &mut Vec<u8>) {
         let mut symbols = self.symbols.take();
         self.push_text_fields(event, &mut symbols, out);
         self.symbols = symbols;
@@ -202,7 +206,7 @@ impl Lines {
                 (value, None) => push_value(value, out),
             }
         }
-        out.extend_from_slice(if label.keys.is_empty() { b"}\n" } else { b" }\n" });
+        out.extend_from_slice(if label.keys.is_empty() { b"}" } else { b" }" });
     }
 
     fn push_time(&mut self, ns: u64, out: &mut Vec<u8>) {

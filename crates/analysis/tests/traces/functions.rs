@@ -7,7 +7,7 @@ use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::functions::graph::{self, Graphed, graph};
 use gracepoint_analysis::functions::table::{self, Row, Sort, table};
 use gracepoint_analysis::sidecar::{self, FunctionEntry};
-use gracepoint_analysis::{Result, Trace};
+use gracepoint_analysis::{Result, Trace, hints};
 use gracepoint_wire::control::{ENTRY_ID, EXIT_ID, WHOLE_ID, function_events};
 use gracepoint_wire::schema::Role;
 use serde_json::Value;
@@ -131,10 +131,32 @@ const STORY: &str = r#"# THREAD                    DURATION           FUNCTION C
  one/101                |                |      } /* kv::get: left without an exit */
  one/101                |                |    } /* <kv::Store>::put::<u8>: left without an exit */
  one/101                | # 3000.000 us  |    kv::o*/dd\u{1b}[2J();
- one/101                |                |    /* gp:loss: { id = 4, count = 3 } */
+ one/101                |                |    /* gp:loss: { id = gp:function_entry, count = 3 } */
  one/101                | $ 1999999.000 us |  }
  one/101                |                |  kv::get() {
 "#;
+
+#[test]
+fn hollow_stacks_are_told_where_there_are_stacks() {
+    let mut recording = Recording::new(&[
+        (Role::Event, "kv:deep", &[("callstack", "[u64]")]),
+        (Role::Event, "kv:flat", &[("n", "u32")]),
+    ]);
+    recording.events.extend(function_events(false));
+    let dir = recording.write_bare();
+    for (frame_pointers, want) in [(None, false), (Some(true), false), (Some(false), true)] {
+        let mut about = recording.sidecar();
+        about.program.frame_pointers = frame_pointers;
+        sidecar::write(dir.path(), &about).unwrap();
+        let trace = Trace::open(dir.path()).unwrap();
+        let told = |globs: &[&str]| {
+            let globs: Vec<String> = globs.iter().map(|&glob| glob.into()).collect();
+            hints::stacks(&trace, &globs).unwrap().is_some()
+        };
+        assert_eq!((told(&[]), told(&["kv:deep"])), (want, want));
+        assert!(!told(&["kv:flat"]) && !told(&["gp:function_entry"]));
+    }
+}
 
 #[test]
 fn a_story_is_drawn_as_the_kernel_does() {
@@ -162,7 +184,7 @@ fn a_graph_may_begin_at_a_function_and_end_at_a_depth() {
  one/101                |                |    kv::get() {
  one/101                |                |    } /* kv::get: left without an exit */
  one/101                |                |  } /* <kv::Store>::put::<u8>: left without an exit */
- one/101                |                |  /* gp:loss: { id = 4, count = 3 } */
+ one/101                |                |  /* gp:loss: { id = gp:function_entry, count = 3 } */
 ";
     assert_eq!(text.split_once("|   |   |   |").unwrap().1, want);
     assert_eq!((done.calls, done.left, done.without_entry), (1, 2, 0));

@@ -137,6 +137,7 @@ impl Recording {
             pid: 77,
             exe: "/bin/kv".into(),
             args: vec!["--fast".into()],
+            frame_pointers: None,
         };
         let mut sidecar = Sidecar::new(program, &self.clock, &self.events);
         sidecar.complete = true;

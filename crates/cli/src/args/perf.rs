@@ -24,8 +24,8 @@ Examples:
   gracepoint perf stat -e sched:sched_switch -- ./kv --port 0
   gracepoint perf stat -p 4242 --per-thread --json
 
-An EVENT is task-clock, cpu-clock, page-faults, minor-faults, major-faults, context-switches or
-cpu-migrations; the name of a tracepoint of the program; or one of the kernel's (`sched:sched_switch`), where
+An EVENT is task-clock, cpu-clock, page-faults, minor-faults, major-faults, context-switches or \
+cpu-migrations; the name of a tracepoint of the program; or one of the kernel's (`sched:sched_switch`), where \
 tracefs can be read. Ends by Ctrl-C, after --duration, or with the process; with CMD, exits as CMD does."
     )]
     Stat(PerfStatArgs),

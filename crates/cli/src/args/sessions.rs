@@ -43,9 +43,14 @@ impl StartArgs {
     /// The events that are meant, and the functions: a tracer that is asked for without any means all.
     ///
     /// # Errors
-    /// When the tracer is `nop` and there are functions, or what is about functions is given without any.
+    /// When the tracer is `nop` and functions are asked for, or what is about functions is given without any.
     pub(crate) fn wanted(&self) -> Result<(Vec<String>, ChooseFunctions), String> {
         let mut functions = self.functions.clone();
+        if self.targets.is_contradiction() {
+            return Err(
+                "nop is without functions, and function records them: give one of the two".into()
+            );
+        }
         match self.targets.plugin() {
             Some(Plugin::Nop) if functions.is_any() => {
                 return Err("-p nop is without functions: leave it or --functions out".into());

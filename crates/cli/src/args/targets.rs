@@ -57,13 +57,23 @@ fn parse_pid_or_plugin(text: &str) -> Result<PidOrPlugin, String> {
 }
 
 impl StartTargets {
-    /// The tracer that is asked for.
+    /// The tracer that is asked for: the last one, of several.
     pub(crate) fn plugin(&self) -> Option<Plugin> {
+        self.plugins().last()
+    }
+
+    /// Whether functions are asked for, and that there are none.
+    pub(crate) fn is_contradiction(&self) -> bool {
+        let is_nop = |plugin| plugin == Plugin::Nop;
+        self.plugins().any(is_nop) && !self.plugins().all(is_nop)
+    }
+
+    fn plugins(&self) -> impl Iterator<Item = Plugin> {
         let of = |target: &PidOrPlugin| match target {
             PidOrPlugin::Plugin(plugin) => Some(*plugin),
             PidOrPlugin::Pid(_) => None,
         };
-        self.plugin.or_else(|| self.pid.iter().rev().find_map(of))
+        self.pid.iter().filter_map(of).chain(self.plugin)
     }
 
     pub(crate) fn find(&self, console: &mut Console) -> failure::Result<Found> {

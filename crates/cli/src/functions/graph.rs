@@ -1,13 +1,13 @@
 //! `gracepoint graph` and `gracepoint report --functions`: what a trace tells of functions.
 
-use crate::args::{GraphArgs, ReportArgs, SortBy};
+use crate::args::{ChooseArgs, GraphArgs, ReportArgs, SortBy};
 use crate::console::Console;
 use crate::failure::{Failure, Result};
 use crate::quantity::count;
 use crate::traces::{verdict_of_chosen, warn, warn_further};
-use gracepoint_analysis::Trace;
 use gracepoint_analysis::functions::graph::{Options, graph as draw};
 use gracepoint_analysis::functions::table::{self, Sort};
+use gracepoint_analysis::{Trace, hints};
 
 /// Runs `graph`.
 pub(crate) fn graph(args: &GraphArgs, console: &mut Console) -> Result<u8> {
@@ -38,13 +38,30 @@ pub(crate) fn graph(args: &GraphArgs, console: &mut Console) -> Result<u8> {
         let n = count(done.without_entry);
         console.note(format_args!("{n} exits are of calls that had begun before, or were lost"));
     }
-    tell_losses(&trace, console)?;
+    let any = done.calls + done.left + done.open + done.without_entry > 0;
+    tell_missing(&trace, any, &args.choose, !args.functions.is_empty(), console)?;
     warn_further(&trace, &done.damage, console);
     verdict_of_chosen(&trace, done.damage.len(), &args.choose, console)
 }
 
-/// Says how many records of functions are missing because they were lost.
-fn tell_losses(trace: &Trace, console: &mut Console) -> Result<()> {
+/// Says what of functions is missing: calls where there are not `any`, names where the trace was copied without them, and
+/// records that were lost.
+fn tell_missing(
+    trace: &Trace,
+    any: bool,
+    choose: &ChooseArgs,
+    by_name: bool,
+    console: &mut Console,
+) -> Result<()> {
+    if !any && (by_name || choose.steps_over()) {
+        console.note("no function was called in what is chosen of the trace: choose more of it");
+    } else if !any {
+        console.note(
+            "no function that was on was called: record for longer, or others (`gracepoint functions -p PID` lists \
+             them); those that the compiler inlined are never called",
+        );
+    }
+    hints::names(trace, &[])?.into_iter().for_each(|hint| console.note(hint));
     let functions = || trace.events().iter().filter(|event| event.is_function());
     let lost: u64 = match trace.sidecar().filter(|about| about.complete) {
         Some(about) => functions().filter_map(|kind| about.lost.get(&kind.declared.id)).sum(),
@@ -87,7 +104,8 @@ pub(crate) fn table(glob: &str, args: &ReportArgs, console: &mut Console) -> Res
     let text = if args.json { table.to_json() } else { table.to_text() };
     console.bytes(text.as_bytes())?;
     console.flush()?;
-    tell_losses(&trace, console)?;
+    let any = !table.rows.is_empty();
+    tell_missing(&trace, any, &args.choose, glob != "*", console)?;
     warn_further(&trace, &table.damage, console);
     verdict_of_chosen(&trace, table.damage.len(), &args.choose, console)
 }

@@ -129,6 +129,7 @@ fn copy(stem: &Path, out: &Path, force: bool) -> Result<Recovered> {
         pid: program.pid,
         exe: program.exe.clone(),
         args: Vec::new(),
+        frame_pointers: program.frame_pointers,
     };
     let mut sidecar = Sidecar::new(entry, &clock, &about.created.events);
     sidecar.complete = missed.rejected == 0 && copier.spoilt == 0;

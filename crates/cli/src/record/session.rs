@@ -27,6 +27,7 @@ use crate::functions::{self, Table};
 use crate::interrupt::Interrupts;
 use crate::perf::sides::{Asked, Sides, samples_itself, stacks_are_cut};
 use crate::quantity;
+use gracepoint_analysis::hints;
 use gracepoint_analysis::sidecar::{ProgramEntry, Sidecar};
 use gracepoint_analysis::tally::Tally;
 use gracepoint_wire::clock::{Clock, Triple};
@@ -193,7 +194,9 @@ impl Session {
         if plan.functions.is_any() {
             let listing = functions::listing(&mut live)?;
             let chosen = listing.choose(plan.functions, &live.program)?;
+            let idle = listing.idle(plan.functions, &live.program);
             (functions, table, notes) = (Some(chosen.0), chosen.1, listing.notes);
+            notes.extend(idle);
         }
         let mut sides = plan.sides;
         let (samples, refused) = sides.take_from(live.pid).unzip();
@@ -215,6 +218,9 @@ impl Session {
             notes.extend(samples_itself(&reply, refused.flatten())?);
         }
         let mut session = Session::of(live, reply, table, plan.dir, plan.force)?;
+        if plan.context.has(Context::STACK) {
+            notes.extend(hints::of_stacks(&session.program.name, session.program.frame_pointers));
+        }
         notes.extend(stacks_are_cut(samples, session.copier.arena.header.page_bytes));
         let asked = if plan.buffer_bytes == 0 { u64::MAX } else { plan.buffer_bytes };
         notes.extend(session.copier.arena.larger_than(asked));
@@ -281,6 +287,7 @@ impl Session {
             pid: program.pid,
             exe: program.exe.clone(),
             args: arguments(pid),
+            frame_pointers: program.frame_pointers,
         };
         let now = Instant::now();
         let mut session = Session {

@@ -115,8 +115,22 @@ fn an_export_says_what_is_damaged() {
             said.err.contains("damaged: stream_2") && said.err.contains("is damaged in 1 place")
         );
     }
-    let json = fs::read(scene.dir.join("gracepoint.json")).unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    // What is asked for strictly is there when the trace is whole, or not at all; what was there stays.
+    let path = scene.dir.join("gracepoint.json");
+    let before = fs::read(&path).unwrap();
+    let refused = [
+        &["export", "t.trace", "--to", "perfetto", "--strict"][..],
+        &["export", "t.trace", "--to", "chrome", "--strict", "--force"],
+        &["view", "t.trace", "--strict"],
+    ];
+    for args in refused {
+        let said = scene.run(args);
+        assert!(said.status == 2 && said.err.contains(" was not written"), "{}", said.err);
+        assert_eq!(said.err.matches("damaged: stream_2").count(), 1, "{}", said.err);
+        assert_eq!(names(&scene), ["gracepoint.json", "sockets", "t.trace"], "{args:?}");
+    }
+    assert!(fs::read(&path).unwrap() == before);
+    let json: serde_json::Value = serde_json::from_slice(&before).unwrap();
     let kept = json["traceEvents"].as_array().unwrap().iter().filter(|e| e["ph"] == "i").count();
     assert!(kept as u64 > events / 2 && (kept as u64) < events);
 }

@@ -111,6 +111,7 @@ impl Fake {
             waiting: true,
             object: String::new(),
             makes_events: false,
+            frame_pointers: (self.mode == "hollow").then_some(false),
             sessions: Vec::new(),
         };
         let mut hello = Hello::current(Some(program));

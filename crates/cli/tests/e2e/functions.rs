@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 14] = [
         ("functions_are_listed", are_listed),
         ("functions_errors_say_what_to_do", errors_say_what_to_do),
         ("functions_are_asked_for_by_number", are_asked_for_by_number),
@@ -18,7 +18,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("functions_of_pieces_have_names", pieces_have_names),
         ("functions_of_a_panic_end", a_panic_ends_calls),
         ("functions_with_sleds_are_recorded", with_sleds),
+        ("functions_without_their_names_say_why", without_names),
+        ("functions_that_nobody_called_are_told", nobody_called),
         ("a_stack_is_told_by_its_functions", a_stack_has_names),
+        ("a_stack_begins_with_the_function", a_stack_begins_with_the_function),
+        ("a_stack_is_whole_or_a_line_says_why_not", a_stack_is_whole_or_not),
     ];
     tests.into_iter().map(crate::trial).collect()
 }
@@ -58,6 +62,9 @@ fn are_listed() {
         lines[1..],
         ["kv::main", "kv::store::get  src/store.rs:12", "kv::store::put  src/store.rs:40"]
     );
+    assert_eq!(done(scene.run(&["functions", "-p", &pid, "all"])), said.out);
+    let listed = done(scene.run(&["list", "-p", &pid]));
+    assert!(listed.contains("t:tick") && done(scene.run(&["list", "-p", &pid, "all"])) == listed);
     let found = json(&done(scene.run(&["functions", "--name", "kv", "--json", "*::get", "e2e*"])));
     assert_eq!(found.len(), 2);
     assert_eq!((&found[0]["kind"], &found[1]["kind"]), (&"sleds".into(), &"attribute".into()));
@@ -117,6 +124,16 @@ fn errors_say_what_to_do() {
         (said.status, said.err.as_str()),
         (2, "gracepoint: --depth is about functions: say which with --functions GLOB\n")
     );
+    for both in [["-p", "nop", "-p", "function"], ["-p", "function_graph", "--plugin", "nop"]] {
+        let said = scene.run(&[&["start"], &both[..]].concat());
+        assert_eq!(
+            (said.status, said.err.as_str()),
+            (
+                2,
+                "gracepoint: nop is without functions, and function records them: give one of the two\n"
+            )
+        );
+    }
     for part in [["-e", "kv:*"], ["--last", "3"]] {
         let said = scene.run(&[&["report", "t.trace", "--functions"], &part[..]].concat());
         assert!(said.status == 2 && said.err.contains("not by -e or --last"), "{}", said.err);
@@ -151,6 +168,12 @@ fn are_asked_for_by_number() {
     assert_eq!(fake.expect("asked "), "[\"t:*\"] [(1, 4)] 0 0 []");
     let said = record(&["-l", "kv::*", "-n", "kv::*"]);
     assert!(said.status == 2 && said.err.contains("--notrace leaves no function"), "{}", said.err);
+    let said = record(&["-l", "kv::*", "-n", "kv::store::gte"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    let idle = "gracepoint: --notrace leaves out nothing: no function of kv matches `kv::store::gte`: did you mean \
+                kv::store::get?\n";
+    assert!(said.err.contains(idle), "{}", said.err);
+    assert_eq!(fake.expect("asked "), "[] [(1, 3)] 0 0 []");
     let said = record(&["-l", "kv::nothing::at::all"]);
     assert!(said.status == 2 && said.err.contains("no function of kv matches"), "{}", said.err);
 }
@@ -402,6 +425,159 @@ fn a_stack_has_names() {
     let text = done(scene.run(&args));
     assert!(text.lines().count() == 3 && text.lines().all(|line| line.contains(told)), "{text}");
     program.end();
+}
+
+/// What of ours leads from the function to the record is left out, at its begin and its end.
+fn a_stack_begins_with_the_function() {
+    if no_sleds() {
+        return;
+    }
+    let scene = Scene::new();
+    let program = serving(&scene);
+    let pid = program.pid().to_string();
+    let args = ["record", "-p", &pid, "-l", "*::traced::outer", "-l", "*::traced::leaf"];
+    let more = ["--context", "stack", "-d", "100ms", "-o", "t.trace"];
+    let said = scene.run(&[&args[..], &more].concat());
+    assert!(said.status == 0 && !said.err.contains("frame pointers"), "{}", said.err);
+    program.end();
+    let said = scene.run(&["report", "t.trace", "--json", "--limit", "200"]);
+    assert!(!said.err.contains("frame pointers"), "{}", said.err);
+    let (mut leaves, mut outer) = (0, 0);
+    for event in json(&done(said)) {
+        let (name, function) = (&event["name"], &event["fields"]["function"]);
+        if name != "gp:function_entry" && name != "gp:function_exit" {
+            continue;
+        }
+        let frames = event["frames"].as_array().unwrap();
+        assert_eq!(&frames[0], function, "{event:#}");
+        match function.as_str().unwrap() {
+            "gracepoint_sleds::traced::leaf" => {
+                assert_eq!(frames[1], "gracepoint_sleds::traced::outer", "{event:#}");
+                leaves += 1;
+            }
+            _ => outer += 1,
+        }
+        let run =
+            |f: &Value| f.as_str().is_some_and(|f| f.contains("gracepoint_sleds::serve::run"));
+        assert!(frames.iter().any(run), "{event:#}");
+    }
+    assert!(leaves > 50 && outer > 50, "{leaves} and {outer}");
+
+    // With the attribute the function has a frame, if anything has.
+    let scene = Scene::new();
+    let trace = recorded(&scene, 3, &["-l", "*::inner", "--context", "stack"]);
+    for event in json(&done(scene.run(&["report", trace.to_str().unwrap(), "--json"]))) {
+        let frames = event["frames"].as_array().unwrap();
+        if event["name"] == "gp:function_entry" && is_whole(frames) {
+            assert_eq!(frames[0], "e2e::programs::inner", "{event:#}");
+            assert_eq!(frames[1], "e2e::programs::outer", "{event:#}");
+        }
+    }
+}
+
+fn is_whole(frames: &[Value]) -> bool {
+    frames.iter().any(|frame| frame == "e2e::programs::outer")
+}
+
+/// However this binary was built.
+fn a_stack_is_whole_or_not() {
+    let scene = Scene::new();
+    let mut program = scene.program(&["calls"]);
+    program.expect("ready");
+    let pid = program.pid().to_string();
+    let args = ["record", "-p", &pid, "-e", "work:*", "--context", "stack", "-o", "t.trace"];
+    let mut recorder = Running::start(scene.gracepoint(&args));
+    recorder.expect_error("gracepoint: recording ");
+    work(&mut program, 3);
+    program.end();
+    let recorder = recorder.end();
+    let told = scene.run(&["report", "t.trace"]);
+    let info = scene.run(&["info", "t.trace"]);
+    let hint = "keeps no frame pointers, so its stacks are empty or end early: build it with \
+                `-C force-frame-pointers=yes`";
+    let hints: Vec<usize> =
+        [&told, &info].iter().map(|said| said.err.matches(hint).count()).collect();
+    let events = json(&done(scene.run(&["report", "t.trace", "--json"])));
+    let whole = events.iter().all(|event| is_whole(event["frames"].as_array().unwrap()));
+    assert!(events.len() >= 3);
+    assert_eq!(hints, [usize::from(!whole); 2], "{events:#?}");
+    assert_eq!(recorder.status, 0);
+
+    let fake = scene.fake("hollow");
+    let pid = fake.pid().to_string();
+    let record = |more: &[&str]| {
+        let args = ["record", "-p", &pid, "-d", "50ms", "--force", "-o", "h.trace"];
+        scene.run(&[&args[..], more].concat()).err
+    };
+    assert_eq!(record(&["--context", "tid,stack"]).matches(hint).count(), 1);
+    assert!(!record(&["--context", "tid"]).contains(hint));
+}
+
+fn nobody_called() {
+    let scene = Scene::new();
+    let none = recorded(&scene, 0, &["-l", "*::outer"]);
+    let scene_of_some = Scene::new();
+    let some = recorded(&scene_of_some, 1, &["-l", "*::outer", "-l", "*::inner"]);
+    let (none, some) = (none.to_str().unwrap(), some.to_str().unwrap());
+    for (words, want) in [
+        (&["graph", none][..], "no function that was on was called: record for longer, or others"),
+        (&["report", none, "--functions"], "no function that was on was called"),
+        (&["graph", some, "--thread", "nobody"], "no function was called in what is chosen"),
+        (&["report", some, "--functions", "--until", "+0s"], ""),
+        (&["report", some, "--functions", "--thread", "nobody"], "in what is chosen of the trace"),
+    ] {
+        let said = scene.run(words);
+        assert_eq!(said.status, 0, "{words:?}: {}", said.err);
+        assert!(said.err.contains(want), "{words:?}: {}", said.err);
+        assert_eq!(want.is_empty(), !said.err.contains(" was called"), "{words:?}: {}", said.err);
+    }
+    // One that recorded no functions at all.
+    let scene = Scene::new();
+    let events = recorded(&scene, 1, &["-e", "work:*"]);
+    for words in [&["graph"][..], &["report", "--functions"]] {
+        let said = scene.run(&[words, &[events.to_str().unwrap()]].concat());
+        assert_eq!(said.status, 2, "{}", said.err);
+        assert!(
+            said.err.contains("no function was recorded in")
+                && said.err.contains("record with --functions GLOB"),
+            "{}",
+            said.err
+        );
+    }
+}
+
+/// A copy of the visible files alone has numbers for names.
+fn without_names() {
+    let scene = Scene::new();
+    let trace = recorded(&scene, 2, &["-l", "*::outer", "-l", "*::inner", "-e", "work:*"]);
+    let copy = scene.dir.join("copy.trace");
+    std::fs::create_dir(&copy).unwrap();
+    for entry in std::fs::read_dir(&trace).unwrap().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+    }
+    let why = "functions have numbers for names: .gracepoint.json, which names them, is not in copy.trace";
+    for (words, status) in [
+        (&["report", "copy.trace"][..], 0),
+        (&["report", "copy.trace", "--functions"], 0),
+        (&["graph", "copy.trace"], 0),
+        (&["export", "copy.trace", "--to", "perfetto"], 0),
+        (&["export", "copy.trace", "--to", "chrome"], 0),
+        (&["export", "copy.trace", "--to", "folded"], 0),
+        (&["view", "copy.trace"], 0),
+        (&["report", "copy.trace", "--functions=*inner"], 2),
+        (&["graph", "copy.trace", "--functions", "*inner"], 2),
+    ] {
+        let said = scene.run(words);
+        assert_eq!(said.status, status, "{words:?}: {}", said.err);
+        assert_eq!(said.err.matches(why).count(), 1, "{words:?}: {}", said.err);
+        assert!(said.err.contains("`cp -r DIR` takes it along"), "{words:?}: {}", said.err);
+    }
+    let said = scene.run(&["report", "copy.trace", "-e", "work:*"]);
+    assert!(!said.err.contains(why), "{}", said.err);
+    let said = scene.run(&["graph", trace.to_str().unwrap()]);
+    assert!(!said.err.contains("numbers for names"), "{}", said.err);
 }
 
 fn with_sleds() {

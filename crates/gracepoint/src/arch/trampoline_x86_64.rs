@@ -25,6 +25,8 @@
 //!    here. Only in between is anything loaded that may be freed (`function/ops.rs` has the argument). A thread that
 //!    has no index yet, or not any more, and every thread where readers must fence, takes the way
 //!    through `enter` and `leave`, compiled functions that may have sleds: the guard is set.
+//!    (With the feature `canary` the array is found before the section is entered, a window of some instructions that the
+//!    stepping test of `tests/functions` must find.)
 //! 4. Each operation that wants the function is called, on an aligned stack.
 //!
 //! # Wide vectors
@@ -68,6 +70,7 @@ global_asm!(
     enter = sym enter,
     leave = sym leave,
     trace = sym TRACE,
+    early = const cfg!(feature = "canary") as u8,
     missed = sym missed_hits::COUNT,
     vectors = sym VECTORS,
     slot_word = const rcu::SLOT_WORD,

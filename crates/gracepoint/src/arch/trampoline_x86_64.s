@@ -19,7 +19,11 @@ gp1_function_thread:
 
 # Calls each operation that wants this. \base holds the frame's address and is kept by what is called.
 .macro GP1_OPS base, function
+    .if {early}
+    mov rcx, qword ptr [\base + GP1_OP]
+    .else
     mov rcx, qword ptr [rip + {ops}]
+    .endif
     mov rdx, qword ptr [rcx + {op_words}]
     test rdx, rdx
     jz 43f
@@ -91,6 +95,10 @@ gp1_function_thread:
     mov dword ptr [rsp + GP1_CALL + 12], {no_depth}
     lea rcx, [rsp + \room + \at]
     mov qword ptr [rsp + GP1_CALL], rcx
+    .if {early}
+    mov rcx, qword ptr [rip + {ops}]
+    mov qword ptr [rsp + GP1_OP], rcx
+    .endif
     mov rax, qword ptr [rip + gp1_rcu_thread@GOTTPOFF]
     mov rax, qword ptr fs:[rax + {slot_word}]
     mov rcx, qword ptr [rip + {trace} + {fast}]

@@ -5,6 +5,7 @@
 
 use super::failure;
 use super::target::Target;
+use crate::context::Top;
 use crate::function::{self, Frames, FunctionCall, Op, Owner, Set, ops};
 use crate::limit::Limit;
 use crate::ring::{Ring, Unpublished, Writers};
@@ -12,7 +13,7 @@ use crate::{clock, sys};
 use gracepoint_wire::control::{
     ENTRY_ID, EXIT_ID, Failure, FunctionsWanted, Limits, WHOLE_ID, function_events,
 };
-use gracepoint_wire::schema::Declared;
+use gracepoint_wire::schema::{Context, Declared};
 
 /// See the top.
 pub(super) struct Recorder {
@@ -26,6 +27,8 @@ pub(super) struct Recorder {
     depth: u32,
     threshold: Option<u64>,
     frames: Option<Frames>,
+    /// By id, where stacks are recorded.
+    addresses: Box<[u64]>,
 }
 
 /// Most threads that a session may be for: each hit looks for its own among them.
@@ -120,6 +123,10 @@ impl Chosen {
             depth: if depth == 0 { u32::MAX } else { depth },
             threshold: (threshold_ns > 0).then(|| ticks(threshold_ns)),
             frames,
+            addresses: match Context::from_bits(extras).has(Context::STACK) {
+                true => function::addresses(),
+                false => Box::default(),
+            },
         })
     }
 }
@@ -191,7 +198,10 @@ impl Recorder {
         let len = if ticks.is_some() { 16 } else { 8 };
         // The context and a turn of the page may use wide vectors.
         function::apart(|| {
-            let Some((place, at)) = self.target.place(id, len) else { return };
+            let address = self.addresses.get(hit.id as usize).copied().unwrap_or(0);
+            let Some((place, at)) = self.target.place_in(id, len, Top::Call(hit, address)) else {
+                return;
+            };
             // SAFETY: the place has room for `len` bytes.
             unsafe {
                 at.cast::<u64>().write_unaligned(fields(hit));

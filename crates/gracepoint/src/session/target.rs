@@ -1,6 +1,6 @@
 //! Where one event goes: the data of a session's probe, and the functions that write into its ring.
 
-use crate::context::Gathered;
+use crate::context::{Gathered, Top};
 use crate::event::Event;
 use crate::field::NOT_QUICK;
 use crate::key::SpanPoint;
@@ -344,9 +344,20 @@ impl Target {
     /// A place for the context, which is written, and `len` more bytes, where the pointer leads.
     #[inline(always)]
     pub(super) fn place(&self, id: u32, len: usize) -> Option<(Place<'_>, *mut u8)> {
+        self.place_in(id, len, Top::Here)
+    }
+
+    /// The same with this as the top of the stack.
+    #[inline(always)]
+    pub(super) fn place_in(
+        &self,
+        id: u32,
+        len: usize,
+        top: Top<'_>,
+    ) -> Option<(Place<'_>, *mut u8)> {
         let context = self.extras & !(LIMITED | UNCOMMON);
         if context != 0 {
-            return self.place_with_context(context, id, len);
+            return self.place_with_context(context, id, len, top);
         }
         let place = self.ring().place(id, len)?;
         let at = place.fields;
@@ -359,8 +370,9 @@ impl Target {
         context: u32,
         id: u32,
         len: usize,
+        top: Top<'_>,
     ) -> Option<(Place<'_>, *mut u8)> {
-        let context = Gathered::now(Context::from_bits(context), self.pid);
+        let context = Gathered::now(Context::from_bits(context), self.pid, top);
         let bytes = context.bytes();
         let place = self.ring().place(id, bytes.len() + len)?;
         // SAFETY: the place has room for the context and `len` bytes.

@@ -17,14 +17,16 @@ use std::sync::OnceLock;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds a package of the workspace with sleds; where its program is.
-fn build(package: &str) -> PathBuf {
+/// Builds a program of this name, and with what else is given, with sleds; where it is.
+fn build(name: &str, more: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("the workspace");
     let folder = root.join("target/sleds");
     // With a target of its own the flags are for the program alone, and not for what the compiler runs.
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", package, "--target", TARGET, "--target-dir"])
+        .args(["build", "--quiet", "--package", "gracepoint-sleds", "--bin", name])
+        .args(["--target", TARGET, "--target-dir"])
         .arg(&folder)
+        .args(more)
         .current_dir(root)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", "-Z instrument-xray=always -C force-frame-pointers=yes")
@@ -33,12 +35,12 @@ fn build(package: &str) -> PathBuf {
         .output()
         .expect("cargo runs");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    folder.join(TARGET).join("debug").join(package)
+    folder.join(TARGET).join("debug").join(name)
 }
 
 fn program() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| build("gracepoint-sleds"))
+    BUILT.get_or_init(|| build("gracepoint-sleds", &[]))
 }
 
 fn command(mode: &str) -> Command {
@@ -89,6 +91,32 @@ fn no_instruction_of_a_call_is_a_blind_spot() {
         command.env("GRACEPOINT_RCU", rcu);
         says(command, "no instruction is a blind spot");
     }
+}
+
+/// Its twin: a trampoline that finds its operations some instructions before its section is counted. Only a thread that stands
+/// still in just that window is hurt by it, and there the test above must look.
+#[test]
+fn an_instruction_that_is_a_blind_spot_is_found() {
+    use std::os::unix::process::ExitStatusExt;
+    let program = build("gracepoint-sleds-canary", &["--features", "canary"]);
+    let command = |mode: &str| {
+        let mut command = Command::new(&program);
+        command.arg(mode).env_remove("GRACEPOINT_RECORDER").stdin(Stdio::null());
+        command
+    };
+    // It is wrong in that alone.
+    says(command("registers"), "all registers are kept");
+    says(command("ways"), "every way is right");
+    let mut command = command("stepped");
+    let output = command.output().expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    // What it found was freed, and poisoned: it is called all the same, or not even that can be done any more.
+    let called =
+        errors.contains("calls after the end") || errors.contains("used after it was freed");
+    let crashed = output.status.signal() == Some(libc::SIGSEGV);
+    assert!(called || crashed, "{}\n{text}\n{errors}", output.status);
+    assert!(!text.contains("no instruction is a blind spot"), "{text}");
 }
 
 #[test]

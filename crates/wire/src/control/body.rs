@@ -30,6 +30,9 @@ pub(super) fn write_hello(b: &mut Builder, hello: &Hello) {
             if p.makes_events {
                 b.u64(48, 1);
             }
+            if let Some(kept) = p.frame_pointers {
+                b.u64(49, kept.into());
+            }
             for session in &p.sessions {
                 b.str(11, session);
             }
@@ -68,6 +71,7 @@ pub(super) fn read_program(body: &[u8]) -> Result<Program> {
             9 => p.waiting = item.u64()? != 0,
             10 => p.object = item.string()?,
             48 => p.makes_events = item.u64()? != 0,
+            49 => p.frame_pointers = Some(item.u64()? != 0),
             11 => p.sessions.push(item.string()?),
             _ => {}
         }

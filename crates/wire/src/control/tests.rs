@@ -121,6 +121,7 @@ fn functions() -> Functions {
 fn program() -> Program {
     Program {
         makes_events: true,
+        frame_pointers: Some(false),
         name: "kv".into(),
         pid: 12,
         exe: "/bin/kv".into(),

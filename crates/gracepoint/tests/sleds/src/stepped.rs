@@ -90,6 +90,9 @@ pub(crate) fn run() {
         libc::sigaction(libc::SIGTRAP, &raw const action, std::ptr::null_mut());
     }
     let set = traced::all().find().expect("found before");
+    // The canary's window comes before its sections are open: until there nothing has to be waited out.
+    let wait = if cfg!(feature = "canary") { 60_000 } else { 2 };
+    let wait = Duration::from_millis(wait);
     for caller in [Caller::Known, Caller::Fresh] {
         let steps = stop_at(&set, caller, u64::MAX, Duration::ZERO).steps;
         // Outside of all sections: it is over, however long that takes.
@@ -99,10 +102,8 @@ pub(crate) fn run() {
         }
         // A thread that registers itself on the way runs through far more: not through each of them.
         let stride = usize::try_from(steps / 200 + 1).expect("few");
-        let stops: Vec<Stop> = (2..steps - 1)
-            .step_by(stride)
-            .map(|at| stop_at(&set, caller, at, Duration::from_millis(2)))
-            .collect();
+        let stops: Vec<Stop> =
+            (2..steps - 1).step_by(stride).map(|at| stop_at(&set, caller, at, wait)).collect();
         let over = stops.iter().filter(|stop| stop.over).count();
         println!("{caller:?}: {steps} steps, stopped at {}, freed at {over}", stops.len());
     }

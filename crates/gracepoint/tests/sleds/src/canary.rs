@@ -1,0 +1,5 @@
+//! The same program with trampolines that are wrong on purpose.
+
+fn main() {
+    gracepoint_sleds::main();
+}

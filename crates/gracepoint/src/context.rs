@@ -72,8 +72,8 @@ impl Gathered {
         }
         if wanted.has(Context::STACK) {
             let mut frames = [0; DEEPEST];
-            let mut chunk = [0; CHUNK];
-            let depth = stack(top, local::frame_pointer(), &mut frames, &mut chunk, sys::peek);
+            let mut copied = Copied::new([0; CHUNK], sys::peek);
+            let depth = stack(top, local::frame_pointer(), &mut frames, |at| copied.pair(at));
             self.push(&(depth as u32).to_le_bytes());
             self.push(&(depth as u16).to_le_bytes());
             for frame in &frames[..depth] {
@@ -97,10 +97,9 @@ fn stack(
     top: Top<'_>,
     frame: u64,
     into: &mut [u64],
-    chunk: &mut [u8],
-    peek: impl Fn(u64, &mut [u8]) -> usize,
+    pair: impl FnMut(u64) -> Option<[u64; 2]>,
 ) -> usize {
-    let mut chain = Chain::new(frame, chunk, peek);
+    let mut chain = Chain { frame, pair };
     let Top::Call(call, address) = top else { return chain.collect(into, 0) };
     let place = call.frame() as u64;
     // Ours, up to the one that was called by the function, or by its trampoline.
@@ -121,9 +120,8 @@ fn stack(
     if address != 0 {
         // A place behind the first byte, as return addresses are.
         push(address + 1);
-        let mut caller = [0; 8];
-        if (chain.peek)(place, &mut caller) == 8 {
-            push(u64::from_le_bytes(caller));
+        if let Some([_, caller]) = (chain.pair)(place.wrapping_sub(8)) {
+            push(caller);
         }
     } else if called_from != 0 {
         push(called_from);
@@ -131,33 +129,26 @@ fn stack(
     chain.collect(into, depth)
 }
 
-/// Return addresses from the frame at `frame` outwards; `peek` copies memory at an address into `chunk` and
-/// says how much of it there was.
+/// Return addresses from the frame at `frame` outwards; `pair` reads two words at an address, if they are there.
+#[inline]
 pub(crate) fn walk(
     frame: u64,
     into: &mut [u64],
-    chunk: &mut [u8],
-    peek: impl Fn(u64, &mut [u8]) -> usize,
+    pair: impl FnMut(u64) -> Option<[u64; 2]>,
 ) -> usize {
-    Chain::new(frame, chunk, peek).collect(into, 0)
+    Chain { frame, pair }.collect(into, 0)
 }
 
 /// Frames, as they lead from one to the next.
-struct Chain<'c, P> {
+struct Chain<P> {
     /// The next one; 0 for none.
     frame: u64,
-    chunk: &'c mut [u8],
-    start: u64,
-    length: u64,
-    peek: P,
+    pair: P,
 }
 
-impl<'c, P: Fn(u64, &mut [u8]) -> usize> Chain<'c, P> {
-    fn new(frame: u64, chunk: &'c mut [u8], peek: P) -> Chain<'c, P> {
-        Chain { frame, chunk, start: 0, length: 0, peek }
-    }
-
+impl<P: FnMut(u64) -> Option<[u64; 2]>> Chain<P> {
     /// The rest of them behind the first `depth` of `into`; how many there are then.
+    #[inline]
     fn collect(mut self, into: &mut [u64], depth: usize) -> usize {
         for (at, place) in into.iter_mut().enumerate().skip(depth) {
             let Some(address) = self.next() else { return at };
@@ -167,26 +158,48 @@ impl<'c, P: Fn(u64, &mut [u8]) -> usize> Chain<'c, P> {
     }
 
     /// The return address of the next frame.
+    #[inline]
     fn next(&mut self) -> Option<u64> {
         let frame = self.frame;
-        let most = u64::MAX - 2 * self.chunk.len() as u64;
-        if frame == 0 || !frame.is_multiple_of(8) || frame > most {
+        if frame == 0 || !frame.is_multiple_of(8) {
             return None;
         }
-        if frame < self.start || frame + 16 > self.start + self.length {
-            self.start = frame;
-            self.length = (self.peek)(frame, self.chunk) as u64;
+        let [next, address] = (self.pair)(frame)?;
+        self.frame = if next > frame { next } else { 0 };
+        (address != 0).then_some(address)
+    }
+}
+
+/// Memory that may not be there, read in chunks by somebody who knows: `peek` copies what is at an address and says how much of it
+/// there was.
+pub(crate) struct Copied<Chunk, Peek> {
+    chunk: Chunk,
+    start: u64,
+    length: u64,
+    peek: Peek,
+}
+
+impl<Chunk: AsMut<[u8]>, Peek: Fn(u64, &mut [u8]) -> usize> Copied<Chunk, Peek> {
+    pub(crate) fn new(chunk: Chunk, peek: Peek) -> Copied<Chunk, Peek> {
+        Copied { chunk, start: 0, length: 0, peek }
+    }
+
+    /// Two words, if both are there.
+    pub(crate) fn pair(&mut self, at: u64) -> Option<[u64; 2]> {
+        let chunk = self.chunk.as_mut();
+        if at > u64::MAX - 2 * chunk.len() as u64 {
+            return None;
+        }
+        if at < self.start || at + 16 > self.start + self.length {
+            (self.start, self.length) = (at, (self.peek)(at, chunk) as u64);
             if self.length < 16 {
                 return None;
             }
         }
-        let at = (frame - self.start) as usize;
-        let word = |at: usize| {
-            self.chunk[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
-        };
-        let (next, address) = (word(at), word(at + 8));
-        self.frame = if next > frame { next } else { 0 };
-        (address != 0).then_some(address)
+        let words = &chunk[(at - self.start) as usize..];
+        let word =
+            |at: usize| words[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Some([word(0), word(8)])
     }
 }
 
@@ -225,7 +238,8 @@ mod tests {
 
     fn walked(frame: u64, words: &[u64]) -> Vec<u64> {
         let mut frames = [0; DEEPEST];
-        let depth = walk(frame, &mut frames, &mut [0; CHUNK], memory(0x1000, words));
+        let mut copied = Copied::new([0; CHUNK], memory(0x1000, words));
+        let depth = walk(frame, &mut frames, |at| copied.pair(at));
         frames[..depth].to_vec()
     }
 
@@ -246,8 +260,9 @@ mod tests {
     fn told(guard: usize, place: usize, address: u64, words: &[u64]) -> Vec<u64> {
         let call = FunctionCall { frame: place | guard, id: 1, depth: crate::function::NO_DEPTH };
         let mut frames = [0; DEEPEST];
-        let (top, memory) = (Top::Call(&call, address), memory(0x1000, words));
-        let depth = stack(top, 0x1000, &mut frames, &mut [0; CHUNK], memory);
+        let mut copied = Copied::new([0; CHUNK], memory(0x1000, words));
+        let top = Top::Call(&call, address);
+        let depth = stack(top, 0x1000, &mut frames, |at| copied.pair(at));
         frames[..depth].to_vec()
     }
 

@@ -53,6 +53,9 @@ pub(crate) fn handle(signal: i32, then: fn(usize, usize)) -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
+    // No other handler on top of this one: a third frame of the kernel's does not fit on 8 KiB.
+    // SAFETY: fills a set of ours.
+    unsafe { libc::sigfillset(&raw mut action.sa_mask) };
     // SAFETY: the handler has the type that SA_SIGINFO asks for and does only what handlers may: system
     // calls and atomics.
     if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {

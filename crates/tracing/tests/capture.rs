@@ -1,5 +1,6 @@
 //! `gracepoint::testing::capture` with tasks: those that a test spawns are its own, on whatever thread they run.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 use gracepoint::testing::{Captured, capture};
 use std::process::Command;
@@ -93,7 +94,7 @@ fn by_nextest() {
     }
     let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     if !cargo().args(["nextest", "--version"]).output().unwrap().status.success() {
-        eprintln!("skipped, needs cargo-nextest");
+        println!("skipped, needs cargo-nextest");
         return;
     }
     // It is told of this binary, so that nothing is built.

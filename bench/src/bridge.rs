@@ -37,6 +37,7 @@ const OFF: &str = "info!, ours, off";
 const ON: &str = "info!, ours, recorded";
 const LOG_NONE: &str = "log::info!, no logger";
 const LOG_OFF: &str = "log::info!, ours, off";
+const LOG_BESIDE: &str = "log::info!, ours, off, another place on";
 const NOOP: &str = "info!, no-op subscriber that visits fields";
 const FMT: &str = "info!, fmt to a sink";
 const BESIDE: &str = "info!, fmt to a sink, our layer beside, recorded";
@@ -53,7 +54,7 @@ const PAGE: &str = "an event on a page, view";
 /// Ways, and the rows that each has.
 const PARTS: [(&str, &[&str]); 8] = [
     ("none", &[EMPTY, NONE, LOG_NONE]),
-    ("off", &[OFF, SPAN_OFF, LOG_OFF]),
+    ("off", &[OFF, SPAN_OFF, LOG_OFF, LOG_BESIDE]),
     ("on", &[ON, SPAN]),
     ("noop", &[NOOP]),
     ("fmt", &[FMT]),
@@ -137,17 +138,7 @@ pub(crate) fn part(name: &str, rounds: Option<usize>) -> Result<(), Box<dyn Erro
             ];
             measure(rows, rounds)
         }
-        "off" => {
-            gracepoint_tracing::init()?;
-            settled();
-            pin()?;
-            let rows = &mut [
-                Row::new(OFF, CHUNK, events),
-                Row::new(SPAN_OFF, CHUNK, spans),
-                Row::new(LOG_OFF, CHUNK, records),
-            ];
-            measure(rows, rounds)
-        }
+        "off" => off(rounds)?,
         "on" => on(rounds)?,
         "noop" => {
             tracing::subscriber::set_global_default(NoOp)?;
@@ -182,6 +173,25 @@ fn settled() {
         spans(1);
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
+}
+
+fn off(rounds: usize) -> Result<Vec<Cost>, Box<dyn Error>> {
+    gracepoint_tracing::init()?;
+    settled();
+    log::info!(target: "beside", "so that it is known");
+    while log::max_level() > log::LevelFilter::Off {
+        records(CHUNK); // until there is nothing to learn
+    }
+    pin()?;
+    let rows = &mut [
+        Row::new(OFF, CHUNK, events),
+        Row::new(SPAN_OFF, CHUNK, spans),
+        Row::new(LOG_OFF, CHUNK, records),
+    ];
+    let mut costs = measure(rows, rounds);
+    let _beside = gracepoint::Tracer::global().tracepoints("beside:*").attach(|_| {})?;
+    costs.extend(measure(&mut [Row::new(LOG_BESIDE, CHUNK, records)], rounds));
+    Ok(costs)
 }
 
 fn on(rounds: usize) -> Result<Vec<Cost>, Box<dyn Error>> {

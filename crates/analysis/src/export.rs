@@ -197,8 +197,9 @@ struct Note<'a> {
 /// A field that is drawn as a curve.
 struct Counter {
     name: String,
-    event: u32,
-    field: usize,
+    /// Events, and which field of theirs it is. More than one where events of one name differ in their fields, as those
+    /// of two versions of a crate do.
+    places: Vec<(u32, usize)>,
     /// Whether it is nanoseconds.
     time: bool,
 }
@@ -323,23 +324,26 @@ fn counters(trace: &Trace, names: &[String]) -> Result<Vec<Counter>> {
         for (field, known) in event.fields.iter().enumerate().skip(first) {
             if let Some(inner) = curve_type(&known.ty).filter(|_| known.is_counter()) {
                 let name = format!("{}.{}", declared.schema.name, known.name);
-                let time = *inner == Type::Duration;
-                counters.push(Counter {
-                    name: escape::name(&name),
-                    event: index as u32,
-                    field,
-                    time,
-                });
+                add(&mut counters, &name, (index as u32, field), inner);
             }
         }
     }
     for name in names {
-        let wanted = counter(trace, name)?;
-        if !counters.iter().any(|c| (c.event, c.field) == (wanted.event, wanted.field)) {
-            counters.push(wanted);
+        for (place, inner) in places(trace, name)? {
+            add(&mut counters, name, place, inner);
         }
     }
     Ok(counters)
+}
+
+/// Of one name there is one curve, unless the unit differs.
+fn add(counters: &mut Vec<Counter>, name: &str, place: (u32, usize), ty: &Type) {
+    let (name, time) = (escape::name(name), *ty == Type::Duration);
+    match counters.iter_mut().find(|known| known.name == name && known.time == time) {
+        Some(known) if known.places.contains(&place) => {}
+        Some(known) => known.places.push(place),
+        None => counters.push(Counter { name, places: vec![place], time }),
+    }
 }
 
 /// The type of the values, if they may be those of a curve.
@@ -357,26 +361,38 @@ fn is_curve(value: &Value<'_>) -> bool {
     !matches!(value, Value::None | Value::Text(_) | Value::Char(_))
 }
 
-fn counter(trace: &Trace, name: &str) -> Result<Counter> {
+/// Where a counter that is asked for is found, and of which type: in all events of that name that have numbers there.
+fn places<'t>(trace: &'t Trace, name: &str) -> Result<Vec<((u32, usize), &'t Type)>> {
     let Some((event_name, field_name)) = name.rsplit_once('.') else {
         let name = escape::name(name);
         return Err(Error::new(format!("`{name}` is no counter: write EVENT.FIELD")));
     };
-    let fits = |event: &EventType| {
+    let fits = |(_, event): &(usize, &EventType)| {
         let begin = event.declared.role == Role::Begin && event.declared.schema.name == event_name;
         event.name == event_name || begin
     };
-    let Some(index) = trace.events().iter().position(fits) else {
-        return Err(trace.no_such_event(event_name));
-    };
-    let event = &trace.events()[index];
+    let (mut found, mut refused) = (Vec::new(), None);
+    for (index, event) in trace.events().iter().enumerate().filter(fits) {
+        match place(event, field_name, name) {
+            Ok((field, inner)) => found.push(((index as u32, field), inner)),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    match refused {
+        _ if !found.is_empty() => Ok(found),
+        Some(error) => Err(error),
+        None => Err(trace.no_such_event(event_name)),
+    }
+}
+
+/// The field of one of them.
+fn place<'t>(event: &'t EventType, field_name: &str, name: &str) -> Result<(usize, &'t Type)> {
     let field = event.field(field_name).ok_or_else(|| no_such_field(event, field_name))?;
     let ty = &event.fields[field].ty;
     let inner = curve_type(ty).ok_or_else(|| {
         Error::new(format!("`{}` is of type {ty}, and a counter needs numbers", escape::name(name)))
     })?;
-    let time = *inner == Type::Duration;
-    Ok(Counter { name: escape::name(name), event: index as u32, field, time })
+    Ok((field, inner))
 }
 
 /// An export under way.
@@ -485,8 +501,9 @@ impl<'t> Export<'t> {
         }
         self.done.events += 1;
         for (at, counter) in self.counters.iter().enumerate() {
-            if counter.event == event.index
-                && let Some(value) = event.value(counter.field)
+            let of_event = |&&(index, _): &&(u32, usize)| index == event.index;
+            if let Some(&(_, field)) = counter.places.iter().find(of_event)
+                && let Some(value) = event.value(field)
                 && is_curve(&value)
             {
                 self.done.samples += 1;

@@ -152,14 +152,41 @@ fn unused(mut name: String, taken: &[String], span: bool) -> String {
     name
 }
 
-/// Says that points will be declared, and who is to be told when any of them is switched on or off:
-/// `changed` is called once for each batch, on the thread that makes the change (the agent's, or one that
-/// attaches a probe), under no lock; and when a tool asks which events there are. The first call counts.
-pub fn on_change(changed: fn()) {
+/// What [`on_change`] tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Points were switched on or off, or [`call_soon`] asks. What is [awaited] may be another, too.
+    ///
+    /// [awaited]: awaited
+    Switched,
+    /// No point was switched, but what is [awaited] may have changed.
+    ///
+    /// [awaited]: awaited
+    Awaited,
+    /// A tool asks which events there are.
+    Listed,
+}
+
+/// Says that points will be declared, and who is to be told when any of them is switched on or off, and when
+/// sessions come and go: `changed` is called once for each batch, after it, on the thread that makes the change (the
+/// agent's, or one that attaches a probe), under no lock. The first call counts.
+pub fn on_change(changed: fn(Change)) {
     #[cfg(gp_supported)]
     registry::on_change(changed);
     #[cfg(not(gp_supported))]
     let _ = changed;
+}
+
+/// The most verbose level that a session which is on records new points of, if their names match its patterns; `None` if
+/// no session would record any. So whoever keeps hits from becoming points until somebody wants them need not
+/// let those above it through. A session that is switched on counts before [`on_change`] tells of it, and one that is
+/// switched off counts no more. Locks.
+pub fn awaited() -> Option<Level> {
+    #[cfg(gp_supported)]
+    return registry::awaited();
+    #[cfg(not(gp_supported))]
+    None
 }
 
 /// Calls what [`on_change`] was given soon, on a thread of the tracer's, with nothing of the program on

@@ -26,7 +26,7 @@ pub(crate) use probes::{
 };
 pub(crate) use state::{KeyId, after_fork, before_fork};
 
-use crate::dynamic::{Point, registry};
+use crate::dynamic::{Change, Point, registry};
 use crate::key::{Call, Entry, Key, Member, TRACE};
 use crate::module;
 use crate::patch::{self, PatchError};
@@ -110,7 +110,7 @@ pub(crate) fn attach(probes: &[(KeyId, Entry)]) -> Result<(), PatchError> {
         (result, due, state.take_touched())
     };
     retire(garbage);
-    settle(&due, touched);
+    settle_session(&due, touched);
     result
 }
 
@@ -131,7 +131,7 @@ pub(crate) fn attach_new(key: &'static Key, entry: Entry) {
 fn settle(due: &[std::sync::Arc<crate::hooks::Hook>], touched: bool) {
     due.iter().for_each(|hook| hook.settle());
     if touched {
-        registry::changed();
+        registry::changed(Change::Switched);
     }
 }
 
@@ -146,7 +146,15 @@ pub(crate) fn detach(probes: &[(KeyId, Entry)]) {
         (state.hooks_due(probes.iter().map(|(key, _)| *key)), state.take_touched())
     };
     retire(garbage);
-    settle(&due, touched);
+    settle_session(&due, touched);
+}
+
+/// The same after a session has come or gone, which may await other points than those before, whatever was touched.
+fn settle_session(due: &[std::sync::Arc<crate::hooks::Hook>], touched: bool) {
+    settle(due, touched);
+    if !touched {
+        registry::changed(Change::Awaited);
+    }
 }
 
 /// Leaves arrays of sessions to a grace period, which the agent drives.

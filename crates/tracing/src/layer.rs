@@ -86,7 +86,7 @@ impl<S> Filter<S> for OnSites {
     }
 
     fn enabled(&self, meta: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        sites::known(meta).is_none_or(sites::Site::asked)
+        sites::is_enabled(meta)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

@@ -10,9 +10,10 @@
 //! tracepoint `target:name` with a level, typed fields and its place in the source, which `gracepoint list`
 //! shows and `gracepoint record -e 'hyper::*' --level debug` switches on from another terminal. An event that
 //! the macro gave no name has the name of its file and its line: `hyper::proto::h1::conn:conn.rs:228`.
-//! A call site that is off costs what it costs with no subscriber at all: its interest is `never`. A record of `log`
-//! that is off costs a look-up, since `log` has no call sites that could be told; how targets that a program
-//! makes up at run time are bounded: `records.rs`.
+//! A call site that is off costs what it costs with no subscriber at all: its interest is `never`. So does a record of
+//! `log` while nobody records anything, where the logger is ours: `log`'s maximum level is off then. While somebody
+//! does, a record that is off costs a look-up, since `log` has no call sites that could be told; how targets that a
+//! program makes up at run time are bounded: `records.rs`.
 //!
 //! Beside another subscriber, as a layer:
 //!
@@ -36,6 +37,13 @@
 //! this was installed. A recording under way takes later ones in, from their first hit on, if its patterns
 //! match them. How none is lost: `sites.rs`.
 //!
+//! A place that makes records of `log` is known when it first makes one that comes to us: all do after [`init`], and
+//! again after each `gracepoint list`, until 4,096 in a row have brought nothing new or a recording begins. So a place
+//! that is missing in the list, because it made its first record between two of those times, is there in the list after
+//! the next; and a recording has it without having been listed. The level that a program sets with
+//! `log::set_max_level` stands while nobody records, and is what places are learnt up to; a recording raises it for
+//! its time (`maximum.rs`).
+//!
 //! # The other direction
 //! [`forward`] hands Gracepoint's own events to `tracing` or `log`.
 
@@ -44,6 +52,7 @@
 mod current;
 mod forward;
 mod layer;
+mod maximum;
 #[cfg(feature = "opentelemetry")]
 mod otel;
 mod records;
@@ -92,7 +101,8 @@ impl std::error::Error for Error {}
 /// Makes the program traceable: installs a subscriber and a logger that hand everything to Gracepoint, and
 /// starts the agent, as [`gracepoint::init`] does.
 ///
-/// Where a logger is installed already, it stays, and `log` records are not bridged.
+/// Where a logger is installed already, it stays, and `log` records are not bridged. Where there is none, `log`'s maximum
+/// level is set from here on as recordings need it.
 ///
 /// # Errors
 /// [`Error::Subscriber`] if there is a global subscriber; [`Error::Agent`] as for [`gracepoint::init`]. The

@@ -5,11 +5,11 @@
 //! sites: what is inside is unpacked.
 //!
 //! # What a record costs that nobody wants
-//! A place is known when it first makes a record, so that it can be listed and a recording under way takes it
-//! in; so records have to come to us whatever is on, and `log`'s maximum level lets all through. One that is off costs
-//! a look-up: by the place's address, without hashing texts, locks or allocation. `log_enabled!` is told whether
-//! anything of that level is on, or the target is new at that level ([`is_enabled`]), so that a program prepares nothing
-//! in vain.
+//! Beyond `log`'s maximum level it costs a comparison, and while nobody records, that is off (`maximum.rs`). One that
+//! comes to us and is off costs a look-up: by the ends of its texts, without hashing the whole of them, locks or
+//! allocation. `log_enabled!` is told whether anything of that level is on or may be taken in, or the target is new at
+//! that level ([`is_enabled`]), so that a program prepares nothing in vain. `tracing-log` asks before it makes an event of
+//! a record, and is told of the place itself ([`is_wanted`]).
 //!
 //! # Targets that are made up at run time
 //! Places stay for good. So that a program that puts, say, a connection's number into its targets does not
@@ -17,8 +17,8 @@
 //! further targets are one tracepoint for the line, `log:more targets of FILE:LINE`, or one for each level, `log:more
 //! places`, where all lines together have too many; they have the target as a field.
 
-use crate::sites;
 use crate::table::Table;
+use crate::{maximum, sites};
 use gracepoint::dynamic::{self, Declaration, Level, Point};
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -70,7 +70,7 @@ struct Logger;
 /// Installs our logger, unless there is one.
 pub(crate) fn install() {
     if log::set_logger(&Logger).is_ok() {
-        log::set_max_level(log::LevelFilter::Trace);
+        maximum::install();
     }
 }
 
@@ -85,6 +85,9 @@ impl log::Log for Logger {
         }
         let (file, line) = (record.file().unwrap_or_default(), record.line().unwrap_or(0));
         let (point, is_rest) = find(record.target(), file, line, level(record.level()));
+        if !point.is_on() {
+            return maximum::no_news();
+        }
         point.event(|fields| {
             fields.display(0, record.args());
             if is_rest {
@@ -106,10 +109,29 @@ fn level(level: log::Level) -> Level {
     }
 }
 
-/// Whether it is worth preparing a record: some place of this level is on, or the target has made none of this level
-/// yet, so that nobody can know whether it is wanted.
+/// Whether it is worth preparing a record: some place of this level is on, a session takes in new ones, or the target
+/// has made none of this level yet, so that nobody can know whether it is wanted.
 fn is_enabled(target: &str, level: Level) -> bool {
-    ON.load(Acquire) & bit(level) != 0 || known_target(target, level).is_none()
+    ON.load(Acquire) & bit(level) != 0
+        || maximum::is_awaited(level)
+        || known_target(target, level).is_none()
+}
+
+/// Whether a subscriber wants what is no call site of ours: a record that `tracing-log` asks about, whose place is looked
+/// up. One without a place is mostly `log_enabled!` that asks; a "no" to that, which no event follows, would stay
+/// with the registry as the answer for the thread's next event.
+pub(crate) fn is_wanted(meta: &Metadata<'_>) -> bool {
+    let (Some(file), Some(line), "log record") = (meta.file(), meta.line(), meta.name()) else {
+        return true;
+    };
+    let known = known(meta.target(), file, line, sites::level(meta.level()));
+    known.is_none_or(|(point, _)| point.is_on())
+}
+
+/// The most verbose level of places that are on.
+pub(crate) fn most_verbose_on() -> Option<Level> {
+    let on = ON.load(Acquire);
+    Level::ALL.into_iter().rev().find(|level| on & bit(*level) != 0)
 }
 
 fn bit(level: Level) -> u32 {
@@ -126,6 +148,8 @@ pub(crate) fn follow() {
     let on = places.chain(rest).filter(|(point, _)| point.is_on());
     // Under the lock, so that of two changes the later one's answer stays, and none of a place that is made.
     ON.store(on.fold(0, |on, (_, level)| on | bit(level)), Release);
+    drop(counts);
+    maximum::follow();
 }
 
 /// A place has been made, and may be on from the start: a recording under way takes it in.
@@ -161,18 +185,21 @@ fn hash_of_text(text: &str, level: Level) -> u64 {
 
 /// What a record is recorded by, and whether its target has to be told.
 fn find(target: &str, file: &str, line: u32, level: Level) -> (&'static Point, bool) {
+    known(target, file, line, level).unwrap_or_else(|| learn(target, file, line, level))
+}
+
+/// The same, if the place is known.
+#[inline]
+fn known(target: &str, file: &str, line: u32, level: Level) -> Option<(&'static Point, bool)> {
     let is = |place: &'static Place| place.is(Some(target), file, line, level);
     if let Some(place) = PLACES.find(hash(target, file, line, level), is) {
-        return (place.point, false);
+        return Some((place.point, false));
     }
     let is_rest = |place: &'static Place| place.is(None, file, line, level);
     if let Some(place) = PLACES.find(hash("", file, line, level), is_rest) {
-        return (place.point, true);
+        return Some((place.point, true));
     }
-    match REST[level as usize - 1].get() {
-        Some(rest) => (*rest, true),
-        None => learn(target, file, line, level),
-    }
+    REST[level as usize - 1].get().map(|rest| (*rest, true))
 }
 
 impl Place {
@@ -219,6 +246,7 @@ fn learn(target: &str, file: &str, line: u32, level: Level) -> (&'static Point, 
     if new {
         *of_line += 1;
         counts.places.push(place);
+        maximum::has_news();
         if let Some(target) = own {
             let is = |known: &'static Target| known.level == level && known.target == target;
             TARGETS.find_or_make(hash_of_text(target, level), is, || {

@@ -23,7 +23,7 @@
 //! tracepoint is declared then, and sessions whose patterns match it take it in before `declare` returns.
 
 use crate::table::Table;
-use gracepoint::dynamic::{self, Declaration, Level, Point};
+use gracepoint::dynamic::{self, Change, Declaration, Level, Point};
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
@@ -184,9 +184,21 @@ pub(crate) fn interest(meta: &'static Metadata<'static>) -> Interest {
     }
 }
 
+/// Whether a hit is wanted, of which somebody asks. A call site that we do not know yet decides when it comes.
+pub(crate) fn is_enabled(meta: &Metadata<'_>) -> bool {
+    known(meta).map_or_else(|| crate::records::is_wanted(meta), Site::asked)
+}
+
 /// Lets the tracer know that there will be call sites.
 pub(crate) fn announce() {
-    dynamic::on_change(rebuild);
+    dynamic::on_change(|what| match what {
+        Change::Awaited => crate::maximum::follow(),
+        Change::Listed => {
+            crate::maximum::learn();
+            rebuild();
+        }
+        _ => rebuild(),
+    });
     dynamic::on_tasks(crate::tasks::open_tasks);
 }
 

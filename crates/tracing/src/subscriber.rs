@@ -41,8 +41,7 @@ impl Subscriber for Bridge {
     }
 
     fn enabled(&self, meta: &Metadata<'_>) -> bool {
-        // One that we do not know yet, or a record of `log`, decides when it comes.
-        sites::known(meta).is_none_or(sites::Site::asked)
+        sites::is_enabled(meta)
     }
 
     /// Whatever its level, a site has to be known to be listed.

@@ -1,5 +1,6 @@
 //! `gracepoint::testing::capture` with tasks: those that a test spawns are its own, on whatever thread they run.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "a test says why it is skipped")]
 
 use gracepoint::testing::{Captured, capture};
 use std::process::Command;
@@ -83,6 +84,58 @@ async fn unwrapped_tasks_on_workers_that_were_there() {
     } else {
         assert_eq!(captured.matching("captured:step").len(), 0);
     }
+}
+
+/// The tests above by `cargo nextest` itself, where it is installed.
+#[test]
+fn by_nextest() {
+    if std::env::var_os("NEXTEST").is_some() {
+        return; // this is nextest
+    }
+    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    if !cargo().args(["nextest", "--version"]).output().unwrap().status.success() {
+        println!("skipped, needs cargo-nextest");
+        return;
+    }
+    // It is told of this binary, so that nothing is built.
+    let folder = std::env::temp_dir().join(format!("gp-nextest-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let metadata = cargo().args(["metadata", "--format-version", "1", "--offline"]).output();
+    let metadata = metadata.unwrap().stdout;
+    let described: serde_json::Value = serde_json::from_slice(&metadata).unwrap();
+    let package = described["packages"].as_array().unwrap().iter();
+    let package = package.clone().find(|package| package["name"] == env!("CARGO_PKG_NAME"));
+    let id = format!("{}::capture", env!("CARGO_PKG_NAME"));
+    let binaries = serde_json::json!({
+        "rust-build-meta": {
+            "target-directory": described["target_directory"],
+            "base-output-directories": [],
+            "non-test-binaries": {},
+            "build-script-out-dirs": {},
+            "linked-paths": [],
+            "target-platforms": [],
+            "target-platform": null,
+        },
+        "rust-binaries": { &id: {
+            "binary-id": &id,
+            "binary-name": "capture",
+            "package-id": package.unwrap()["id"],
+            "kind": "test",
+            "binary-path": std::env::current_exe().unwrap(),
+            "build-platform": "target",
+        }},
+    });
+    let (of_cargo, of_binaries) = (folder.join("cargo.json"), folder.join("binaries.json"));
+    std::fs::write(&of_cargo, &metadata).unwrap();
+    std::fs::write(&of_binaries, binaries.to_string()).unwrap();
+    let mut command = cargo();
+    command.args(["nextest", "run", "--filterset", "not test(nextest)", "--color", "never"]);
+    command.arg("--cargo-metadata").arg(&of_cargo);
+    command.arg("--binaries-metadata").arg(&of_binaries);
+    let said = command.output().unwrap();
+    let words = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success() && words.contains("4 tests run: 4 passed"), "{words}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// Each of these tests as nextest runs it: in a process of its own, and told so.

@@ -214,7 +214,7 @@ impl<'t> Page<'t> {
             let curve = curve::Curve::new(samples, total_ns);
             let row = place(curve.levels, first_width, &mut parts);
             told.push(json!({
-                "what": "counter", "name": counter.name, "rows": [row], "event": counter.event,
+                "what": "counter", "name": counter.name, "rows": [row], "event": counter.places[0].0,
                 "low": curve.low, "high": curve.high, "time": counter.time,
             }));
         }

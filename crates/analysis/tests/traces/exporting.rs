@@ -339,6 +339,62 @@ fn counters_are_curves() {
     assert!(error.contains("is of type str"), "{error}");
 }
 
+/// Events of one name that differ in their fields: two versions of a crate in one program, or call sites of `tracing`.
+fn versions() -> Dir {
+    let mut recording = Recording::new(&[
+        (Role::Event, "a:tick", &[("n", "u8"), ("gone", "u8")]),
+        (Role::Event, "a:tick", &[("n", "str")]),
+        (Role::Event, "a:tick", &[("more", "u8"), ("n", "u16")]),
+        (Role::Event, "a:tick", &[]),
+    ]);
+    let mut packet = recording.packet(1, 101, "one", 0);
+    packet.event(16, 1000, &[1, 77]);
+    packet.event(17, 2000, b"text\0");
+    packet.event(18, 3000, &[78, 2, 1]);
+    packet.event(19, 4000, &[]);
+    recording.close(packet);
+    recording.write()
+}
+
+/// The same name with other fields, in one trace and from one trace to the next: each event has the fields that it
+/// was recorded with, and what one of them has not is told of only where none has it.
+#[test]
+fn events_whose_fields_changed_have_their_own() {
+    let dir = versions();
+    let curves = Options { counters: vec!["a:tick.n".into()], ..options(Format::Perfetto) };
+    let picture = decode(&try_export(&dir, &curves).unwrap().0);
+    let fields = |at: usize| {
+        let annotations = picture.instants[at].annotations.iter();
+        annotations.map(|(name, value)| (name.as_str(), value[0].as_str())).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(0), [("gone", "u:77"), ("n", "u:1")]);
+    assert_eq!(fields(1), [("n", "s:text")]);
+    assert_eq!(fields(2), [("more", "u:78"), ("n", "u:258")]);
+    assert_eq!((picture.instants.len(), fields(3)), (4, vec![]));
+    let samples: Vec<_> = picture.samples.iter().map(|s| (s.track, s.value.as_deref())).collect();
+    let track = samples[0].0;
+    assert_eq!(samples, [(track, Some("I64(1)")), (track, Some("I64(258)"))], "one curve");
+    let (events, _) = chrome(&dir);
+    let args: Vec<_> = events.iter().filter(|e| e["ph"] == "i").map(|e| &e["args"]).collect();
+    assert_eq!(
+        (&args[0]["n"], &args[1]["n"], &args[2]["n"]),
+        (&1.into(), &"text".into(), &258.into())
+    );
+    for (name, want) in [("a:tick.gone", None), ("a:tick.lost", Some("no field"))] {
+        let curves = Options { counters: vec![name.into()], ..options(Format::Perfetto) };
+        let error = try_export(&dir, &curves).err().map(|error| error.to_string());
+        assert_eq!(error.is_some(), want.is_some(), "{error:?}");
+        assert!(error.is_none_or(|error| error.contains(want.unwrap_or_default())));
+    }
+    // The next trace, by the same command.
+    let mut next = Recording::new(&[(Role::Event, "a:tick", &[("m", "u8")])]);
+    let mut packet = next.packet(1, 101, "one", 0);
+    packet.event(16, 1000, &[1]);
+    next.close(packet);
+    let error = try_export(&next.write(), &curves).unwrap_err().to_string();
+    assert!(error.contains("a:tick") && error.contains("did you mean m?"), "{error}");
+}
+
 #[test]
 fn throttling_and_losses_that_no_record_tells_are_shown() {
     let mut recording = spans();

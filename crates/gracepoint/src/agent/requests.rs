@@ -2,7 +2,7 @@
 
 use super::held::{Held, Kind};
 use super::{Agent, refusal};
-use crate::dynamic::registry;
+use crate::dynamic::{Change, registry};
 use crate::key::TRACE;
 use crate::session::{self, Counting, MOST_SESSIONS, Session};
 use crate::{clock, sys, tracer};
@@ -85,7 +85,7 @@ impl Agent {
     fn request(&mut self, at: usize, message: Message) -> Reply {
         match message {
             Message::List => {
-                registry::changed(); // whoever declares events may know of more
+                registry::changed(Change::Listed); // whoever declares events may know of more
                 Reply::Plain(Message::Events(listing()))
             }
             Message::ListFunctions => Reply::Plain(Message::Functions(crate::function::list())),

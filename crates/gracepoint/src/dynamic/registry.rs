@@ -9,7 +9,7 @@
 //! A session is switched on and off in one batch, outside of the door: what it has by then is switched
 //! by the batch, what it takes in after that by whoever declares it. Under the door it says which.
 
-use super::{OpenTasks, Point};
+use super::{Change, Level, OpenTasks, Point};
 use crate::drive;
 use crate::session::Session;
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ static DOOR: Mutex<Registry> = Mutex::new(Registry { sessions: Vec::new() });
 /// All points. Written behind the door; read also under the tracer's lock, so it has a lock of its own,
 /// under which no other is taken.
 static POINTS: Mutex<Vec<&'static Point>> = Mutex::new(Vec::new());
-static CHANGED: OnceLock<fn()> = OnceLock::new();
+static CHANGED: OnceLock<fn(Change)> = OnceLock::new();
 static TASKS: OnceLock<fn() -> OpenTasks> = OnceLock::new();
 /// Somebody watches this program: [`Builder::watch`](crate::Builder::watch).
 static WATCHED: AtomicBool = AtomicBool::new(false);
@@ -63,7 +63,7 @@ pub(crate) fn points() -> MutexGuard<'static, Vec<&'static Point>> {
     POINTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn on_change(changed: fn()) {
+pub(super) fn on_change(changed: fn(Change)) {
     USED.store(true, Relaxed);
     let _first = CHANGED.set(changed);
 }
@@ -93,11 +93,17 @@ pub(crate) fn is_used() -> bool {
     USED.load(Relaxed)
 }
 
-/// Points were switched, or a tool asks: tells whoever declares them. Under no lock.
-pub(crate) fn changed() {
+/// Tells whoever declares points. Under no lock.
+pub(crate) fn changed(what: Change) {
     if let Some(changed) = CHANGED.get() {
-        changed();
+        changed(what);
     }
+}
+
+pub(super) fn awaited() -> Option<Level> {
+    let sessions: Vec<_> = door().sessions.iter().filter_map(Weak::upgrade).collect();
+    // Outside of the door: the last hold of a session may be ours.
+    sessions.iter().filter_map(|session| session.awaits()).max()
 }
 
 pub(super) fn call_soon() {
@@ -107,7 +113,7 @@ pub(super) fn call_soon() {
     }
     drive::after_grace_period(0, || {
         QUEUED.store(0, Relaxed);
-        changed();
+        changed(Change::Switched);
     });
 }
 

@@ -102,6 +102,13 @@ impl Session {
         late.targets.iter().for_each(|target| look(&target.limit));
     }
 
+    /// The most verbose level of the points to come that the session would record.
+    pub(crate) fn awaits(&self) -> Option<Level> {
+        let late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let wants = self.on.load(Relaxed) && late.rules.name_events();
+        wants.then(|| late.rules.level.unwrap_or(Level::Trace))
+    }
+
     /// Takes in a point that was just declared, if the session wants it. Behind the door.
     pub(crate) fn take_in(&self, point: &'static Point) {
         let Known { schema, .. } = tracer::point_known(point);

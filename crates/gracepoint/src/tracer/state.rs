@@ -217,10 +217,11 @@ pub(super) fn prepare(keys: &[KeyId]) -> Locked {
 pub(super) struct Loaded(Vec<&'static Key>);
 
 pub(super) fn loaded() -> Loaded {
-    // Mostly in order already: the linker puts keys and records in the order of their files.
+    // Mostly in order already: the linker puts keys and records in the order of their files, and what is made at
+    // run time comes one after the other. So the stable sort, which finds such runs and only merges them.
     let mut keys: Vec<_> = module::records().map(|found| found.record.site().key).collect();
     keys.extend(dynamic::points().iter().map(|point| point.key()));
-    keys.sort_unstable_by_key(|key| KeyId::of(key));
+    keys.sort_by_key(|key| KeyId::of(key));
     keys.dedup_by_key(|key| KeyId::of(key));
     Loaded(keys)
 }
@@ -265,7 +266,8 @@ impl State {
         instead: &[(KeyId, *const ())],
         garbage: &mut Garbage,
     ) -> Result<(), PatchError> {
-        let is_fresh = |(key, _): &&(&'static Key, Member)| self.count(KeyId::of(key)) == 0;
+        // What is published says it, and is at hand: nobody else writes it while the lock is held.
+        let is_fresh = |(key, _): &&(&'static Key, Member)| !key.has_probes();
         let fresh: Vec<_> = members.iter().filter(is_fresh).map(|(key, _)| *key).collect();
         // Before the arrays: a hit in between finds none.
         switch(&fresh, true)?;
@@ -273,7 +275,8 @@ impl State {
         let goes: HashMap<_, _, BuildHasherDefault<Spread>> = instead.iter().copied().collect();
         for (key, member) in members {
             let id = KeyId::of(key);
-            let before = self.keys.get(&id).map_or(&[][..], Attached::members);
+            let known = key.has_probes().then(|| self.keys.get(&id)).flatten();
+            let before = known.map_or(&[][..], Attached::members);
             let array: Box<[Member]> = if before.is_empty() {
                 Box::new([member, Member::END])
             } else {

@@ -26,6 +26,7 @@ pub(crate) fn run(name: &str, n: u64) {
         "tasks" => tasks(),
         "logs" => logs(),
         "killed" => killed(),
+        "following" => crate::following::program(),
         "stuck" => crate::stuck::program(n),
         other => panic!("no program {other}"),
     }

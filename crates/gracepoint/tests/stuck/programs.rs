@@ -66,11 +66,11 @@ pub(crate) fn main(kind: &str) -> ! {
         }
         "deadlock-std" => {
             static LOCKS: [Mutex<()>; 2] = [const { Mutex::new(()) }; 2];
-            deadlock(|which| std::mem::forget(LOCKS[which].lock()));
+            deadlock(|which| drop_never(LOCKS[which].lock()));
         }
         "deadlock-lot" => {
             static LOCKS: [parking_lot::Mutex<()>; 2] = [const { parking_lot::Mutex::new(()) }; 2];
-            deadlock(|which| std::mem::forget(LOCKS[which].lock()));
+            deadlock(|which| drop_never(LOCKS[which].lock()));
         }
         "fork" => return_from_fork(),
         other => panic!("no program {other}"),
@@ -321,6 +321,11 @@ impl Pthread {
         // SAFETY: an initialised mutex that is never moved: all are statics.
         unsafe { libc::pthread_mutex_lock(self.0.get()) };
     }
+}
+
+/// A lock is kept for ever.
+fn drop_never<T>(guard: T) {
+    let _kept = std::mem::ManuallyDrop::new(guard);
 }
 
 fn my_number() -> u32 {

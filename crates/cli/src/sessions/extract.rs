@@ -115,7 +115,6 @@ fn write_one(
 }
 
 /// Says what was written out; returns how many events it has.
-
 fn conclude(
     recorded: &Recorded,
     session: &SessionInfo,

@@ -133,6 +133,28 @@ impl Lines {
         self
     }
 
+    /// Goes on where `before` has come to: times are told since its first event, and since its last one.
+    ///
+    /// ```
+    /// use gracepoint_analysis::report::{Format, Lines, Time};
+    /// let trace = gracepoint_analysis::Trace::open("tests/kv.trace")?;
+    /// let mut reader = trace.reader();
+    /// let new = || Lines::new(&trace, Format::Text, Time::Relative);
+    /// let (mut lines, mut text) = (new(), Vec::new());
+    /// while let Some(event) = reader.next_event() {
+    ///     lines.push(&event, &mut text);
+    ///     lines = new().after(&lines);
+    /// }
+    /// let text = String::from_utf8_lossy(&text);
+    /// assert_eq!(text.lines().filter(|line| line.contains("(+?")).count(), 1);
+    /// # Ok::<(), gracepoint_analysis::Error>(())
+    /// ```
+    #[must_use]
+    pub fn after(mut self, before: &Lines) -> Lines {
+        (self.first_ns, self.previous_ns) = (before.first_ns, before.previous_ns);
+        self
+    }
+
     /// The name of what this field's number stands for.
     fn name_of(&self, label: &Label, field: usize, value: &Value<'_>) -> Option<&str> {
         let (_, of) = label.named.filter(|(at, _)| *at == field)?;

@@ -1,7 +1,7 @@
 //! `gracepoint stream`: events as they happen.
 //!
 //! A session of its own, whose pages are asked for every [`CYCLE`]: the program notes the time and
-//! closes the pages of threads that are not writing; what it had recorded by then is copied, put in
+//! closes the pages of threads that are not writing; what it had recorded by then is copied when it has said so, put in
 //! order and shown. What came later waits for the next cycle, so that lines are in order of time.
 //! An event that a thread was in the middle of writing may come a cycle late.
 
@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks.
 const CYCLE: Duration = Duration::from_millis(20);
-/// What is promised: an event waits for the next look, and for the end of its wait; what a thread was in the middle of
-/// writing for one more. The work itself has the time of a fourth.
+/// What is promised: an event waits for the next look; what a thread was in the middle of writing, or a program that
+/// does not answer at once had closed too late, for one more. The work itself has as much time.
 const PROMISED: Duration = Duration::from_millis(100);
 const _: () = assert!(4 * CYCLE.as_millis() < PROMISED.as_millis());
 /// How long the program may take to stop.
@@ -50,6 +50,8 @@ struct Tail {
     over: Option<Over>,
     /// Objects of the program that are known.
     modules: Vec<Module>,
+    /// When the next look is due.
+    next: Instant,
 }
 
 /// Why nothing more comes.
@@ -73,12 +75,11 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
     let mut left = args.limit.unwrap_or(u64::MAX);
     let end = args.duration.map(|length| Instant::now() + length);
     let mut packets = Vec::new();
+    let mut before: Option<Lines> = None;
     loop {
-        let mut show = Show {
-            lines: Lines::new(&trace, format, args.time.time()).with_symbols(&trace),
-            live: Live::new(&trace),
-            left,
-        };
+        let lines = Lines::new(&trace, format, args.time.time()).with_symbols(&trace);
+        let mut show =
+            Show { lines: before.iter().fold(lines, Lines::after), live: Live::new(&trace), left };
         let status =
             watch(&mut tail, &about, &mut show, &mut packets, (&mut interrupts, end), console)?;
         if status {
@@ -87,6 +88,7 @@ pub(crate) fn stream(args: &StreamArgs, console: &mut Console) -> Result<u8> {
         // Events have been declared that what is to come may tell of.
         show.some(&[], u64::MAX, console)?;
         left = show.left;
+        before = Some(show.lines);
         (about.events, about.modules) = (tail.events(&about)?, tail.modules.clone());
         trace = about.trace()?;
     }
@@ -199,6 +201,7 @@ fn begin(args: &StreamArgs) -> Result<(Tail, About)> {
         flushing: false,
         over: None,
         modules: created.modules,
+        next: Instant::now(),
     };
     Ok((tail, about))
 }
@@ -210,13 +213,26 @@ impl Tail {
         Ok(about.events[..about.made].iter().cloned().chain(late).collect())
     }
 
-    /// Asks for what there is, waits a cycle, and copies it.
+    /// When it is time for the next look: asks for what there is, and copies it when the program has closed its pages,
+    /// or a cycle later.
     fn cycle(&mut self, interrupts: &Interrupts) -> Result<()> {
-        if !self.flushing {
+        self.wait(false, interrupts);
+        if !self.flushing && self.over.is_none() {
             self.link.send(&Message::Flush(self.session));
             self.flushing = true;
         }
-        let next = Instant::now() + CYCLE;
+        self.next = Instant::now() + CYCLE;
+        self.wait(true, interrupts);
+        let done = self.copier.copy_full().map_err(|e| failed(&e))?;
+        if !done.is_empty() {
+            self.link.send(&Message::Release(self.session, done));
+        }
+        Ok(())
+    }
+
+    /// Takes what the program says, until it is time for the next look; or `for_pages`, until they are closed. Not
+    /// longer than until it is over, or a signal waits.
+    fn wait(&mut self, for_pages: bool, interrupts: &Interrupts) {
         loop {
             match self.link.try_receive() {
                 Ok(None) => {}
@@ -231,23 +247,18 @@ impl Tail {
             if self.process.as_ref().is_some_and(is_ready) {
                 self.over.get_or_insert(Over::Gone);
             }
-            let left = next.saturating_duration_since(Instant::now());
-            if self.over.is_some() || left.is_zero() {
-                break;
+            let left = self.next.saturating_duration_since(Instant::now());
+            if self.over.is_some() || left.is_zero() || for_pages && !self.flushing {
+                return;
             }
             let mut fds = vec![(self.link.as_fd(), self.link.interest())];
             fds.extend(self.process.iter().map(|fd| (fd.as_fd(), PollFlags::IN)));
             fds.extend(interrupts.interest());
             wait_for(&fds, left);
             if interrupts_wait(interrupts) {
-                break;
+                return;
             }
         }
-        let done = self.copier.copy_full().map_err(|e| failed(&e))?;
-        if !done.is_empty() {
-            self.link.send(&Message::Release(self.session, done));
-        }
-        Ok(())
     }
 
     fn hung_up(&self, lost: Lost) -> Over {

@@ -203,7 +203,7 @@ impl Functions {
                     return Err(Error::new(hint));
                 }
                 let near = near(pattern, self.entries.iter().map(|e| e.name.as_str()), 3);
-                let near: Vec<String> = near.into_iter().map(escape::name).collect();
+                let near: Vec<String> = near.iter().map(|path| escape::name(path)).collect();
                 let hint = match near.is_empty() {
                     true => "`gracepoint report --functions` lists its functions".to_owned(),
                     false => format!("did you mean {}?", near.join(", ")),

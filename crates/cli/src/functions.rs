@@ -194,7 +194,7 @@ impl Listing {
 
     fn no_such(&self, pattern: &str, program: &Program) -> String {
         let found = near(pattern, self.names.iter().map(String::as_str), 3);
-        let near: Vec<_> = found.into_iter().map(shown).collect();
+        let near: Vec<_> = found.iter().map(|path| shown(path)).collect();
         let hint = match near.as_slice() {
             [] => "`gracepoint functions` shows what there is".to_owned(),
             near => format!("did you mean {}?", near.join(", ")),

@@ -4,48 +4,53 @@
 //! the others. Each path costs a bounded number of steps: texts are compared up to [`LONGEST`] characters, and one is
 //! not compared any further when it is too far away already.
 
-use super::without_generics;
+use super::{matches, without_generics};
 use std::collections::{HashMap, HashSet};
 
 /// Characters of a text that count.
 const LONGEST: usize = 64;
 
-/// How near a path is: what kind of likeness, how far, how many parts of the path are others. Less is nearer.
+/// How near a path is: what kind of likeness, how many parts of what is looked for it has not, how far its last part is.
+/// Less is nearer.
 type Score = (u8, usize, usize);
 
 /// Paths that are near to `pattern`, which matches none: the nearest first, each once, at most `most`. Case does not count, nor
-/// what is generic.
+/// what is generic, and where it can be left out of a pattern it is left out here.
 ///
 /// ```
 /// use gracepoint_analysis::functions::near;
-/// let names = ["kv::store::get", "kv::store::put", "kv::main", "kv::store::get"];
+/// let names = ["kv::store::get", "<kv::store::Map<u8>>::put", "<kv::store::Map<u16>>::put", "kv::main"];
 /// assert_eq!(near("*::store::gte", names, 1), ["kv::store::get"]);
 /// assert_eq!(near("kv::mian", names, 1), ["kv::main"]);
-/// assert_eq!(near("other::get", names, 3), ["kv::store::get"]); // the same name elsewhere
+/// assert_eq!(near("other::put", names, 3), ["kv::store::Map::put"]); // the same name elsewhere
 /// assert!(near("something::else_entirely", names, 3).is_empty());
 /// ```
 pub fn near<'a>(
     pattern: &str,
     names: impl IntoIterator<Item = &'a str>,
     most: usize,
-) -> Vec<&'a str> {
+) -> Vec<String> {
     let wanted = Wanted::of(pattern);
     let mut seen = HashSet::new();
     // The same ends come up often: `fmt`, `drop`, `new`.
     let mut ends: HashMap<String, Option<(u8, usize)>> = HashMap::new();
-    let mut found: Vec<(Score, usize, &str)> = Vec::new();
+    let mut found: Vec<(Score, usize, String)> = Vec::new();
     for name in names {
-        if let Some(score) = wanted.score(name, &mut ends)
-            && seen.insert(name)
-        {
-            found.push((score, name.len(), name));
+        let path = if name.contains('<') { without_generics(name) } else { name.to_owned() };
+        let Some(score) = wanted.score(&path.to_lowercase(), &mut ends) else { continue };
+        // Where it says so itself: it may have a `[` in it, which means something else.
+        let path = if matches(&path, name) { path } else { name.to_owned() };
+        if seen.insert(path.clone()) {
+            found.push((score, path.len(), path));
         }
     }
     found.sort_unstable();
-    // Where something is called like that, what is only spelled alike is noise.
-    let best = found.first().map_or(0, |((kind, ..), ..)| *kind);
-    let kept = found.into_iter().take_while(|((kind, ..), ..)| *kind <= best + 1);
-    kept.take(most).map(|(.., name)| name).collect()
+    // Where something is called like that, what is only spelled alike is noise, and so is what lies elsewhere.
+    let (kind, others, _) = found.first().map_or((0, 0, 0), |(score, ..)| *score);
+    let is_as_good =
+        |(score, ..): &(Score, usize, String)| score.0 <= kind + 1 && score.1 <= others;
+    let kept = found.into_iter().filter(is_as_good);
+    kept.take(most).map(|(.., path)| path).collect()
 }
 
 /// What is looked for: lower case, without what stands for anything.
@@ -69,45 +74,45 @@ impl Wanted {
         Wanted { whole, parts, last }
     }
 
-    fn score(&self, name: &str, ends: &mut HashMap<String, Option<(u8, usize)>>) -> Option<Score> {
+    /// Of a path in lower case.
+    fn score(&self, path: &str, ends: &mut HashMap<String, Option<(u8, usize)>>) -> Option<Score> {
         if self.last.is_empty() {
             return None;
         }
-        let path = if name.contains('<') { without_generics(name) } else { name.to_owned() };
-        let path = path.to_lowercase();
         // A closure goes by the function that it is in, behind it.
         let closure = usize::from(path.contains('{'));
-        let own = || parts(&path).filter(|part| !part.starts_with('{'));
+        let own = || parts(path).filter(|part| !part.starts_with('{'));
         let end = own().last()?;
         let others = self.parts.iter().filter(|part| !own().any(|own| own == *part)).count();
-        let within = self.whole.len() >= 3 && path.contains(&self.whole);
         let of_end = match ends.get(end) {
             Some(known) => *known,
             None => *ends.entry(end.to_owned()).or_insert(likeness(&self.last, end)),
         };
+        let within = self.whole.len() >= 3 && path.contains(&self.whole);
+        // In some other part: `store` for `kv::store::get`.
+        let elsewhere = within || own().any(|own| own == self.last);
         let (kind, far) = match of_end {
-            Some((kind, far)) => (kind, far),
-            None if within => (2, 0),
-            // In some other part: `store` for `kv::store::get`.
-            None if own().any(|own| own == self.last) => (2, 1),
-            None => return None,
+            Some((kind, far)) if kind < 2 || !elsewhere => (kind, far),
+            _ if elsewhere => (2, 0),
+            _ => return None,
         };
-        let kind = if within { kind.min(2) } else { kind };
-        Some((kind, far, 2 * others + closure))
+        Some((kind, others, 2 * far + closure))
     }
 }
 
-/// How the last parts of two paths are alike: 0 the same, 2 the one in the other, 3 spelled alike; and how far they are apart.
+/// How the last parts of two paths are alike, and how far they are apart: 0 the same, 1 what is looked for is in the other, 3
+/// spelled alike, 4 the other is in it.
 fn likeness(wanted: &str, end: &str) -> Option<(u8, usize)> {
     if wanted == end {
         return Some((0, 0));
     }
-    let (long, short) = (wanted.len().max(end.len()), wanted.len().min(end.len()));
-    if short >= 3 && (end.contains(wanted) || wanted.contains(end)) {
-        return Some((2, long - short));
+    let apart = wanted.len().abs_diff(end.len());
+    if wanted.len() >= 3 && end.contains(wanted) {
+        return Some((1, apart));
     }
     let most = 1 + wanted.chars().count() / 4;
-    distance(wanted, end, most).map(|far| (3, far))
+    let alike = distance(wanted, end, most).map(|far| (3, far));
+    alike.or_else(|| (end.len() >= 4 && wanted.contains(end)).then_some((4, apart)))
 }
 
 /// The parts of a path; a C++ function's are told without its arguments.
@@ -146,6 +151,7 @@ fn distance(a: &str, b: &str, most: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
+    const SEARCH_PATH: &str = "grep_searcher::searcher::Searcher::search_path";
     const NAMES: [&str; 12] = [
         "ripgrep::main",
         "<ripgrep::flags::hiargs::HiArgs>::searcher",
@@ -164,29 +170,38 @@ mod tests {
     #[test]
     fn what_was_meant_comes_first() {
         for (pattern, want) in [
-            ("search_pth", NAMES[2]),
-            ("grep::searcher::search_path", NAMES[2]),
-            ("*::Searcher::serach_path", NAMES[2]),
-            ("Search_Path", NAMES[2]),
+            ("search_pth", SEARCH_PATH),
+            ("grep::searcher::search_path", SEARCH_PATH),
+            ("*::Searcher::serach_path", SEARCH_PATH),
+            ("Search_Path", SEARCH_PATH),
+            ("grep_searcher::searcher::search", SEARCH_PATH),
             ("ripgrep::mian", NAMES[0]),
             ("rg::main", NAMES[0]),
-            ("vec::drop_in_place", NAMES[7]),
-            ("lang_strat", NAMES[9]),
+            ("vec::drop_in_place", "core::ptr::drop_in_place"),
+            ("lang_strat", "std::rt::lang_start"),
             ("geo::Shape::aera", NAMES[10]),
             ("größe::mesen", NAMES[11]),
-            ("hiargs", NAMES[1]),
+            ("hiargs", "ripgrep::flags::hiargs::HiArgs::searcher"),
         ] {
-            assert_eq!(near(pattern, NAMES, 3).first(), Some(&want), "{pattern}");
+            assert_eq!(
+                near(pattern, NAMES, 3).first().map(String::as_str),
+                Some(want),
+                "{pattern}"
+            );
         }
     }
 
     #[test]
     fn each_is_told_once_and_what_is_far_not_at_all() {
-        assert_eq!(near("drop_in_plce", NAMES, 3), [NAMES[7]]);
-        assert_eq!(near("search_path*x", NAMES, 3), [NAMES[2], NAMES[3]], "the closure behind");
-        assert_eq!(near("fmt", NAMES, 3).len(), 2);
+        assert_eq!(near("drop_in_plce", NAMES, 3), ["core::ptr::drop_in_place"]);
+        let closure = format!("{SEARCH_PATH}::{{closure#0}}");
+        assert_eq!(near("search_path*x", NAMES, 3), [SEARCH_PATH, &closure], "the closure behind");
+        assert_eq!(near("x::fmt", NAMES, 3), ["alloc::vec::Vec::fmt", "core::option::Option::fmt"]);
+        // Its path would be a set of characters.
+        assert_eq!(near("frist", ["<[char]>::first", "kv::put"], 3), ["<[char]>::first"]);
+        assert_eq!(near("kv::frist", ["<[char]>::first", "kv::first"], 3), ["kv::first"]);
         for pattern in ["", "*", "::", "*::*", "tokio::runtime::block_on", "[", "zzzz"] {
-            assert_eq!(near(pattern, NAMES, 3), [""; 0], "{pattern}");
+            assert!(near(pattern, NAMES, 3).is_empty(), "{pattern}");
         }
     }
 

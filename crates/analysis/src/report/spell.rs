@@ -223,7 +223,9 @@ impl Lines {
                 (Value::None, _) if label.sensitive[i] => out.extend_from_slice(b"***"),
                 (_, Some(name)) => push_name(out, name),
                 (Value::Seq { kept, .. }, _) if label.stack == Some(i) => {
-                    push_stack(*kept, symbols, out)
+                    // That of a function begins with it, which may be one of ours.
+                    let whole = matches!(label.named, Some((_, Named::Function)));
+                    push_stack(*kept, whole, symbols, out)
                 }
                 (value, None) => push_value(value, out),
             }
@@ -397,10 +399,20 @@ pub(crate) fn push_value(value: &Value<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `[kv::get, main, 0x7f12]`
-fn push_stack(addresses: Numbers<'_>, symbols: &mut Option<Sampler>, out: &mut Vec<u8>) {
+/// `[kv::get, main, 0x7f12]`; without what leads from an event to its record, unless `whole`.
+fn push_stack(
+    addresses: Numbers<'_>,
+    whole: bool,
+    symbols: &mut Option<Sampler>,
+    out: &mut Vec<u8>,
+) {
+    let ours = |value: &Value<'_>| match (value, symbols.as_mut()) {
+        (Value::Uint(address), Some(symbols)) => symbols.caller(*address).is_some_and(is_ours),
+        _ => false,
+    };
+    let left_out = if whole { 0 } else { addresses.iter().take_while(ours).count() };
     out.push(b'[');
-    for (i, value) in addresses.iter().enumerate() {
+    for (i, value) in addresses.iter().skip(left_out).enumerate() {
         out.extend_from_slice(if i > 0 { b", " } else { b"" });
         let Value::Uint(address) = value else { continue };
         match symbols.as_mut().and_then(|symbols| symbols.caller(address)) {
@@ -409,6 +421,14 @@ fn push_stack(addresses: Numbers<'_>, symbols: &mut Option<Sampler>, out: &mut V
         }
     }
     out.push(b']');
+}
+
+/// Is a function with this name one of those that lead from an event to its record?
+fn is_ours(name: &str) -> bool {
+    let plain = name.trim_start_matches('<');
+    plain.starts_with("gracepoint::")
+        || plain.starts_with("gracepoint_tracing::")
+        || name.contains(" as gracepoint::event::Event>::emit")
 }
 
 /// `[1, 2, … 3 more]`

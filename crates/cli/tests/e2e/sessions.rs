@@ -47,7 +47,9 @@ fn fire(mut program: Running, recorders: Vec<Running>) {
 
 fn report(scene: &Scene, dir: &str) -> Vec<Value> {
     let said = scene.run(&["report", "--json", dir]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    // This binary may be built without frame pointers, and then that is told where there are stacks.
+    let told = said.err.lines().find(|line| !line.contains("keeps no frame pointers"));
+    assert_eq!((said.status, told), (0, None));
     said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 

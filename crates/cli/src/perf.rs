@@ -9,7 +9,7 @@
 //! | `launch` | starts a command that is watched from its first instruction |
 //! | `kernel`, `format` | the kernel's tracepoints beside a recording, taken by a helper process |
 //! | `instance` | the same without perf events, by tracefs |
-//! | `stat` | `perf stat` |
+//! | `stat`, `own` | `perf stat`, and what it counts of a program's own |
 //! | `tracefs` | the kernel's tracepoints |
 //! | `beside`, `sides` | all of that, beside a recording |
 
@@ -19,6 +19,7 @@ pub(crate) mod instance;
 pub(crate) mod kernel;
 pub(crate) mod launch;
 pub(crate) mod modules;
+mod own;
 pub(crate) mod rings;
 pub(crate) mod sides;
 pub(crate) mod stat;

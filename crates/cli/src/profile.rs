@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ProfileArgs, console: &mut Console) -> Result<u8> {
     let mut interrupts = Interrupts::catch(args.command.is_empty())?;
     let waiting = match args.command.is_empty() {
         true => None,
-        false => Some(watched::spawn(&args.command)?),
+        false => Some(watched::spawn(&args.command, None)?),
     };
     let pid = waiting.as_ref().map_or_else(|| args.pid.unwrap_or_default(), watched::Waiting::pid);
     let mut profile = match (Profile::begin(pid, args), waiting.is_some()) {

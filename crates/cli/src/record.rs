@@ -169,6 +169,9 @@ fn record_command(args: &RecordArgs, console: &mut Console) -> Result<u8> {
 }
 
 fn announce(session: &Session, args: &RecordArgs, console: &mut Console) {
+    if let Some(note) = &session.sides.note {
+        console.note(shown(note));
+    }
     if let Some(why) = &session.sides.without_kernel {
         console.note(format_args!("{}; the program's own are", shown(why)));
     }

@@ -56,8 +56,8 @@ impl Gathered {
         }
         if wanted.has(Context::STACK) {
             let mut frames = [0; DEEPEST];
-            let mut chunk = [0; CHUNK];
-            let depth = walk(local::frame_pointer(), &mut frames, &mut chunk, sys::peek);
+            let mut copied = Copied::new([0; CHUNK], sys::peek);
+            let depth = walk(local::frame_pointer(), &mut frames, |at| copied.pair(at));
             self.push(&(depth as u32).to_le_bytes());
             self.push(&(depth as u16).to_le_bytes());
             for frame in &frames[..depth] {
@@ -76,31 +76,19 @@ impl Gathered {
     }
 }
 
-/// Return addresses from the frame at `frame` outwards; `peek` copies memory at an address into `chunk` and
-/// says how much of it there was.
+/// Return addresses from the frame at `frame` outwards; `pair` reads two words at an address, if they are there.
+#[inline]
 pub(crate) fn walk(
     mut frame: u64,
     into: &mut [u64],
-    chunk: &mut [u8],
-    peek: impl Fn(u64, &mut [u8]) -> usize,
+    mut pair: impl FnMut(u64) -> Option<[u64; 2]>,
 ) -> usize {
-    let (mut start, mut length) = (0, 0);
     let most = into.len();
     for (depth, place) in into.iter_mut().enumerate() {
-        if frame == 0 || !frame.is_multiple_of(8) || frame > u64::MAX - 2 * chunk.len() as u64 {
+        if frame == 0 || !frame.is_multiple_of(8) {
             return depth;
         }
-        if frame < start || frame + 16 > start + length {
-            start = frame;
-            length = peek(start, chunk) as u64;
-            if length < 16 {
-                return depth;
-            }
-        }
-        let at = (frame - start) as usize;
-        let word =
-            |at: usize| chunk[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let (next, address) = (word(at), word(at + 8));
+        let Some([next, address]) = pair(frame) else { return depth };
         if address == 0 {
             return depth;
         }
@@ -111,6 +99,39 @@ pub(crate) fn walk(
         frame = next;
     }
     most
+}
+
+/// Memory that may not be there, read in chunks by somebody who knows: `peek` copies what is at an address and says how much of it
+/// there was.
+pub(crate) struct Copied<Chunk, Peek> {
+    chunk: Chunk,
+    start: u64,
+    length: u64,
+    peek: Peek,
+}
+
+impl<Chunk: AsMut<[u8]>, Peek: Fn(u64, &mut [u8]) -> usize> Copied<Chunk, Peek> {
+    pub(crate) fn new(chunk: Chunk, peek: Peek) -> Copied<Chunk, Peek> {
+        Copied { chunk, start: 0, length: 0, peek }
+    }
+
+    /// Two words, if both are there.
+    pub(crate) fn pair(&mut self, at: u64) -> Option<[u64; 2]> {
+        let chunk = self.chunk.as_mut();
+        if at > u64::MAX - 2 * chunk.len() as u64 {
+            return None;
+        }
+        if at < self.start || at + 16 > self.start + self.length {
+            (self.start, self.length) = (at, (self.peek)(at, chunk) as u64);
+            if self.length < 16 {
+                return None;
+            }
+        }
+        let words = &chunk[(at - self.start) as usize..];
+        let word =
+            |at: usize| words[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Some([word(0), word(8)])
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +151,8 @@ mod tests {
 
     fn walked(frame: u64, words: &[u64]) -> Vec<u64> {
         let mut frames = [0; DEEPEST];
-        let depth = walk(frame, &mut frames, &mut [0; CHUNK], memory(0x1000, words));
+        let mut copied = Copied::new([0; CHUNK], memory(0x1000, words));
+        let depth = walk(frame, &mut frames, |at| copied.pair(at));
         frames[..depth].to_vec()
     }
 

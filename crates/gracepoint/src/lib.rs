@@ -97,6 +97,8 @@ mod limit;
 mod macros;
 #[cfg(gp_supported)]
 mod module;
+#[cfg(gp_supported)]
+mod own_stack;
 mod owner;
 #[cfg(gp_supported)]
 mod patch;

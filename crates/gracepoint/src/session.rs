@@ -388,6 +388,7 @@ pub(crate) fn thread_ends(index: u32) {
 /// In a forked child: memory for stores that the fork interrupted; the parent's rings are not ours.
 pub(crate) fn child_after_fork() {
     crate::sampler::child_after_fork();
+    counting::child_after_fork();
     for place in &RINGS {
         // SAFETY: the child has a copy of the session's private memory, which nobody frees: the
         // call that would do it in the parent leaks it here.

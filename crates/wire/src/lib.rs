@@ -9,6 +9,7 @@
 //! | [`packet`] | CTF 1.8 packets and the 5-byte event header |
 //! | [`arena`]  | the sealed memfd in which a session's packets lie |
 //! | [`clock`]  | raw ticks and the triples that turn them into time |
+//! | [`counters`] | the memory of a session that counts |
 //! | [`control`] | the messages on the agent's socket |
 //! | [`profile`] | records about the kernel's side that a recorder writes itself |
 //! | [`flight`] | the files of a flight recorder |
@@ -23,6 +24,7 @@
 pub mod arena;
 pub mod clock;
 pub mod control;
+pub mod counters;
 pub mod error;
 pub mod flight;
 pub mod glob;

@@ -7,7 +7,7 @@
 use super::beside::is_for_good;
 use super::format::Format;
 use super::instance::Instance;
-use super::rings::{Rings, Told, Wanted, What};
+use super::rings::{self, Rings, Room, Told, Wanted, What};
 use super::tracefs;
 use super::writer::Writer;
 use crate::args::KernelSideArgs;
@@ -39,6 +39,8 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(60);
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of a record's head in the pipe: time, thread, CPU, kind, length.
 const HEAD: usize = 24;
+/// What its first line begins with; a note may follow.
+const READY: &str = "ready ";
 /// Kinds other than ids of events.
 const SWITCH: u32 = 1;
 const LOST: u32 = 2;
@@ -52,6 +54,8 @@ pub(crate) struct Kernel {
     read: Vec<u8>,
     formats: Vec<Format>,
     writer: Writer,
+    /// What is to be told about how they are taken.
+    pub(crate) note: Option<String>,
 }
 
 /// The tracepoints that the patterns match, in the order of their names; or why the kernel's cannot be had.
@@ -135,14 +139,16 @@ impl Kernel {
             }
             line.push(byte[0]);
         }
-        if line != b"ready\n" {
+        let line = String::from_utf8_lossy(&line);
+        let Some(note) = line.strip_prefix(READY).map(str::trim) else {
             let _ = helper.wait();
-            return Err(String::from_utf8_lossy(&line).trim().to_owned());
-        }
+            return Err(line.trim().to_owned());
+        };
+        let note = (!note.is_empty()).then(|| note.to_owned());
         let flags = fcntl_getfl(&from).map_err(|e| failed(e.into()))?;
         fcntl_setfl(&from, flags | OFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         let (read, writer) = (Vec::new(), Writer::new(pid, first, context));
-        Ok(Kernel { helper, from, read, formats, writer })
+        Ok(Kernel { helper, from, read, formats, writer, note })
     }
 
     /// What the kernel had no room for, by event.
@@ -254,22 +260,45 @@ enum Source {
 }
 
 impl Source {
+    /// And what is to be told about it.
+    ///
     /// # Errors
     /// What is missing, in words.
-    fn open(args: &KernelSideArgs) -> std::result::Result<Source, String> {
+    fn open(args: &KernelSideArgs) -> std::result::Result<(Source, Option<String>), String> {
         let mut wanted = vec![Wanted::Switches];
         for (name, id) in args.events.iter().zip(FIRST_KERNEL_ID..) {
             wanted.push(Wanted::Tracepoint { number: tracefs::number(name)?, id });
         }
+        let by_tracefs = || Instance::open(args.pid, &args.events).map(Source::Tracefs);
+        let note = match rings::room(args.pid, &wanted).map_err(|e| refused(&e))? {
+            Room::Enough => None,
+            // An instance has one buffer for each CPU, whatever the number of events.
+            Room::Small(many, bytes) => match by_tracefs() {
+                Ok(source) => return Ok((source, None)),
+                Err(_) => Some(format!(
+                    "the kernel's events have {many} rings (one for each tracepoint, thread and CPU) of {} KiB each, and \
+                     what comes faster than they are read is lost: choose fewer",
+                    bytes >> 10
+                )),
+            },
+            Room::None(many) => {
+                return by_tracefs().map(|source| (source, None)).map_err(|why| {
+                    format!(
+                        "the kernel's events are not recorded: {many} rings (one for each tracepoint, thread and CPU) \
+                         are too much memory, choose fewer; nor by tracefs: {why}"
+                    )
+                });
+            }
+        };
         let error = match Rings::open(args.pid, &wanted) {
-            Ok(rings) => return Ok(Source::Perf(rings)),
+            Ok(rings) => return Ok((Source::Perf(rings), note)),
             Err(error) => error,
         };
         if !is_for_good(&error) {
             return Err(refused(&error));
         }
-        Instance::open(args.pid, &args.events)
-            .map(Source::Tracefs)
+        by_tracefs()
+            .map(|source| (source, None))
             .map_err(|why| format!("{}; nor by tracefs: {why}", refused(&error)))
     }
 
@@ -288,14 +317,15 @@ impl Source {
 pub(crate) fn take(args: &KernelSideArgs) -> Result<u8> {
     let mut out = io::stdout().lock();
     let gone = |e: io::Error| Failure::new(format!("the recorder has gone: {e}"));
-    let mut source = match Source::open(args) {
-        Ok(source) => source,
+    let (mut source, note) = match Source::open(args) {
+        Ok(opened) => opened,
         Err(why) => {
             writeln!(out, "{why}").and_then(|()| out.flush()).map_err(gone)?;
             return Ok(2);
         }
     };
-    out.write_all(b"ready\n").and_then(|()| out.flush()).map_err(gone)?;
+    let note = note.unwrap_or_default();
+    writeln!(out, "{READY}{note}").and_then(|()| out.flush()).map_err(gone)?;
     let mut input = io::stdin();
     let flags = fcntl_getfl(&input).map_err(|e| gone(e.into()))?;
     fcntl_setfl(&input, flags | OFlags::NONBLOCK).map_err(|e| gone(e.into()))?;

@@ -5,6 +5,7 @@
 use crate::args::LaunchArgs;
 use crate::escape::shown;
 use crate::failure::{Failure, Result};
+use crate::record::launch::TOKEN;
 use crate::record::session::arguments;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::ffi::OsString;
@@ -30,15 +31,17 @@ pub(crate) struct Waiting {
     child: Child,
 }
 
-/// Starts it, up to where it waits.
+/// Starts it, up to where it waits. With a token a traceable program that comes of it waits in `init` for whoever has
+/// the same.
 ///
 /// # Errors
 /// When it cannot be started; that there is no such command shows when it goes on.
-pub(crate) fn spawn(command: &[OsString]) -> Result<Waiting> {
+pub(crate) fn spawn(command: &[OsString], token: Option<&str>) -> Result<Waiting> {
     let failed = |what: String| Failure::new(format!("cannot start the command: {what}"));
     let exe = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
     let mut launcher = Command::new(exe);
     launcher.arg0("gracepoint").args(WORDS).args(command);
+    launcher.envs(token.map(|token| (TOKEN, token)));
     let mut waiting = Waiting { child: launcher.spawn().map_err(|e| failed(e.to_string()))? };
     let deadline = Instant::now() + STOPS_WITHIN;
     while !is_stopped(waiting.pid()) {

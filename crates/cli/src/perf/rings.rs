@@ -292,7 +292,37 @@ fn first_size(wanted: &[Wanted], rings: usize) -> usize {
     let copies = wanted.iter().any(|wanted| matches!(wanted, Wanted::Profile { copied: 1.., .. }));
     let least = if copies { RING_OF_STACKS } else { RING.0 };
     let part = TOGETHER.0 / rings.max(1);
-    least.max(1 << part.max(1).ilog2())
+    let most = TOGETHER.1 / rings.max(1);
+    least.max(1 << part.max(1).ilog2()).min(1 << most.max(RING.1).ilog2())
+}
+
+/// What tracepoints of the kernel take of memory, with a ring for each thread, CPU and tracepoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// Rings as large as they should be.
+    Enough,
+    /// So many rings, each of so many bytes.
+    Small(usize, usize),
+    /// So many rings, which are too many.
+    None(usize),
+}
+
+/// Whether there is room for these of the threads of `pid`.
+///
+/// # Errors
+/// When there is no such process.
+pub(crate) fn room(pid: u32, wanted: &[Wanted]) -> io::Result<Room> {
+    Ok(room_for(wanted, threads(pid)?.len() * wanted.len() * cpus()?.len()))
+}
+
+fn room_for(wanted: &[Wanted], rings: usize) -> Room {
+    let size = first_size(wanted, rings);
+    match size {
+        // Each has a page beside its bytes.
+        _ if rings * (size + RING.1) > TOGETHER.1 + TOGETHER.1 / 2 => Room::None(rings),
+        _ if size < RING.0 => Room::Small(rings, size),
+        _ => Room::Enough,
+    }
 }
 
 fn open_for(
@@ -599,11 +629,28 @@ mod tests {
     fn few_rings_are_large_and_many_small() {
         let sizes =
             |wanted: &[Wanted]| [0, 1, 3, 60, 64, 65, 100_000].map(|n| first_size(wanted, n));
-        let small = RING.0;
+        let (small, least) = RING;
         let switches = sizes(&[Wanted::Switches]);
-        assert_eq!(switches, [8 << 20, 8 << 20, 2 << 20, small, small, small, small]);
+        assert_eq!(switches, [8 << 20, 8 << 20, 2 << 20, small, small, small, least]);
         let stacks = sizes(&[Wanted::Switches, Wanted::Profile { hz: 1, copied: 8 }]);
-        assert_eq!(stacks[2..], [2 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20]);
+        assert_eq!(stacks[2..], [2 << 20, 1 << 20, 1 << 20, 512 << 10, least]);
+        // Never more than is allowed together, and never a ring that the kernel does not give.
+        for rings in 1..20_000 {
+            let size = first_size(&[Wanted::Switches], rings);
+            assert!(size.is_power_of_two() && size >= least, "{size}");
+            assert!(size == least || rings * size <= TOGETHER.1, "{rings} of {size}");
+        }
+    }
+
+    #[test]
+    fn rings_that_would_take_too_much_memory_are_not_opened() {
+        let rooms = [10, 512, 513, 2_000, 12_000, 13_000, 1_000_000]
+            .map(|rings| room_for(&[Wanted::Switches], rings));
+        let small = |rings, kib| Room::Small(rings, kib << 10);
+        let none = [13_000, 1_000_000].map(Room::None);
+        let first =
+            [Room::Enough, Room::Enough, small(513, 64), small(2_000, 32), small(12_000, 4)];
+        assert_eq!(rooms, [&first[..], &none].concat()[..]);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Sides {
     kernel: Option<Kernel>,
     /// Why there is none of the kernel's events, which is no failure of the recording.
     pub(crate) without_kernel: Option<String>,
+    /// What is to be told of how the kernel's events are taken.
+    pub(crate) note: Option<String>,
     /// The process that goes on to give tracepoints back to the kernel.
     pub(crate) taking_down: Option<u32>,
 }
@@ -69,7 +71,8 @@ impl Sides {
             let begun = kernel::choose(asked.kernel)?
                 .and_then(|formats| Kernel::begin(pid, formats, first, context));
             match begun {
-                Ok(kernel) => {
+                Ok(mut kernel) => {
+                    sides.note = kernel.note.take();
                     events.extend(kernel.declared());
                     sides.kernel = Some(kernel);
                 }

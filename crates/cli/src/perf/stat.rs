@@ -1,6 +1,7 @@
 //! `gracepoint perf stat`: counts of a process, by the kernel's perf events and by its own tracepoints.
 
 use super::launch;
+use super::own::{Awaited, Counted};
 use super::rings::is_permission;
 use super::tracefs;
 use crate::args::PerfStatArgs;
@@ -11,9 +12,8 @@ use crate::escape::shown;
 use crate::failure::{Failure, Result};
 use crate::interrupt::{Interrupts, Signal};
 use crate::quantity;
-use crate::record::session::{ask, is_ready, process, unexpected};
-use gracepoint_wire::control::{Create, Message};
-use gracepoint_wire::schema::{FIRST_USER_ID, Role};
+use crate::record::session::{ask, is_ready, process};
+use gracepoint_wire::control::Message;
 use perf_event::events::{Software, Tracepoint};
 use perf_event::{Builder, Counter};
 use rustix::event::PollFlags;
@@ -31,8 +31,10 @@ const LOOK: Duration = Duration::from_millis(50);
 enum Source {
     /// A counter for each thread that was there; those that it made are in it, unless each is told apart.
     Kernel(Vec<(u32, Counter)>),
-    /// The program's tracepoint: its session, and its ids there.
-    Program { session: u64, ids: Vec<u32> },
+    /// The program's tracepoint.
+    Program(Counted),
+    /// The program's, which has not come yet.
+    Awaited,
     /// It cannot be counted, and why.
     Not(String),
 }
@@ -49,6 +51,7 @@ struct Stat {
     pid: u32,
     events: Vec<Event>,
     link: Option<Connection>,
+    awaited: Option<Awaited>,
     began: Instant,
     shown: Instant,
 }
@@ -59,12 +62,14 @@ pub(crate) fn run(args: &PerfStatArgs, console: &mut Console) -> Result<u8> {
     if args.command.is_empty() {
         let pid = args.pid.unwrap_or_default();
         let mut stat = Stat::begin(pid, args, false)?;
-        stat.warn(console);
+        stat.warn(args, console);
         console.note(format_args!("counting what process {pid} does; Ctrl-C ends it"));
         stat.watch(args, &mut interrupts, None, console)?;
         return Ok(0);
     }
-    let waiting = launch::spawn(&args.command)?;
+    // It waits for somebody in `init` if it is told that there is one.
+    let awaited = args.events.iter().any(|name| is_unknown(name)).then(Awaited::new);
+    let waiting = launch::spawn(&args.command, awaited.as_ref().map(|it| it.token.as_str()))?;
     let mut stat = match Stat::begin(waiting.pid(), args, true) {
         Ok(stat) => stat,
         Err(failure) => {
@@ -72,7 +77,8 @@ pub(crate) fn run(args: &PerfStatArgs, console: &mut Console) -> Result<u8> {
             return Err(failure.with_status(125));
         }
     };
-    stat.warn(console);
+    stat.warn(args, console);
+    stat.awaited = awaited;
     let mut child = waiting.go();
     stat.began = Instant::now();
     stat.watch(args, &mut interrupts, Some(&mut child), console)?;
@@ -94,6 +100,11 @@ fn software(name: &str) -> Option<Software> {
     })
 }
 
+/// Whether neither the system nor the kernel has such an event: a program may.
+fn is_unknown(name: &str) -> bool {
+    software(name).is_none() && tracefs::number(name).is_err()
+}
+
 /// Whether it can be counted for what the process does outside of the kernel.
 fn has_user_part(name: &str) -> bool {
     name.ends_with("-clock") || name.ends_with("faults")
@@ -102,7 +113,8 @@ fn has_user_part(name: &str) -> bool {
 impl Stat {
     fn begin(pid: u32, args: &PerfStatArgs, on_exec: bool) -> Result<Stat> {
         let now = Instant::now();
-        let mut stat = Stat { pid, events: Vec::new(), link: None, began: now, shown: now };
+        let mut stat =
+            Stat { pid, events: Vec::new(), link: None, awaited: None, began: now, shown: now };
         if !fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
             return Err(Failure::new(format!("there is no process {pid} (any more)")));
         }
@@ -154,10 +166,7 @@ impl Stat {
                 };
                 Ok(counters(self.pid, build, !args.per_thread, on_exec))
             }
-            Err(_) if name.contains(':') && !args.command.is_empty() => Ok(Source::Not(format!(
-                "the kernel has no such tracepoint, and one of the program's own is counted while it runs (-p PID); from \
-                 a command's begin to its end: gracepoint record -e '{name}' -- CMD, then gracepoint info"
-            ))),
+            Err(_) if !args.command.is_empty() => Ok(Source::Awaited),
             Err(why) if name.contains(':') => Ok(Source::Not(why)),
             Err(_) => Err(Failure::new(format!(
                 "`{}` is no event: there are task-clock, cpu-clock, page-faults, minor-faults, major-faults, \
@@ -174,28 +183,46 @@ impl Stat {
             self.link = discover::find(&Which::Pid(self.pid)).ok().map(|live| live.link);
         }
         let Some(link) = &mut self.link else { return Ok(None) };
-        let Message::Events(events) = ask(link, &Message::List)? else { return Err(unexpected()) };
-        if !events.iter().any(|event| event.schema.name == name) {
-            return Ok(None);
+        let counted = Counted::begin(link, &[name])?.pop();
+        Ok(counted.and_then(std::result::Result::ok).map(Source::Program))
+    }
+
+    /// Whether the program has come that was waited for: then it is counted, and goes on.
+    fn look(&mut self, console: &mut Console) -> Result<()> {
+        let Some(awaited) = &mut self.awaited else { return Ok(()) };
+        let Some(mut link) = awaited.look(console) else { return Ok(()) };
+        let is_awaited = |event: &&mut Event| matches!(event.source, Source::Awaited);
+        let awaited: Vec<&mut Event> = self.events.iter_mut().filter(is_awaited).collect();
+        let names: Vec<&str> = awaited.iter().map(|event| event.name.as_str()).collect();
+        let begun = Counted::begin(&mut link, &names)?;
+        for (event, counted) in awaited.into_iter().zip(begun) {
+            event.source = match counted {
+                Ok(counted) => Source::Program(counted),
+                Err(why) => {
+                    not_counted(&event.name, &why, console);
+                    Source::Not(why)
+                }
+            };
         }
-        let tool = "gracepoint perf stat".into();
-        let create = Create { globs: vec![name.to_owned()], tool, ..Create::default() };
-        let Message::Created(created) = ask(link, &Message::Count(create))? else {
-            return Err(unexpected());
-        };
-        let Message::Started(_) = ask(link, &Message::Start(created.session))? else {
-            return Err(unexpected());
-        };
-        let told = created.events.iter().filter(|e| e.id >= FIRST_USER_ID && e.role != Role::End);
-        let ids = told.map(|event| event.id).collect();
-        Ok(Some(Source::Program { session: created.session, ids }))
+        // Where nothing is counted it waits still; else it may be at its end already.
+        let _ = ask(&mut link, &Message::Proceed);
+        self.link = Some(link);
+        Ok(())
     }
 
     /// What is not counted, a line each.
-    fn warn(&self, console: &mut Console) {
+    fn warn(&self, args: &PerfStatArgs, console: &mut Console) {
         for event in &self.events {
-            if let Source::Not(why) = &event.source {
-                console.note(format_args!("{} is not counted: {}", shown(&event.name), shown(why)));
+            match &event.source {
+                Source::Not(why) => not_counted(&event.name, why, console),
+                Source::Program(_) | Source::Awaited if args.per_thread => {
+                    console.note(format_args!(
+                        "{} is counted for all threads together: --per-thread tells apart what the system and the \
+                         kernel count",
+                        shown(&event.name)
+                    ));
+                }
+                _ => {}
             }
         }
     }
@@ -211,6 +238,7 @@ impl Stat {
         let mut next = args.interval.map(|interval| self.began + interval);
         loop {
             let signal = interrupts.take();
+            self.look(console)?;
             let ended = match &mut child {
                 Some(child) => child.try_wait().is_ok_and(|status| status.is_some()),
                 None => process.as_ref().is_none_or(is_ready),
@@ -227,11 +255,10 @@ impl Stat {
                 next = args.interval.map(|interval| Instant::now() + interval);
             }
             if over {
-                if ended && self.events.iter().any(|e| matches!(e.source, Source::Program { .. })) {
-                    console.note(format_args!(
-                        "the program has ended, and what its own tracepoints counted with it: --interval shows it \
-                         meanwhile"
-                    ));
+                for event in self.events.iter().filter(|e| matches!(e.source, Source::Awaited)) {
+                    let why = "no such event is the system's or the kernel's, and no traceable program came of the \
+                               command (one that calls gracepoint::init)";
+                    not_counted(&event.name, why, console);
                 }
                 if let (Some(child), false) = (child, ended) {
                     let _ = rustix::process::kill_process(
@@ -245,6 +272,7 @@ impl Stat {
             fds.extend(process.iter().map(|fd| (fd.as_fd(), PollFlags::IN)));
             let wait =
                 next.map_or(LOOK, |at| at.saturating_duration_since(Instant::now()).min(LOOK));
+            let wait = self.awaited.as_ref().map_or(wait, |awaited| awaited.pause(wait));
             wait_for(&fds, wait);
         }
     }
@@ -257,7 +285,7 @@ impl Stat {
         self.shown = Instant::now();
         let mut rows = Vec::new();
         for event in &mut self.events {
-            let counts = counts(event, self.link.as_mut(), args.per_thread);
+            let counts = counts(event, args.per_thread);
             for (at, (tid, count)) in counts.into_iter().enumerate() {
                 let value = count.map(|count| match args.interval {
                     Some(_) => {
@@ -295,6 +323,10 @@ impl Stat {
     }
 }
 
+fn not_counted(name: &str, why: &str, console: &mut Console) {
+    console.note(format_args!("{} is not counted: {}", shown(name), shown(why)));
+}
+
 fn thread_label(pid: u32, tid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
     format!("{:>24}  ", format!("{}/{tid}", shown(name.trim_end())))
@@ -322,26 +354,15 @@ fn line(name: &str, value: Option<u64>, clock_ns: Option<u64>, time: Duration) -
 }
 
 /// What an event has come to, of each thread where they are told apart.
-fn counts(
-    event: &mut Event,
-    link: Option<&mut Connection>,
-    per_thread: bool,
-) -> Vec<(Option<u32>, Option<u64>)> {
+fn counts(event: &mut Event, per_thread: bool) -> Vec<(Option<u32>, Option<u64>)> {
     match &mut event.source {
-        Source::Not(_) => vec![(None, None)],
+        Source::Not(_) | Source::Awaited => vec![(None, None)],
+        Source::Program(counted) => vec![(None, counted.read())],
         Source::Kernel(counters) if per_thread => {
             counters.iter_mut().map(|(tid, counter)| (Some(*tid), counter.read().ok())).collect()
         }
         Source::Kernel(counters) => {
             let sum = counters.iter_mut().map(|(_, counter)| counter.read().unwrap_or(0)).sum();
-            vec![(None, Some(sum))]
-        }
-        Source::Program { session, ids } => {
-            let reply = link.and_then(|link| ask(link, &Message::Stat(*session)).ok());
-            // The program has ended, and its counts with it.
-            let Some(Message::Counts(counts)) = reply else { return vec![(None, None)] };
-            let of = counts.counts.iter().filter(|count| ids.contains(&count.id));
-            let sum = of.map(|count| count.hits).sum();
             vec![(None, Some(sum))]
         }
     }

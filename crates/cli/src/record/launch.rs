@@ -24,7 +24,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The token's variable.
-const TOKEN: &str = "GRACEPOINT_RECORDER";
+pub(crate) const TOKEN: &str = "GRACEPOINT_RECORDER";
 /// How long to look every millisecond; programs that start late are looked for less often.
 const EAGER_FOR: Duration = Duration::from_secs(3);
 /// A command that ends by Ctrl-C takes less, as a rule.
@@ -158,10 +158,7 @@ impl Launched {
 
     fn wave_on(&mut self, live: Live) {
         self.further += 1;
-        let mut link = live.link;
-        link.send(&Message::Proceed);
-        // Until it has read that: closing at once might look like a recorder that died.
-        self.watch.leaving.push(link);
+        self.watch.wave_on(live.link);
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
@@ -216,7 +213,7 @@ pub(crate) fn status(status: ExitStatus) -> u8 {
 }
 
 /// A word that no other recorder has.
-fn token() -> String {
+pub(crate) fn token() -> String {
     let now = SystemTime::now();
     format!("{}-{:016x}", std::process::id(), RandomState::new().hash_one(now))
 }
@@ -226,7 +223,7 @@ type Identity = (u64, u64, Option<SystemTime>);
 
 /// Looks for new sockets.
 #[derive(Debug)]
-struct Watch {
+pub(crate) struct Watch {
     directory: Directory,
     token: String,
     seen: HashSet<Identity>,
@@ -238,7 +235,7 @@ struct Watch {
 
 impl Watch {
     /// Looks for those that are not there yet.
-    fn new(directory: Directory, token: String) -> Watch {
+    pub(crate) fn new(directory: Directory, token: String) -> Watch {
         let seen = directory.sockets_nearby().iter().filter_map(|path| identity(path)).collect();
         Watch {
             directory,
@@ -252,7 +249,7 @@ impl Watch {
     }
 
     /// Programs with our token that have just said hello.
-    fn look(&mut self) -> Vec<Live> {
+    pub(crate) fn look(&mut self) -> Vec<Live> {
         self.leaving.retain_mut(|link| matches!(link.try_receive(), Ok(None)));
         let wide = self.looks % WIDE_LOOK_EVERY == WIDE_LOOK_EVERY - 1;
         self.looks = self.looks.wrapping_add(1);
@@ -276,6 +273,13 @@ impl Watch {
         }
         self.greeted = waiting;
         ours
+    }
+
+    /// Lets a program go on, which waits for a recorder, and leaves it to itself.
+    pub(crate) fn wave_on(&mut self, mut link: Connection) {
+        link.send(&Message::Proceed);
+        // Until it has read that: closing at once might look like a recorder that died.
+        self.leaving.push(link);
     }
 
     fn greet(&mut self, path: &Path) {

@@ -13,8 +13,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         ("kernel_events_come_by_tracefs_where_perf_events_are_refused", by_tracefs),
+        ("many_kernel_events_take_one_buffer_and_not_a_ring_each", many),
         ("a_killed_recorder_leaves_no_instance_of_tracefs", killed_recorder),
         ("reset_removes_the_instance_of_a_killed_helper", killed_helper),
     ];
@@ -88,6 +89,30 @@ fn by_tracefs() {
     assert_ok(&recorder.end());
     assert_naps(&scene);
     assert_slow(&scene);
+    until("the instance is gone", || !mounted.instance(helper).exists());
+}
+
+/// All system calls: thousands of rings, if each had one for each thread and CPU.
+fn many() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let scene = Scene::new();
+    let mounted = Mounted::new(&scene).unwrap();
+    let mut program = start(&scene, &["burn", "30"]);
+    let pid = program.pid().to_string();
+    let mut recorder = scene.gracepoint(&["record", "-p", &pid, "-k"]);
+    recorder.args(["syscalls:*,sched:sched_switch,sched:sched_waking", "-o", "t.trace"]);
+    mounted.tell(&mut recorder);
+    let mut recorder = Running::start(recorder);
+    recorder.expect_error("gracepoint: recording ");
+    let helper = helpers(recorder.pid())[0];
+    assert!(mounted.instance(helper).is_dir());
+    let maps = std::fs::read_to_string(format!("/proc/{helper}/maps")).unwrap();
+    assert!(!maps.contains("perf_event"), "{maps}");
+    go(&mut program);
+    program.expect("done");
+    drop(program);
+    assert_ok(&recorder.end());
+    assert_naps(&scene);
     until("the instance is gone", || !mounted.instance(helper).exists());
 }
 

@@ -201,14 +201,14 @@ impl Agent {
         if let Some(refusal) = self.refuses(wanted) {
             return Reply::Plain(refusal);
         }
-        Reply::Plain(match Counting::create(self.next_session, wanted) {
-            Ok(counting) => {
+        match Counting::create(self.next_session, wanted) {
+            Ok((counting, memory)) => {
                 let reply = Message::Created(counting.created(self.since));
                 self.hold(at, Kind::Counting(counting), wanted, None);
-                reply
+                Reply::WithArena(reply, Some(memory))
             }
-            Err(failure) => Message::Failure(failure),
-        })
+            Err(failure) => Reply::Plain(Message::Failure(failure)),
+        }
     }
 
     fn hold(&mut self, at: usize, kind: Kind, wanted: &Create, arena: Option<&OwnedFd>) {

@@ -40,3 +40,31 @@ pub(crate) fn counter() -> u64 {
 pub(crate) fn frame_pointer() -> u64 {
     0
 }
+
+/// Can threads be told by [`thread_pointer`]?
+pub(crate) const KNOWS_THREADS: bool = false;
+
+/// Not known here.
+pub(crate) fn thread_pointer() -> u64 {
+    0
+}
+
+/// The word at an address.
+///
+/// # Safety
+/// It is there, and on 8 bytes.
+pub(crate) unsafe fn word(address: u64) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::with_exposed_provenance::<u64>(address as usize).read_volatile() }
+}
+
+/// Copies so many bytes from an address.
+///
+/// # Safety
+/// They are there, and `to` is the caller's, with room for them.
+pub(crate) unsafe fn copy(from: u64, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        std::ptr::with_exposed_provenance::<u8>(from as usize).copy_to_nonoverlapping(to, bytes);
+    }
+}

@@ -66,3 +66,50 @@ pub(crate) fn frame_pointer() -> u64 {
     unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack, preserves_flags)) };
     frame
 }
+
+/// Can threads be told by [`thread_pointer`]?
+pub(crate) const KNOWS_THREADS: bool = true;
+
+/// Where the C library has the calling thread's descriptor.
+#[inline(always)]
+pub(crate) fn thread_pointer() -> u64 {
+    let pointer;
+    // SAFETY: the first word of what `fs` points to is its address: that is how the ABI has thread-local variables.
+    unsafe {
+        asm!("mov {}, fs:0", out(reg) pointer, options(readonly, nostack, preserves_flags));
+    }
+    pointer
+}
+
+/// The word at an address. By an instruction of its own, which the compiler knows nothing about: a frame that it reads is of code
+/// that was interrupted, or called us.
+///
+/// # Safety
+/// It is there.
+#[inline(always)]
+pub(crate) unsafe fn word(address: u64) -> u64 {
+    let word;
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!("mov {}, [{}]", out(reg) word, in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    word
+}
+
+/// Copies so many bytes from an address, in the same way.
+///
+/// # Safety
+/// They are there, and `to` is the caller's, with room for them.
+#[inline(always)]
+pub(crate) unsafe fn copy(from: u64, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise. The direction flag is clear, as calls of the C ABI want it.
+    unsafe {
+        asm!(
+            "rep movsb",
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            inout("rcx") bytes => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}

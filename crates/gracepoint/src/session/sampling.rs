@@ -6,11 +6,11 @@
 //! says so.
 
 use super::failure;
-use crate::context::walk;
+use crate::context::{Copied, walk};
 use crate::ring::Ring;
 use crate::sampler::{self, Desks, Timers};
 use crate::sys::timers::Registers;
-use crate::{clock, sys};
+use crate::{clock, own_stack, sys};
 use gracepoint_wire::control::{Failure, SamplesWanted};
 use gracepoint_wire::profile::{RATE_ID, SAMPLE_ID, STACK_ID, profile_events, stack_event};
 use gracepoint_wire::schema::Declared;
@@ -192,6 +192,7 @@ impl Sampling {
     /// `busy`: another session does. `samples`: the system gives no signal.
     pub(super) fn begin(&self) -> Result<(), Failure> {
         let mut kept = self.kept();
+        own_stack::learn();
         kept.hz = self.wanted.hz.clamp(1, FASTEST_HZ).into();
         self.period_ns.store(1_000_000_000 / kept.hz, Relaxed);
         // SAFETY: a session is freed two grace periods after it was switched off, and that calls `end`.
@@ -221,6 +222,7 @@ impl Sampling {
     pub(super) fn tend(&self) {
         let kept = &mut *self.kept();
         let Some(signal) = kept.signal else { return };
+        own_stack::look_again();
         if let Some(refused) = kept.timers.look(signal, self.period_ns.load(Relaxed)) {
             let why = format!("threads without a timer: {refused}; raise `ulimit -i`");
             self.tell(kept.hz as u32, &why);
@@ -282,7 +284,12 @@ impl Sampling {
         };
         // A frame pointer that is not on the stack above us is something else.
         let fp = if registers.fp >= registers.sp { registers.fp } else { 0 };
-        let callers = walk(fp, &mut stack[1..], chunk, |at, into| sys::peek_in(self.pid, at, into));
+        let known = own_stack::known(registers.sp);
+        let mut copied = Copied::new(chunk, |at, into: &mut [u8]| sys::peek_in(self.pid, at, into));
+        let callers = walk(fp, &mut stack[1..], |at| {
+            // SAFETY: the interrupted code goes on when this handler has returned, and so its stack is there.
+            unsafe { own_stack::pair(&known, at) }.or_else(|| copied.pair(at))
+        });
         self.write_sample(weight, &stack[..1 + callers]);
     }
 
@@ -304,7 +311,13 @@ impl Sampling {
 
     fn copy(&self, registers: &Registers, weight: u64, words: &mut [u64]) {
         let words = &mut words[..self.copied];
-        let copied = sys::peek_far(self.pid, registers.sp, words);
+        let known = own_stack::known(registers.sp);
+        let copied = if known.is_empty() {
+            sys::peek_far(self.pid, registers.sp, words)
+        } else {
+            // SAFETY: as in `follow`.
+            unsafe { own_stack::copy(&known, words) }
+        };
         self.write_stack(registers, weight, &words[..copied]);
     }
 

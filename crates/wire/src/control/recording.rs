@@ -98,8 +98,8 @@ pub struct Flushed {
     pub modules: Vec<Module>,
 }
 
-/// Reply to [`Create`] and to `Attach`; the arena's descriptor comes with it. Reply to `Count`, without
-/// a descriptor.
+/// Reply to [`Create`] and to `Attach`; the arena's descriptor comes with it. Reply to `Count`, with that of the
+/// [counts](crate::counters).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
     /// Names the session in later requests.

@@ -17,6 +17,8 @@ use serde_json::json;
 struct Told {
     /// What happened, and why it matters.
     story: &'static str,
+    /// How the schedule is read.
+    reading: &'static str,
     /// What the model found for the kernel's way.
     schedule: &'static str,
     /// How ours differs.
@@ -32,6 +34,10 @@ can be inside it any more, and it waits for that while the program sits in close
 for SRCU, whose worker itself waits for RCU, which waits for every CPU. When interrupts storm one CPU, it
 never comes around: the CPU stalls RCU, RCU stalls the worker, the worker stalls close(), and everybody
 else who waits for any SRCU. Nobody in this chain is inside the tracepoint.",
+    reading: "\
+Who, and what he does, a step a line. \"repro2 4086\" closes the event; \"repro2 4093\" is on the CPU that interrupts
+storm; \"kworker\" is SRCU's worker, and \"rcu_preempt\" RCU's. A store is seen by others when it \"gets to memory\"
+(~); a membarrier has all of them do so. In the end each waits for another, and for ever.",
     schedule: include_str!("scenario/teardown_stall.schedule"),
     ours: "\
 Closing takes the probe out of an array, which is one store, and returns. What the probe used is handed to a
@@ -47,6 +53,10 @@ A function tracer's callback runs wherever functions run: also in the first inst
 on the way out of idle, where the kernel has not yet told RCU that this CPU is busy. A grace period takes such
 a CPU for quiet and does not wait for it. Who then frees the callback frees it under its user. The kernel's
 answer was to make every CPU run something (schedule_on_each_cpu), which wakes all of them.",
+    reading: "\
+Who, and what he does, a step a line. CPU 1 is in the tracer's callback, where nothing has told RCU of it
+(dynticks_watching is 0); CPU 0 takes the callback off, waits for those whom RCU knows of, and frees it. A store
+is seen by others when it \"gets to memory\" (~); a membarrier has all of them do so.",
     schedule: include_str!("scenario/blind_spot.schedule"),
     ours: "\
 There is no thread that is not seen: a section is a count in memory, made wherever the thread is, before it is
@@ -61,6 +71,10 @@ const STALE_DATA: Told = Told {
 A tracepoint calls a function with data. The kernel keeps the two in two words, so that the call can be a direct
 one, and changes one after the other. A CPU that is held up between reading the one and the other, while
 the tracepoint goes from one probe to none to another one, calls the new function with the old probe's data.",
+    reading: "\
+Who, and what he does, a step a line. Probe 1 is function 1 with data 1 (tp->funcs), probe 2 the same with 2;
+static_call is the function that is called directly, and 99 one that looks the functions up. A store is seen by others
+when it \"gets to memory\" (~). The last load is of the new function, and the data was loaded long before.",
     schedule: include_str!("scenario/stale_data.schedule"),
     ours: "\
 Function and data are one entry of an array behind one pointer. A hit loads the pointer once; whatever array it
@@ -81,6 +95,7 @@ pub(crate) fn run(args: &ScenarioArgs, console: &mut Console) -> Result<u8> {
         console.line(json!({
             "scenario": name,
             "story": told.story,
+            "reading": told.reading,
             "schedule": schedule.lines().collect::<Vec<_>>(),
             "ours": told.ours,
             "command": told.command,
@@ -92,7 +107,7 @@ pub(crate) fn run(args: &ScenarioArgs, console: &mut Console) -> Result<u8> {
     let title = console.bold(name);
     console.line(format_args!("{title}\n\n{}\n", told.story))?;
     let head = console.bold("The kernel's way, on the schedule that the model found");
-    console.line(format_args!("{head}\n"))?;
+    console.line(format_args!("{head}\n\n{}\n", told.reading))?;
     for line in schedule.lines() {
         console.line(format_args!("  {line}"))?;
     }

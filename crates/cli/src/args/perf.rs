@@ -21,12 +21,13 @@ pub(crate) enum PerfCommand {
 Examples:
   gracepoint perf stat -p 4242 --duration 10s
   gracepoint perf stat -p 4242 -e kv:get,task-clock,page-faults --interval 1s
-  gracepoint perf stat -e sched:sched_switch -- ./kv --port 0
+  gracepoint perf stat -e kv:get,sched:sched_switch -- ./kv --port 0
   gracepoint perf stat -p 4242 --per-thread --json
 
 An EVENT is task-clock, cpu-clock, page-faults, minor-faults, major-faults, context-switches or
 cpu-migrations; the name of a tracepoint of the program; or one of the kernel's (`sched:sched_switch`), where
-tracefs can be read. Ends by Ctrl-C, after --duration, or with the process; with CMD, exits as CMD does."
+tracefs can be read. Of a CMD, those of the first program that calls gracepoint::init are counted; it waits there until
+they are. Ends by Ctrl-C, after --duration, or with the process; with CMD, exits as CMD does."
     )]
     Stat(PerfStatArgs),
 }
@@ -52,7 +53,7 @@ pub(crate) struct PerfStatArgs {
     /// End after this time: 500ms, 2s, 1m
     #[arg(short, long, value_name = "T", value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
-    /// Show what each thread that is there at the begin did (events of the system's and the kernel's)
+    /// Show what each thread that is there at the begin did; a program's own tracepoints are counted for all together
     #[arg(long)]
     pub(crate) per_thread: bool,
     /// Print one JSON object per count

@@ -9,8 +9,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 13] = [
         ("kernel_switches_lie_between_the_programs_events", switches_lie_between),
+        ("a_profile_and_the_kernels_events_are_one_trace", profiled),
         ("without_the_kernels_events_the_programs_own_are_recorded", without_tracefs),
         ("a_pattern_that_matches_no_kernel_event_is_an_error", no_such_event),
         ("a_killed_recorder_leaves_no_helper_behind", killed_recorder),
@@ -79,6 +80,55 @@ fn switches_lie_between() {
     assert!(told || !goes_on, "{}", said.err);
     assert_naps(&scene);
     assert_slow(&scene);
+}
+
+/// Events, samples and the kernel's tracepoints of one recording, for each of their readers.
+fn profiled() {
+    let scene = Scene::new();
+    let mounted = Mounted::new(&scene);
+    if !has_tracefs(&scene, mounted.as_ref()) {
+        return;
+    }
+    let mut program = start(&scene, &["burn", "60"]);
+    let pid = program.pid().to_string();
+    let mut command = scene.gracepoint(&["record", "-p", &pid, "--profile", "--freq", "1999"]);
+    command.args(["-k", NAPS, "-o"]).arg(scene.trace());
+    mounted.as_ref().inspect(|mounted| mounted.tell(&mut command));
+    let mut recorder = Running::start(command);
+    // Where one of the two is not given it is told, and the other recorded.
+    let mut told = Vec::new();
+    while !told.last().is_some_and(|line: &String| line.starts_with("recording")) {
+        told.push(recorder.expect_error("gracepoint: "));
+    }
+    let has_kernel = !told.iter().any(|line| line.contains("the program's own are"));
+    go(&mut program);
+    program.expect("done");
+    drop(program);
+    assert_ok(&recorder.end());
+
+    let profile = crate::profile::profile(&scene);
+    assert!(profile["samples"].as_u64().unwrap() > 20, "{profile:#}");
+    let parts = ["burn_sixty", "burn_thirty", "burn_ten"]
+        .map(|function| crate::profile::part(&profile, function));
+    assert!(parts.iter().sum::<f64>() > 80.0 && parts[0] > parts[2], "{parts:?}");
+    let said = scene.run(&["export", "--to", "perfetto", "-o", "t.pftrace", "t.trace"]);
+    assert_ok(&said);
+    let exported = std::fs::read(scene.dir.join("t.pftrace")).unwrap();
+    let has = |name: &str| exported.windows(name.len()).any(|bytes| bytes == name.as_bytes());
+    assert!(has("burn_sixty") && has("burn:nap"));
+    if has_kernel {
+        assert!(has("clock_nanosleep"));
+        let naps =
+            scene.run(&["slow", "--event", "burn:nap", "--over", "5ms", "--json", "t.trace"]);
+        assert_ok(&naps);
+        let slow: Value = serde_json::from_str(&naps.out).unwrap();
+        let parts = slow["sum"]["blocked_ns"].as_object().unwrap().iter();
+        let sleeps = parts.filter(|(why, _)| why.starts_with("clock_nanosleep"));
+        let blocked: u64 = sleeps.map(|(_, ns)| ns.as_u64().unwrap()).sum();
+        let total = slow["sum"]["total_ns"].as_u64().unwrap();
+        // Nearly all of it, and no part of it twice.
+        assert!(blocked * 10 > total * 9 && blocked <= total, "{slow:#}");
+    }
 }
 
 /// Each of three naps of 10 ms has its system call and the switch out of it inside, to 50 µs.
@@ -318,7 +368,8 @@ fn perf_stat_own() {
     let (rows, said): (Vec<Value>, _) =
         stat("work:step,work:stop,page-faults", &[], "exec \"$0\" --program count 3 2000");
     assert_eq!(count(&rows, "work:step", ""), Some(3 * 2000), "{}", said.err);
-    assert!(said.err.contains("work:stop is not counted") && said.err.contains("work:step?"));
+    assert!(said.err.contains("work:stop is not counted"), "{}", said.err);
+    assert!(said.err.contains("did you mean work:step"), "{}", said.err);
     assert_eq!(rows.len(), 3, "{}", said.out);
     // The first program that comes of it; a later one does not wait for anybody.
     let two = "\"$0\" --program count 1 500; \"$0\" --program count 1 7";

@@ -103,6 +103,7 @@ impl Findings {
 
 const OPEN: &str = "ours: open and enable";
 const DISABLE: &str = "ours: disable";
+const DISABLE_FLOOR: &str = "floor: the system calls of a disable";
 const CLOSE: &str = "ours: close";
 const CLOSE_MANY: &str = "ours: close 60 at once";
 const DROP_MANY: &str = "ours: close 60, one after the other";
@@ -145,6 +146,7 @@ fn settle() {
 }
 
 fn ours(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
+    let floor = gracepoint_bench_peers::Switching::new()?;
     for round in 0..rounds + 10 {
         let begin = Instant::now();
         let handle = open(round)?;
@@ -156,9 +158,13 @@ fn ours(rounds: usize, found: &mut Findings) -> Result<(), Box<dyn Error>> {
         let begin = Instant::now();
         drop(handle);
         let closed = begin.elapsed();
+        let begin = Instant::now();
+        floor.switch();
+        let floor = begin.elapsed();
         if round >= 10 {
             found.add(OPEN, opened);
             found.add(DISABLE, disabled);
+            found.add(DISABLE_FLOOR, floor);
             found.add(CLOSE, closed);
         }
         settle();

@@ -5,9 +5,10 @@
 //! # What the handler may do
 //! It interrupts anything: the allocator with its lock held, the loader, the ring in the middle of a record. So it
 //! takes no lock, allocates nothing, calls no unwinder, keeps `errno`, and runs no code of the program. It follows
-//! frame pointers in a copy of the stack that the kernel makes (`process_vm_readv`, 4 KiB at once), which is an
-//! error, and no fault, where there is nothing to read. The copy lies on a [`desks::Desk`], in memory that was mapped
-//! before.
+//! frame pointers in the part of the thread's stack that cannot go away ([`own_stack`](crate::own_stack)); where that
+//! is not known, or a pointer leads out of it, in a copy that the kernel makes (`process_vm_readv`, 4 KiB at once), which
+//! is an error, and no fault, where there is nothing to read. The copy lies on a [`desks::Desk`], in memory that was
+//! mapped before.
 //!
 //! # What it takes of the program's stack
 //! The kernel's frame of a signal, and little more. That frame has all registers: 3.5 KiB where vectors are wide. So the

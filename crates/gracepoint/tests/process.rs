@@ -3,10 +3,13 @@
 #![allow(clippy::print_stdout, reason = "what a program prints is what its test looks at")]
 #![cfg_attr(not(target_os = "linux"), allow(unused, reason = "the agent exists on Linux alone"))]
 
+#[allow(dead_code, reason = "what others of its users need")]
+mod client;
 #[cfg(target_arch = "x86_64")]
 #[path = "../src/arch/steps_x86_64.rs"]
 mod steps;
 
+use client::Tool;
 use gracepoint_wire::control::{Create, Hello, MAX_REPLY, Message, next_frame};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeMap;
@@ -39,6 +42,7 @@ fn programs() -> BTreeMap<&'static str, Program> {
         ("init-as-namesake", program_init_as_namesake),
         ("fork", program_fork),
         ("fork-and-exit", program_fork_and_exit),
+        ("fork-while-counted", program_fork_while_counted),
         ("fork-while-listing", program_fork_while_listing),
         ("fork-in-handlers", program_fork_in_handlers),
         ("fork-at-each-instruction", program_fork_at_each_instruction),
@@ -58,7 +62,7 @@ fn main() -> ExitCode {
         programs()[name.as_str()]();
         return ExitCode::SUCCESS;
     }
-    let tests: [(&str, Test); 18] = [
+    let tests: [(&str, Test); 19] = [
         ("the_socket_comes_and_goes", the_socket_comes_and_goes),
         ("a_second_init_is_an_error", a_second_init_is_an_error),
         ("off_means_off", off_means_off),
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
         ("a_living_namesake_is_left_alone", a_living_namesake_is_left_alone),
         ("a_forked_child_is_its_own_program", a_forked_child_is_its_own_program),
         ("a_fork_does_not_inherit_the_agents_lock", a_fork_does_not_inherit_the_agents_lock),
+        ("a_childs_hits_are_not_its_parents", a_childs_hits_are_not_its_parents),
         (
             "a_fork_in_the_middle_of_a_record_hurts_nobody",
             a_fork_in_the_middle_of_a_record_hurts_nobody,
@@ -301,6 +306,29 @@ fn a_forked_child_is_its_own_program() -> Result<(), Failed> {
     says(&output, "again AlreadyStarted")?;
     says(&output, "parent AlreadyStarted")?;
     says(&run("fork-and-exit", &place.0), "still there: true")
+}
+
+/// The memory that a tool reads, too, is the parent's alone.
+fn program_fork_while_counted() {
+    let path = match gracepoint::init() {
+        Ok(gracepoint::Status::Listening(path)) => path,
+        other => panic!("{other:?}"),
+    };
+    let (mut tool, _) = Tool::connect(&path);
+    let create = Create { globs: vec!["process:event".into()], ..Create::default() };
+    let Message::Created(created) = tool.ask(&Message::Count(create)) else { panic!("no session") };
+    tool.ask(&Message::Start(created.session));
+    let hit = |times| (0..times).for_each(|n| gracepoint::trace!(Happened { n }));
+    hit(10);
+    in_child(|| hit(1000));
+    hit(1);
+    let Message::Counts(told) = tool.ask(&Message::Stat(created.session)) else { panic!("none") };
+    println!("counted {:?}", told.counts.iter().map(|count| count.hits).collect::<Vec<_>>());
+}
+
+fn a_childs_hits_are_not_its_parents() -> Result<(), Failed> {
+    let place = Place::new("counted");
+    says(&run("fork-while-counted", &place.0), "counted [11]")
 }
 
 /// Children exit by their exit handlers while the parent's agent is busy under its lock.

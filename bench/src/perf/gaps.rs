@@ -164,7 +164,7 @@ fn handler() -> Result<(usize, f64, f64), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("gracepoint-gaps-{}", std::process::id()));
     let mut recorder = crate::recorder::gracepoint()?;
     recorder.args(["record", "-p", &pid, "--quiet", "--force", "--profile", "--in-program"]);
-    recorder.args(["--freq", "1000", "--duration", "2s", "-o"]).arg(&dir);
+    recorder.args(["--freq", "1000", "--duration", "5s", "-o"]).arg(&dir);
     let recorded = recorder.output()?;
     let log = crate::recorder::gracepoint()?.args(["show", "--log", "-p", &pid]).output()?;
     let _ = program.kill();

@@ -2,9 +2,10 @@
 
 use crate::recording::{Dir, Recording};
 use gracepoint_analysis::Trace;
+use gracepoint_analysis::export::{Format, Options, export};
 use gracepoint_analysis::filter::Filter;
 use gracepoint_analysis::profile::{Profile, SpanTime, profile};
-use gracepoint_wire::profile::{SWITCH_ID, profile_events};
+use gracepoint_wire::profile::{SAMPLE_ID, SWITCH_ID, profile_events};
 use gracepoint_wire::schema::Role;
 
 fn ids(ids: &[u64]) -> Vec<u8> {
@@ -79,4 +80,51 @@ fn a_span_has_the_time_between_its_begin_and_its_end() {
     recording.close(one);
     let profile = profiled(&recording.write());
     assert_eq!(profile.spans, [SpanTime { span: "a:work".into(), cpu_ns: 0, off_ns: 500 }]);
+}
+
+/// `gp:sample` of nothing that has a name, in the kernel or not.
+fn sample(weight_ns: u64, kernel: bool) -> Vec<u8> {
+    [&weight_ns.to_le_bytes()[..], &0_u32.to_le_bytes(), &[u8::from(kernel)], &[0; 6]].concat()
+}
+
+/// Where the rate was lowered, or a tick had no time for a sample, the next ones stand for more: times go by what
+/// samples stand for, and not by their number.
+#[test]
+fn samples_count_for_the_time_that_they_stand_for() {
+    let mut recording = Recording::new(&[]);
+    recording.events.extend(profile_events());
+    let mut one = recording.packet(1, 101, "one", 0);
+    for at in [1000, 2000, 3000] {
+        one.event(SAMPLE_ID, at, &sample(1_000_000, false));
+    }
+    one.event(SAMPLE_ID, 4000, &sample(9_000_000, true));
+    recording.close(one);
+    let dir = recording.write();
+    let profile = profiled(&dir);
+    assert_eq!((profile.samples, profile.cpu_ns, profile.kernel_ns), (4, 12_000_000, 9_000_000));
+    let functions = profile.functions.iter().map(|f| (f.name.as_str(), f.self_ns));
+    assert_eq!(functions.collect::<Vec<_>>(), [("[kernel]", 9_000_000), ("[unknown]", 3_000_000)]);
+    assert_eq!(profile.threads[0].cpu_ns, 12_000_000);
+
+    let exported = |format| {
+        let options = Options { format, profile: true, ..Options::default() };
+        let mut out = Vec::new();
+        export(&Trace::open(dir.path()).unwrap(), &options, &mut out, &mut |_| true).unwrap();
+        out
+    };
+    let folded = String::from_utf8(exported(Format::Folded)).unwrap();
+    assert_eq!(folded, "one;[kernel] 9000\none;[unknown] 3000\n");
+    // Of a sample the count and the nanoseconds, as protobuf has them: field 2, a number of seven bits at once.
+    let pprof = exported(Format::Pprof);
+    let has = |count: u8, ns: u64| {
+        let mut bytes = vec![0x10, count, 0x10];
+        let mut left = ns;
+        while left >= 0x80 {
+            bytes.push((left & 0x7f) as u8 | 0x80);
+            left >>= 7;
+        }
+        bytes.push(left as u8);
+        pprof.windows(bytes.len()).any(|part| part == bytes)
+    };
+    assert!(has(3, 3_000_000) && has(1, 9_000_000));
 }

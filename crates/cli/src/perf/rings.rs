@@ -646,7 +646,7 @@ mod tests {
     fn rings_that_would_take_too_much_memory_are_not_opened() {
         let rooms = [10, 512, 513, 2_000, 12_000, 13_000, 1_000_000]
             .map(|rings| room_for(&[Wanted::Switches], rings));
-        let small = |rings, kib| Room::Small(rings, kib << 10);
+        let small = |rings, kib: usize| Room::Small(rings, kib << 10);
         let none = [13_000, 1_000_000].map(Room::None);
         let first =
             [Room::Enough, Room::Enough, small(513, 64), small(2_000, 32), small(12_000, 4)];

@@ -18,7 +18,9 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Filter, Layer};
 use tracing_subscriber::prelude::*;
 
 use crate::NAME;
@@ -42,6 +44,7 @@ const NOOP: &str = "info!, no-op subscriber that visits fields";
 const FMT: &str = "info!, fmt to a sink";
 const BESIDE: &str = "info!, fmt to a sink, our layer beside, recorded";
 const BESIDE_OFF: &str = "info!, fmt to a sink, our layer beside, off";
+const FILTERED: &str = "info!, fmt to a sink, an empty layer with a filter beside";
 const SPAN: &str = "span, ours, recorded";
 const SPAN_REGISTRY: &str = "span, Registry alone";
 const SPAN_OFF: &str = "span, ours, off";
@@ -52,12 +55,13 @@ const PERFETTO: &str = "an event exported, export --to perfetto";
 const PAGE: &str = "an event on a page, view";
 
 /// Ways, and the rows that each has.
-const PARTS: [(&str, &[&str]); 8] = [
+const PARTS: [(&str, &[&str]); 9] = [
     ("none", &[EMPTY, NONE, LOG_NONE]),
     ("off", &[OFF, SPAN_OFF, LOG_OFF, LOG_BESIDE]),
     ("on", &[ON, SPAN]),
     ("noop", &[NOOP]),
     ("fmt", &[FMT]),
+    ("filtered", &[FILTERED]),
     ("registry", &[SPAN_REGISTRY]),
     ("beside", &[BESIDE_OFF, BESIDE]),
     ("toggle", &[ON_TOGGLE, OFF_TOGGLE]),
@@ -149,6 +153,12 @@ pub(crate) fn part(name: &str, rounds: Option<usize>) -> Result<(), Box<dyn Erro
             tracing_subscriber::fmt().with_writer(std::io::sink).init();
             pin()?;
             measure(&mut [Row::new(FMT, CHUNK, events)], rounds)
+        }
+        "filtered" => {
+            let fmt = tracing_subscriber::fmt::layer().with_writer(std::io::sink);
+            tracing_subscriber::registry().with(fmt).with(Empty.with_filter(Always)).init();
+            pin()?;
+            measure(&mut [Row::new(FILTERED, CHUNK, events)], rounds)
         }
         "registry" => {
             tracing_subscriber::registry().init();
@@ -256,6 +266,24 @@ fn spans(n: u64) {
         let number = black_box(i);
         let _in =
             tracing::info_span!(target: "bridge", "work", number, size = number ^ 1).entered();
+    }
+}
+
+/// What any layer with a filter of its own costs beside another one: this does nothing.
+struct Empty;
+
+impl<S: Subscriber> Layer<S> for Empty {}
+
+/// A filter that lets everything through.
+struct Always;
+
+impl<S> Filter<S> for Always {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::always()
     }
 }
 

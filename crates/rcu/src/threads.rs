@@ -68,14 +68,14 @@ static RECORDS: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
 
 /// What is known of the thread that has an index. All zero is a free record.
 #[derive(Debug)]
-#[repr(C, align(128))]
+#[repr(C, align(64))]
 struct Record {
     known: Known,
     /// Whom the thread waits for.
     wait: waiters::Entry,
 }
 
-const _: () = assert!(size_of::<Record>() == 128);
+const _: () = assert!(size_of::<Record>() == 64);
 
 impl Record {
     /// What is in it, if it belongs together.

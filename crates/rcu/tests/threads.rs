@@ -275,7 +275,7 @@ fn ten_thousand_threads_come_and_go_and_memory_stays() {
         // So many, that the allocator has made all its arenas by then.
         (0..if cfg!(miri) { 1 } else { 50 }).for_each(|_| generation());
         let mut sizes = vec![resident()];
-        // 10,000 slots would be a megabyte, and as many records another, each time. What the allocator
+        // 10,000 slots and as many records would be more than a megabyte, each time. What the allocator
         // and the C library keep grows, too, but comes to an end.
         let flat = (0..5).any(|_| {
             (0..MANY / AT_ONCE).for_each(|_| generation());

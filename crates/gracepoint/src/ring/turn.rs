@@ -78,13 +78,19 @@ impl Ring {
     /// The same for the outermost writer of a thread's own slot.
     fn slow_outermost(&self, index: u32, id: u32, len: usize) -> Option<(&Writer, Reserved)> {
         let writer = self.writer(index);
-        let guest = self.is_guest(writer, index);
-        if !guest && let Some(reserved) = self.turn(writer, index, &owner(Some(index)), id, len) {
+        let found = match self.is_guest(writer, index) {
+            // All borrowed slots may be in use, by threads that were preempted there: then a page after all.
+            true => self.borrow(Some(index), id, len),
+            false => None,
+        };
+        if found.is_none()
+            && let Some(reserved) = self.turn(writer, index, &owner(Some(index)), id, len)
+        {
             return Some((writer, reserved));
         }
         // What handlers wrote on top of us is whole, and left to us to publish.
         self.commit(writer);
-        if guest { self.borrow(Some(index), id, len) } else { None }
+        found
     }
 
     /// Does the next event of this slot's thread go to a borrowed slot? See "When pages are short".

@@ -98,7 +98,7 @@ fn each_step(twin: Twin, act: Act, before: Before) -> Result<(), String> {
     };
     let writer = ring.writer(gracepoint_rcu::thread_index().unwrap());
     let left = || writer.limit.load(Relaxed).saturating_sub(writer.pos.load(Relaxed));
-    let mut at = 0;
+    let (mut at, mut end) = (0, None);
     let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         loop {
             record();
@@ -107,8 +107,13 @@ fn each_step(twin: Twin, act: Act, before: Before) -> Result<(), String> {
                 Before::Full => (0..200).take_while(|_| left() >= 21).for_each(|_| record()),
                 Before::Taken => assert!(ring.take_back() > 0),
             }
-            // The turning of a page is long: some of its instructions.
-            at += if matches!(before, Before::Middle) { 1 } else { 61 };
+            // The turning of a page is long: some of its instructions, the first and the last among them.
+            at = match (before, end) {
+                (_, Some(end)) => end,
+                (Before::Middle, _) => at + 1,
+                _ if at == 0 => 1,
+                _ => at + 61,
+            };
             let steps = step_through(&ring, act, at, &mut record);
             assert!(
                 is_published(&ring),
@@ -116,9 +121,10 @@ fn each_step(twin: Twin, act: Act, before: Before) -> Result<(), String> {
             );
             assert_eq!(writer.depth.load(Relaxed), 0, "after {at} of {steps} instructions");
             consumer.drain();
-            if at > steps {
+            if end.is_some() || at > steps && matches!(before, Before::Middle) {
                 return steps;
             }
+            end = (at > steps).then_some(steps);
         }
     }));
     let steps = looked.map_err(|_| format!("after instruction {at}"))?;

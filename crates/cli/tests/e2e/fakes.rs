@@ -4,6 +4,7 @@ use crate::fake::SLOTS;
 use crate::real::go;
 use crate::scene::{Running, Said, Scene};
 use crate::trace::{babeltrace, read};
+use gracepoint_wire::ABI_MINOR as MINOR;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -78,9 +79,10 @@ fn ps_shows_all_and_hung_ones() {
     };
     assert_eq!(said.out.lines().count(), 1 + fakes.len());
     for (i, fake) in fakes.iter().enumerate() {
+        let another = format!("? ? speaks another version (9.{MINOR})");
         let want = match i {
             1 | 2 => "? ? not answering",
-            3 => "? ? speaks another version (9.4)",
+            3 => &another,
             4 | 5 => "? ? answers something else than gracepoint's protocol",
             _ => {
                 let line = line(fake.pid());
@@ -242,8 +244,10 @@ fn refusals() {
     );
     refused(
         "future",
-        "gracepoint: process PID speaks version 9.4 of the protocol and this is 1.4: use the \
-         gracepoint command of its version\n",
+        &format!(
+            "gracepoint: process PID speaks version 9.{MINOR} of the protocol and this is 1.{MINOR}: use the \
+             gracepoint command of its version\n"
+        ),
     );
     refused(
         "rubbish",

@@ -417,17 +417,21 @@ fn use_stack() {
 
 /// So many threads, which fire once on a line of input and stay until the next.
 fn idlers(threads: u64) {
+    // One after the other: of those that are preempted in the middle of a record some may find no room.
+    let turn = std::sync::Mutex::new(());
     let here = std::sync::Barrier::new(threads as usize + 1);
     std::thread::scope(|scope| {
         for worker in 0..threads {
-            let here = &here;
+            let (here, turn) = (&here, &turn);
             let idle = move || {
                 use_stack();
                 step(worker, 0);
                 (0..2).for_each(|_| {
                     here.wait();
                 });
+                let one = turn.lock().unwrap();
                 step(worker, 1);
+                drop(one);
                 (0..2).for_each(|_| {
                     here.wait();
                 });

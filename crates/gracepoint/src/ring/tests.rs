@@ -287,16 +287,19 @@ fn thousands_of_short_lived_threads_pin_no_page_and_lose_no_event() {
     }
 }
 
-/// Threads that are all there at once, each of which records so many events.
+/// Threads that are all there at once, each of which records so many events; one thread at a time, because of those
+/// that are preempted in the middle of a record each has a slot and a page.
 fn at_once(ring: &Arc<Ring>, threads: u64, each: u64) {
-    let all = std::sync::Barrier::new(threads as usize);
+    let (all, turn) = (std::sync::Barrier::new(threads as usize), std::sync::Mutex::new(()));
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            let all = &all;
+            let (all, turn) = (&all, &turn);
             let record = move || {
+                let one = turn.lock().unwrap();
                 for n in 0..each {
                     assert!(put(ring, 16, thread * each + n), "there is room");
                 }
+                drop(one);
                 all.wait();
             };
             let builder = std::thread::Builder::new().stack_size(128 << 10);

@@ -47,11 +47,21 @@ pub fn names(trace: &Trace, globs: &[String]) -> Result<Option<String>> {
     if trace.sidecar().is_some() || !any(trace, &wanted, EventType::is_function) {
         return Ok(None);
     }
-    Ok(Some(format!(
-        "functions have numbers for names: {SIDECAR}, which names them, is not in {}; copy it there from where the trace was \
-         recorded (`cp -r DIR` takes it along, `cp DIR/*` leaves hidden files behind)",
+    Ok(Some(format!("functions have numbers for names: {}", without_sidecar(trace, "names them"))))
+}
+
+/// Why there are no samples to be had, where that is not because there are none.
+pub fn samples(trace: &Trace) -> Option<String> {
+    let missing = || format!("samples are not found: {}", without_sidecar(trace, "tells of them"));
+    trace.sidecar().is_none().then(missing)
+}
+
+fn without_sidecar(trace: &Trace, what: &str) -> String {
+    format!(
+        "{SIDECAR}, which {what}, is not in {}; copy it there from where the trace was recorded (`cp -r DIR` takes it \
+         along, `cp DIR/*` leaves hidden files behind)",
         escape::name(&trace.dir().display().to_string())
-    )))
+    )
 }
 
 fn any(trace: &Trace, wanted: &[bool], is_it: impl Fn(&EventType) -> bool) -> bool {

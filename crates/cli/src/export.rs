@@ -89,6 +89,7 @@ pub(crate) fn export(args: &ExportArgs, console: &mut Console) -> Result<u8> {
     let next = args.to.next();
     tell(&done, &path, &args.to.name(), args.json, next, console)?;
     tell_missing(&trace, &done, console)?;
+    hints::samples(&trace).filter(|_| args.profile).into_iter().for_each(|hint| console.note(hint));
     if args.choose.strict && !stdout {
         return Ok(0); // it would not have been written
     }

@@ -23,6 +23,7 @@ pub(crate) fn report(args: &ReportArgs, console: &mut Console) -> Result<u8> {
         let text = if args.json { profile.to_json() } else { profile.to_text() };
         console.line(text.trim_end())?;
         console.flush()?;
+        hints::samples(&trace).into_iter().for_each(|hint| console.note(hint));
         warn_further(&trace, &profile.damage, console);
         return verdict_of_chosen(&trace, profile.damage.len(), &args.choose, console);
     }

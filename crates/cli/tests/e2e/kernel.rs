@@ -129,6 +129,14 @@ fn profiled() {
         // Nearly all of it, and no part of it twice.
         assert!(blocked * 10 > total * 9 && blocked <= total, "{slow:#}");
     }
+    // A copy without the hidden file.
+    std::fs::remove_file(scene.trace().join(".gracepoint.json")).unwrap();
+    let folded = ["export", "--profile", "--to", "folded", "-o", "t.folded", "t.trace"];
+    for args in [&["report", "--profile", "t.trace"][..], &folded] {
+        let said = scene.run(args);
+        assert_eq!(said.status, 0, "{}", said.err);
+        assert!(said.err.contains("samples are not found: .gracepoint.json"), "{}", said.err);
+    }
 }
 
 /// Each of three naps of 10 ms has its system call and the switch out of it inside, to 50 µs.

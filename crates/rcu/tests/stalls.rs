@@ -96,7 +96,7 @@ fn check_chain(stall: &Stall, first: u64) {
     // It waits for the grace period after the one that was running when it came.
     for waiter in &stall.waiters {
         assert_eq!(waiter.kind, WaitKind::GracePeriod);
-        assert_eq!(waiter.call.name(), "synchronize");
+        assert_eq!(waiter.call.name(), "synchronize_timeout");
         assert_eq!(waiter.grace_period.number, first + 1);
         let link = links.iter().find(|link| matches!(link.from, Node::Waiter(_))).expect("one");
         assert!(matches!(link.to, Node::GracePeriod(period) if period.number == first + 1));

@@ -129,6 +129,13 @@ fn killed_recorder() {
 
 fn killed_helper() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Instances are the kernel's, wherever tracefs is mounted: a command of another test, which takes away what killed
+    // ones have left, may come first.
+    assert!((0..20).any(|_| reset_removes()), "somebody else was always there first");
+}
+
+/// Whether it was the reset that removed the instance.
+fn reset_removes() -> bool {
     let scene = Scene::new();
     let mounted = Mounted::new(&scene).unwrap();
     let program = start(&scene, &["count", "1", "1"]);
@@ -139,10 +146,10 @@ fn killed_helper() {
     recorder.signal(Signal::KILL);
     recorder.end();
     until("the helper is gone", || !std::fs::exists(format!("/proc/{helper}")).unwrap());
-    assert!(mounted.instance(helper).is_dir(), "it was killed");
+    let left = mounted.instance(helper).is_dir();
     let mut reset = scene.gracepoint(&["reset"]);
     mounted.tell(&mut reset);
     let said = Running::start(reset).end();
-    assert!(said.err.contains("1 instance of tracefs removed"), "{}", said.err);
-    assert!(!mounted.instance(helper).exists());
+    assert!(!mounted.instance(helper).exists(), "{}", said.err);
+    left && said.err.contains("1 instance of tracefs removed")
 }

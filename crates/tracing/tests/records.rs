@@ -2,11 +2,14 @@
 #![cfg(target_os = "linux")]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Once};
 
+/// By whichever test comes first; the others wait until it is done, or their first records would be too early.
 fn started() {
-    // By whichever test comes first.
-    let _ = gracepoint_tracing::init();
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        gracepoint_tracing::init().expect("no other logger, no other subscriber");
+    });
 }
 
 /// Counts the hits of what matches.
